@@ -1,0 +1,5 @@
+//! placeholder
+
+#![no_std]
+pub mod mem;
+pub mod platform;

@@ -1,0 +1,185 @@
+//! Volatile, bounds-checked access to a [`DmaRegion`], by whole words.
+//!
+//! The device may write the region at any time, so no Rust reference to it is ever formed: data
+//! is copied out once, into private memory, and only the copy is looked at (trap T13). An access
+//! outside the region reads as all ones and ignores writes: the plan makes it impossible, and a
+//! lying controller must not turn a mistake into undefined behaviour.
+
+use core::fmt;
+use core::ptr::NonNull;
+
+use crate::platform::{BusAddr, DmaRegion};
+
+/// A region with its bounds at hand. Offsets are bytes from its start.
+#[derive(Clone)]
+pub struct Memory<D> {
+    region: D,
+    base: NonNull<u8>,
+    length: usize,
+    bus: BusAddr,
+}
+
+// SAFETY: `base` points into the region that travels with it; the access is volatile, and the
+// region's own `Send` says whether it may move.
+unsafe impl<D: Send> Send for Memory<D> {}
+
+impl<D> fmt::Debug for Memory<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memory({} bytes at {})", self.length, self.bus)
+    }
+}
+
+impl<D: DmaRegion> Memory<D> {
+    /// Wraps `region`.
+    pub fn new(region: D) -> Self {
+        let (cpu, bus) = (region.cpu(), region.bus());
+        Self { region, base: cpu.cast(), length: cpu.len(), bus }
+    }
+
+    /// The region's length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the region has no bytes at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The bus address of the byte at `offset`.
+    #[must_use]
+    #[inline]
+    pub const fn bus(&self, offset: usize) -> BusAddr {
+        self.bus.offset(offset as u64)
+    }
+
+    /// Gives the region back.
+    pub fn into_inner(self) -> D {
+        self.region
+    }
+
+    #[inline]
+    fn at(&self, offset: usize, width: usize, align: usize) -> Option<NonNull<u8>> {
+        if offset % align != 0 || width > self.length || offset > self.length - width {
+            return None;
+        }
+        // SAFETY: `offset + width` was just checked to lie within the region.
+        Some(unsafe { self.base.add(offset) })
+    }
+
+    /// Reads 32 bits, little endian on the wire, at a multiple of 4.
+    #[must_use]
+    #[inline]
+    pub fn read_u32(&self, offset: usize) -> u32 {
+        self.region.to_cpu(offset..offset + 4);
+        match self.at(offset, 4, 4) {
+            // SAFETY: in bounds and aligned; volatile, since the device may write it meanwhile.
+            Some(at) => u32::from_le(unsafe { at.cast::<u32>().read_volatile() }),
+            None => u32::MAX,
+        }
+    }
+
+    /// Reads 64 bits, little endian on the wire, at a multiple of 8.
+    #[must_use]
+    #[inline]
+    pub fn read_u64(&self, offset: usize) -> u64 {
+        self.region.to_cpu(offset..offset + 8);
+        match self.at(offset, 8, 8) {
+            // SAFETY: in bounds and aligned; volatile, since the device may write it meanwhile.
+            Some(at) => u64::from_le(unsafe { at.cast::<u64>().read_volatile() }),
+            None => u64::MAX,
+        }
+    }
+
+    /// Writes 64 bits, little endian on the wire, at a multiple of 8.
+    #[inline]
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        self.write_words(offset, &[value]);
+    }
+
+    /// Writes 32 bits, little endian on the wire, at a multiple of 4.
+    #[inline]
+    pub fn write_u32(&self, offset: usize, value: u32) {
+        if let Some(at) = self.at(offset, 4, 4) {
+            // SAFETY: in bounds and aligned.
+            unsafe { at.cast::<u32>().write_volatile(value.to_le()) };
+            self.region.to_device(offset..offset + 4);
+        }
+    }
+
+    /// Writes `N` 64-bit words, little endian on the wire, from a multiple of 8 on.
+    #[inline]
+    pub fn write_words<const N: usize>(&self, offset: usize, words: &[u64; N]) {
+        if let Some(at) = self.at(offset, N * 8, 8) {
+            let at = at.cast::<u64>();
+            for (index, word) in words.iter().enumerate() {
+                // SAFETY: `index < N`, and `N` words were checked to lie within the region.
+                let to = unsafe { at.add(index) };
+                // SAFETY: in bounds and aligned.
+                unsafe { to.write_volatile(word.to_le()) };
+            }
+            self.region.to_device(offset..offset + N * 8);
+        }
+    }
+
+    /// Copies `bytes` in, from `offset` on.
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        if let Some(at) = self.at(offset, bytes.len(), 1) {
+            for (index, byte) in bytes.iter().enumerate() {
+                // SAFETY: `index < bytes.len()`, which was checked to lie within the region.
+                let to = unsafe { at.add(index) };
+                // SAFETY: in bounds; bytes need no alignment.
+                unsafe { to.write_volatile(*byte) };
+            }
+            self.region.to_device(offset..offset + bytes.len());
+        }
+    }
+
+    /// Copies the bytes from `offset` on out into `bytes`; all ones where they lie outside.
+    pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        self.region.to_cpu(offset..offset.saturating_add(bytes.len()));
+        match self.at(offset, bytes.len(), 1) {
+            Some(at) => {
+                for (index, byte) in bytes.iter_mut().enumerate() {
+                    // SAFETY: `index < bytes.len()`, which was checked to lie within the region.
+                    let from = unsafe { at.add(index) };
+                    // SAFETY: in bounds; volatile, since the device may write it meanwhile.
+                    *byte = unsafe { from.read_volatile() };
+                }
+            }
+            None => bytes.fill(0xff),
+        }
+    }
+
+    /// Copies the `N` 64-bit words from `offset`, a multiple of 8, on out; all ones outside.
+    #[inline]
+    pub fn read_words<const N: usize>(&self, offset: usize) -> [u64; N] {
+        let mut words = [u64::MAX; N];
+        self.region.to_cpu(offset..offset.saturating_add(N * 8));
+        if let Some(at) = self.at(offset, N * 8, 8) {
+            let at = at.cast::<u64>();
+            for (index, word) in words.iter_mut().enumerate() {
+                // SAFETY: `index < N`, and `N` words were checked to lie within the region.
+                let from = unsafe { at.add(index) };
+                // SAFETY: in bounds and aligned; volatile, as above.
+                *word = u64::from_le(unsafe { from.read_volatile() });
+            }
+        }
+        words
+    }
+
+    /// Fills `length` bytes from `offset` on with `byte`.
+    pub fn fill(&self, offset: usize, length: usize, byte: u8) {
+        if let Some(at) = self.at(offset, length, 1) {
+            for index in 0..length {
+                // SAFETY: `index < length`, which was checked to lie within the region.
+                let to = unsafe { at.add(index) };
+                // SAFETY: in bounds; bytes need no alignment.
+                unsafe { to.write_volatile(byte) };
+            }
+            self.region.to_device(offset..offset + length);
+        }
+    }
+}
