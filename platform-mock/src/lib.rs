@@ -1,1 +1,8 @@
-//! placeholder
+//! Software Fusion-MPT controllers, the SCSI disks behind them, and QEMU's controller, each as a bus.
+
+#![deny(missing_docs)]
+
+pub mod bus;
+pub mod disk;
+pub mod qtest;
+pub mod target;
