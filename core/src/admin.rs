@@ -1,0 +1,398 @@
+//! The driver's own requests: port enable, events, configuration pages, discovery.
+//!
+//! One is outstanding at a time, the rest wait in a short queue; port enable, which may take
+//! minutes, has a slot of its own so that events and pages go on meanwhile. Nothing here waits:
+//! each reply, seen by a poll, starts the next request.
+
+use heapless::Deque;
+
+use crate::error::Error;
+use crate::generation::{Generation, Post, ReplyHeader};
+use crate::log_info::LogInfo;
+use crate::platform::{DmaRegion, Registers};
+use crate::queue::{Other, Queue};
+use crate::targets::{News, Targets};
+use crate::wire::config::{PageAction, PageHeader, PageRequest};
+use crate::wire::{Function, IocStatus};
+
+/// Slot of everything but port enable.
+const SLOT: u16 = 0;
+/// Slot of port enable.
+const PORT_ENABLE_SLOT: u16 = 1;
+/// Requests that wait. When an event storm overruns them, a scan makes up for what was dropped.
+const WAITING: usize = 16;
+/// How often a page is asked for before its error counts.
+const ATTEMPTS: u8 = 3;
+/// Ends the list of handles, and begins it.
+const NO_HANDLE: u16 = 0xffff;
+
+/// An event, as far as handling it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Which (`MPI2_EVENT_*`).
+    pub code: u32,
+    /// To be quoted in the acknowledgement.
+    pub context: u32,
+    /// Whether the IOC waits for an acknowledgement.
+    pub wants_acknowledge: bool,
+}
+
+/// Why a page is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    /// To find the device after this handle.
+    Scan { after: u16 },
+    /// To learn who answers under this handle.
+    Device { handle: u16 },
+    /// For the caller.
+    Caller,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Job {
+    EventNotification,
+    EventAcknowledge { code: u32, context: u32 },
+    Page { request: PageRequest, purpose: Purpose, attempts: u8 },
+}
+
+/// A page that the caller asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CallerPage {
+    None,
+    Underway,
+    /// It is in the page buffer, so many bytes; nothing else is started until it is fetched.
+    Here(u32),
+    Failed(Error),
+}
+
+/// The state of the driver's own requests.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    waiting: Deque<Job, WAITING>,
+    underway: Option<Job>,
+    caller_page: CallerPage,
+    scan_wanted: bool,
+    scanning: bool,
+    /// Whether port enable has been asked for and is not answered yet.
+    port_enable_underway: bool,
+    port_enable: Option<Result<(), Error>>,
+    events_on: bool,
+}
+
+impl Admin {
+    pub(crate) const fn new() -> Self {
+        Self {
+            waiting: Deque::new(),
+            underway: None,
+            caller_page: CallerPage::None,
+            scan_wanted: false,
+            scanning: false,
+            port_enable_underway: false,
+            port_enable: None,
+            events_on: false,
+        }
+    }
+
+    /// Asks for events.
+    pub(crate) fn ask_for_events(&mut self) {
+        self.later(Job::EventNotification);
+    }
+
+    /// Whether the IOC has agreed to send events.
+    pub(crate) const fn events_on(&self) -> bool {
+        self.events_on
+    }
+
+    /// Posts port enable for port 0, which all SAS controllers have and which enables all.
+    pub(crate) fn enable_port<G: Generation, R: Registers, D: DmaRegion>(
+        &mut self,
+        queue: &mut Queue<'_, G, R, D>,
+    ) {
+        let posted =
+            queue.post_own(PORT_ENABLE_SLOT, Post::Default, |smid| G::port_enable(smid, 0));
+        self.port_enable_underway = posted.is_some();
+    }
+
+    /// Notes that the port was enabled otherwise, by handshake.
+    pub(crate) fn port_is_enabled(&mut self) {
+        self.port_enable = Some(Ok(()));
+        self.scan();
+    }
+
+    /// What came of port enable, once it has.
+    pub(crate) const fn port_enabled(&self) -> Option<Result<(), Error>> {
+        self.port_enable
+    }
+
+    /// Wants a scan of all devices.
+    pub(crate) fn scan(&mut self) {
+        self.scan_wanted = true;
+    }
+
+    /// Whether discovery has nothing left to do.
+    pub(crate) fn settled(&self) -> bool {
+        self.port_enable.is_some()
+            && !self.scan_wanted
+            && !self.scanning
+            && self.underway.is_none()
+            && self.waiting.is_empty()
+    }
+
+    /// Takes a request for a page from the caller.
+    pub(crate) fn ask_for_page(&mut self, request: PageRequest) -> Result<(), Error> {
+        if self.caller_page != CallerPage::None {
+            return Err(Error::Busy);
+        }
+        self.waiting
+            .push_back(Job::Page { request, purpose: Purpose::Caller, attempts: 0 })
+            .map_err(|_| Error::Busy)?;
+        self.caller_page = CallerPage::Underway;
+        Ok(())
+    }
+
+    /// Hands out the caller's page, if it has come.
+    pub(crate) fn take_page<G: Generation, R: Registers, D: DmaRegion>(
+        &mut self,
+        queue: &Queue<'_, G, R, D>,
+        page: &mut [u8],
+    ) -> Option<Result<usize, Error>> {
+        let taken = match self.caller_page {
+            CallerPage::None | CallerPage::Underway => return None,
+            CallerPage::Failed(error) => Err(error),
+            CallerPage::Here(bytes) => match page.get_mut(..bytes as usize) {
+                Some(part) => {
+                    queue.memory.copy_out(queue.layout.page as usize, part);
+                    Ok(part.len())
+                }
+                None => Err(Error::PageTooLong { bytes, room: page.len() as u32 }),
+            },
+        };
+        self.caller_page = CallerPage::None;
+        Some(taken)
+    }
+
+    /// Gives up everything, as the controller is gone or about to be reset.
+    pub(crate) fn give_up(&mut self, error: Error) {
+        let had_page = self.caller_page == CallerPage::Underway;
+        let port_enable = self.port_enable;
+        let was_underway = self.port_enable_underway;
+        *self = Self::new();
+        self.port_enable = if was_underway { Some(Err(error)) } else { port_enable };
+        if had_page {
+            self.caller_page = CallerPage::Failed(error);
+        }
+    }
+
+    fn later(&mut self, job: Job) {
+        if self.waiting.push_back(job).is_err() {
+            // The dropped job was news of a device or an acknowledgement; a scan replaces the
+            // former, and the IOC repeats what it wants acknowledged.
+            self.scan_wanted = true;
+        }
+    }
+
+    /// Takes in what a drain found beside completions.
+    pub(crate) fn take_in<G: Generation>(
+        &mut self,
+        other: &Other<'_>,
+        targets: &mut Targets<'_>,
+        page: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        match other {
+            Other::Event { frame } => self.event::<G>(frame, targets),
+            Other::Reply { header, frame } => {
+                if header.function == Function::PORT_ENABLE && self.port_enable_underway {
+                    self.port_enable_underway = false;
+                    self.port_enable = Some(check(header));
+                    self.scan();
+                    return;
+                }
+                let Some(job) = self.underway.take() else { return };
+                match job {
+                    Job::EventNotification => {
+                        self.events_on = check(header).is_ok();
+                        // MPI1 answers with the first event in the same frame.
+                        if header.function == Function::EVENT_NOTIFICATION {
+                            self.event::<G>(frame, targets);
+                        }
+                    }
+                    Job::EventAcknowledge { .. } => {}
+                    Job::Page { request, purpose, attempts } => {
+                        self.page::<G>(header, frame, request, purpose, attempts, targets, page);
+                    }
+                }
+            }
+        }
+    }
+
+    fn event<G: Generation>(&mut self, frame: &[u8], targets: &mut Targets<'_>) {
+        let Some(event) = G::event(frame) else { return };
+        if event.wants_acknowledge {
+            self.later(Job::EventAcknowledge { code: event.code, context: event.context });
+        }
+        G::device_event(frame, &mut |news| match news {
+            News::Added { handle } => {
+                let purpose = Purpose::Device { handle };
+                let request = PageRequest::sas_device(handle);
+                self.later(Job::Page { request, purpose, attempts: 0 });
+            }
+            News::Gone { handle } => targets.lose(handle),
+            News::Rescan => self.scan_wanted = true,
+        });
+    }
+
+    /// A page, or its header, or its error.
+    #[allow(clippy::too_many_arguments, reason = "one call, from the match above")]
+    fn page<G: Generation>(
+        &mut self,
+        header: &ReplyHeader,
+        frame: &[u8],
+        request: PageRequest,
+        purpose: Purpose,
+        attempts: u8,
+        targets: &mut Targets<'_>,
+        copy_page: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        if header.function != Function::CONFIG {
+            let claimed = header.function;
+            let error = Error::BadReply { function: Function::CONFIG, claimed, bytes: header.length };
+            self.page_failed(error, None, purpose, targets);
+            return;
+        }
+        let code = header.status.code();
+        if code != IocStatus::SUCCESS {
+            let ends = code == IocStatus::CONFIG_INVALID_PAGE;
+            if !ends && attempts + 1 < ATTEMPTS {
+                self.later(Job::Page { request, purpose, attempts: attempts + 1 });
+                return;
+            }
+            self.page_failed(ioc_error(header), Some(code), purpose, targets);
+            return;
+        }
+        let Some(found) = PageHeader::of_reply::<G>(frame) else {
+            let function = Function::CONFIG;
+            let error = Error::BadReply { function, claimed: function, bytes: header.length };
+            self.page_failed(error, None, purpose, targets);
+            return;
+        };
+        if request.action == PageAction::HEADER {
+            // The page itself comes next; first in the line, so that a scan is not torn.
+            let request = request.with_header(found);
+            let job = Job::Page { request, purpose, attempts };
+            if self.waiting.push_front(job).is_err() {
+                self.page_failed(Error::Busy, None, purpose, targets);
+            }
+            return;
+        }
+        match purpose {
+            Purpose::Caller => self.caller_page = CallerPage::Here(request.bytes()),
+            Purpose::Device { handle } => {
+                let mut page = [0u8; 64];
+                let length = copy_page(&mut page).min(request.bytes() as usize);
+                let page = page.get(..length).and_then(G::device_page);
+                if let Some(page) = page.filter(|page| page.handle == handle) {
+                    targets.note(page);
+                }
+            }
+            Purpose::Scan { after } => {
+                let mut page = [0u8; 64];
+                let length = copy_page(&mut page).min(request.bytes() as usize);
+                let page = page.get(..length).and_then(G::device_page);
+                match page {
+                    // Handles come in rising order; a list that turns back would never end.
+                    Some(page) if after == NO_HANDLE || page.handle > after => {
+                        targets.note(page);
+                        self.scan_after(page.handle);
+                    }
+                    _ => self.scanning = false,
+                }
+            }
+        }
+    }
+
+    fn page_failed(
+        &mut self,
+        error: Error,
+        code: Option<IocStatus>,
+        purpose: Purpose,
+        targets: &mut Targets<'_>,
+    ) {
+        match purpose {
+            Purpose::Caller => self.caller_page = CallerPage::Failed(error),
+            // The device went before its page was read.
+            Purpose::Device { .. } => {}
+            Purpose::Scan { .. } => {
+                self.scanning = false;
+                // Only the end of the list says that what was not seen is not there.
+                if code == Some(IocStatus::CONFIG_INVALID_PAGE) {
+                    targets.scan_ends();
+                }
+            }
+        }
+    }
+
+    fn scan_after(&mut self, after: u16) {
+        let request = PageRequest::next_sas_device(after);
+        let purpose = Purpose::Scan { after };
+        if self.waiting.push_front(Job::Page { request, purpose, attempts: 0 }).is_err() {
+            self.scanning = false;
+            self.scan_wanted = true;
+        }
+    }
+
+    /// Posts the next request that waits, if none is under way.
+    pub(crate) fn go_on<G: Generation, R: Registers, D: DmaRegion>(
+        &mut self,
+        queue: &mut Queue<'_, G, R, D>,
+        targets: &mut Targets<'_>,
+    ) {
+        // One turn for each request that may fail without being posted, and one that posts.
+        for _ in 0..=WAITING {
+            if self.underway.is_some() || matches!(self.caller_page, CallerPage::Here(_)) {
+                return;
+            }
+            if self.scan_wanted && !self.scanning && self.waiting.is_empty() {
+                self.scan_wanted = false;
+                self.scanning = true;
+                targets.scan_begins();
+                self.scan_after(NO_HANDLE);
+            }
+            let Some(job) = self.waiting.pop_front() else { return };
+            self.start(job, queue, targets);
+        }
+    }
+
+    fn start<G: Generation, R: Registers, D: DmaRegion>(
+        &mut self,
+        job: Job,
+        queue: &mut Queue<'_, G, R, D>,
+        targets: &mut Targets<'_>,
+    ) {
+        if let Job::Page { request, purpose, .. } = job
+            && request.bytes() > queue.layout.page_bytes
+        {
+            let (bytes, room) = (request.bytes(), queue.layout.page_bytes);
+            self.page_failed(Error::PageTooLong { bytes, room }, None, purpose, targets);
+            return;
+        }
+        let buffer = queue.memory.bus(queue.layout.page as usize);
+        let posted = queue.post_own(SLOT, Post::Default, |smid| match &job {
+            Job::EventNotification => G::event_notification(smid),
+            Job::EventAcknowledge { code, context } => G::event_ack(smid, *code, *context),
+            Job::Page { request, .. } => G::config(smid, request, buffer),
+        });
+        // Only a halted queue refuses, and then `give_up` has cleared or will clear the rest.
+        if posted.is_some() {
+            self.underway = Some(job);
+        }
+    }
+}
+
+fn check(header: &ReplyHeader) -> Result<(), Error> {
+    if header.status.code() == IocStatus::SUCCESS { Ok(()) } else { Err(ioc_error(header)) }
+}
+
+fn ioc_error(header: &ReplyHeader) -> Error {
+    let log_info = if header.status.log_info_available() { header.log_info } else { LogInfo(0) };
+    Error::Ioc { function: header.function, status: header.status.code(), log_info }
+}

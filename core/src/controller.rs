@@ -1,0 +1,619 @@
+//! The controller: submit, poll, tick, actions.
+//!
+//! Passive: it has no thread, no clock and no callbacks of its own. The platform submits commands,
+//! polls when an interrupt or its own patience says so, calls `tick` with the time now and then,
+//! and takes actions out of [`Controller::next_action`].
+
+use embedded_hal::delay::DelayNs;
+
+use crate::admin::Admin;
+use crate::bringup::{PORT_ENABLE_LIMIT_MS, Reset};
+use crate::doorbell::send_only;
+use crate::error::{Error, SubmitError, Waited};
+use crate::generation::chips::Chip;
+use crate::generation::{Command, Device, Facts, Generation, PortFacts, Post};
+use crate::mem::Memory;
+use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
+use crate::outcome::Failure;
+use crate::platform::{DmaRegion, Registers};
+use crate::queue::{Completion, Other, Queue};
+use crate::recovery::{self, TaskReply, TaskRequest};
+use crate::regs::{
+    Bus, DOORBELL, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask,
+    HostInterruptStatus, IocState,
+};
+use crate::shared::ReplyFrames;
+use crate::slots::SlotRecord;
+use crate::targets::{Target, TargetChange, TargetId, TargetRecord, Targets};
+use crate::trace::{Counters, Trace};
+use crate::wire::Function;
+use crate::wire::config::PageRequest;
+
+/// How often the doorbell is looked at (Linux: every second).
+const WATCH_INTERVAL_MS: u64 = 1_000;
+/// How long a configuration page may take (Linux: 15 s).
+const PAGE_LIMIT_MS: u32 = 15_000;
+/// How long discovery may take beyond port enable before something is wrong.
+const DISCOVERY_LIMIT_MS: u32 = 60_000;
+/// How long task management may take (Linux: 30 s).
+const TASK_LIMIT_MS: u32 = 30_000;
+/// How often a wait polls, in microseconds, at first and later.
+const QUICK_STEP_US: u32 = 20;
+const SLOW_STEP_US: u32 = 1_000;
+
+/// Something for the platform to act on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// A target answers and takes commands.
+    TargetAppeared(TargetId),
+    /// A target no longer answers.
+    TargetGone(TargetId),
+    /// The controller is gone; every command has been completed.
+    ControllerGone,
+    /// The IOC is in FAULT with this code; every command has been completed. Take the controller
+    /// apart with [`Controller::into_reset`] and start again.
+    ControllerFault(u16),
+}
+
+/// What the controller is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Running,
+    Gone,
+    Fault(u16),
+}
+
+/// Which way task management takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskRoute {
+    /// The way that the generation and the facts prescribe.
+    Preferred,
+    /// The request queue: high priority where there is such a thing.
+    Queue,
+    /// The doorbell (MPI1 only).
+    Doorbell,
+}
+
+/// A task management request under way.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    /// The reply, once it has come; `None` inside if it could not be read.
+    reply: Option<Option<TaskReply>>,
+}
+
+/// What is left of a controller that was taken apart.
+#[derive(Debug)]
+pub struct Parts<G, R, D> {
+    /// The way to start again.
+    pub reset: Reset<G, R>,
+    /// The DMA region.
+    pub region: D,
+}
+
+/// A controller in operation.
+#[derive(Debug)]
+pub struct Controller<'a, G: Generation, R, D> {
+    queue: Queue<'a, G, R, D>,
+    /// The slots of the queues not taken yet.
+    spare_slots: &'a mut [SlotRecord],
+    next_queue: u8,
+    replies: ReplyFrames<'a>,
+    targets: Targets<'a>,
+    admin: Admin,
+    task: Option<Task>,
+    plan: MemoryPlan,
+    chip: &'static Chip,
+    facts: Facts,
+    port_facts: PortFacts,
+    state: State,
+    state_reported: bool,
+    watched_at_ms: u64,
+    now_ms: u64,
+}
+
+impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
+    #[allow(clippy::too_many_arguments, reason = "one call, from bring-up")]
+    pub(crate) fn new(
+        bus: Bus<R>,
+        chip: &'static Chip,
+        facts: Facts,
+        port_facts: PortFacts,
+        plan: &MemoryPlan,
+        memory: Memory<D>,
+        slots: &'a mut [SlotRecord],
+        replies: ReplyFrames<'a>,
+        targets: &'a mut [TargetRecord],
+    ) -> Self {
+        let own = usize::from(INTERNAL_SLOTS + TASK_SLOTS + plan.commands_per_queue());
+        let (first, spare_slots) = match slots.split_at_mut_checked(own) {
+            Some(split) => split,
+            None => (&mut [][..], &mut [][..]),
+        };
+        let port = G::port(plan, &facts, chip, memory.bus(0), 0);
+        let queue = Queue::new(bus, memory, plan, port, 0, first, replies);
+        Self {
+            queue,
+            spare_slots,
+            next_queue: 1,
+            replies,
+            targets: Targets::new(targets),
+            admin: Admin::new(),
+            task: None,
+            plan: *plan,
+            chip,
+            facts,
+            port_facts,
+            state: State::Running,
+            state_reported: true,
+            watched_at_ms: 0,
+            now_ms: 0,
+        }
+    }
+
+    /// Primes the queues and sets discovery going.
+    pub(crate) fn begin(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.watched_at_ms = now_ms;
+        G::start_queues(&self.queue.bus, &self.plan, &self.queue.port);
+        self.queue.give_all_reply_frames();
+        self.targets.lose_all();
+        self.admin.ask_for_events();
+        self.admin.go_on(&mut self.queue, &mut self.targets);
+        if G::PORT_ENABLE_BY_DOORBELL {
+            self.admin.port_is_enabled();
+        } else {
+            self.admin.enable_port(&mut self.queue);
+        }
+    }
+
+    /// Gives a command for `target` to the controller and returns its SMID.
+    ///
+    /// # Errors
+    ///
+    /// A [`SubmitError`]: nothing was posted and no completion will come.
+    #[inline]
+    pub fn submit(
+        &mut self,
+        target: TargetId,
+        command: &Command<'_>,
+    ) -> Result<u16, SubmitError> {
+        match self.targets.device(target) {
+            Some(device) => self.queue.submit(device, command),
+            None => Err(SubmitError::NoTarget),
+        }
+    }
+
+    /// As [`Controller::submit`], to a device by the address that the controller knows it by,
+    /// which may be one where nothing is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Controller::submit`].
+    #[inline]
+    pub fn submit_to_device(
+        &mut self,
+        device: Device,
+        command: &Command<'_>,
+    ) -> Result<u16, SubmitError> {
+        self.queue.submit(device, command)
+    }
+
+    /// Takes what the controller has answered, hands each completion to `complete`, and goes on
+    /// with discovery. Returns how many replies there were.
+    pub fn poll(&mut self, mut complete: impl FnMut(Completion<'_>)) -> u32 {
+        let Self { queue, admin, targets, task, .. } = self;
+        let page_at = queue.layout.page as usize;
+        let mut own = false;
+        let found = queue.drain(&mut complete, &mut |memory, other| {
+            own = true;
+            match other {
+                Other::Reply { header, frame }
+                    if header.function == Function::SCSI_TASK_MANAGEMENT =>
+                {
+                    if let Some(task) = task {
+                        task.reply = Some(G::task_reply(frame));
+                    }
+                }
+                other => admin.take_in::<G>(&other, targets, |into| {
+                    memory.copy_out(page_at, into);
+                    into.len()
+                }),
+            }
+        });
+        if own {
+            admin.go_on(queue, targets);
+        }
+        found
+    }
+
+    /// Tells the controller the time, in milliseconds from any start. Once a second it looks at
+    /// the doorbell: if the IOC has faulted or gone, everything outstanding is completed.
+    pub fn tick(&mut self, now_ms: u64, complete: impl FnMut(Completion<'_>)) {
+        self.now_ms = now_ms;
+        self.queue.set_now(now_ms);
+        if now_ms.saturating_sub(self.watched_at_ms) >= WATCH_INTERVAL_MS {
+            self.watched_at_ms = now_ms;
+            self.watch(complete);
+        }
+    }
+
+    /// Looks at the doorbell now; one register read.
+    pub fn watch(&mut self, complete: impl FnMut(Completion<'_>)) {
+        if self.state != State::Running {
+            return;
+        }
+        let (state, reason, error) = match recovery::read_doorbell(&self.queue.bus, self.chip) {
+            Ok(doorbell) => match doorbell.state() {
+                IocState::Operational => return,
+                IocState::Fault | IocState::Coredump => {
+                    let code = doorbell.data();
+                    (State::Fault(code), Failure::ControllerFault(code), Error::Fault(code))
+                }
+                // Somebody else has reset it.
+                _ => (State::Fault(0), Failure::ControllerReset, Error::NotOperational),
+            },
+            Err(_) => (State::Gone, Failure::DeviceGone, Error::Gone),
+        };
+        self.state = state;
+        self.state_reported = false;
+        if state == State::Gone {
+            self.targets.lose_all();
+        }
+        self.admin.give_up(error);
+        self.task = None;
+        self.queue.halt(reason, complete);
+    }
+
+    /// The next thing for the platform to act on. Call until `None` after each poll and tick.
+    pub fn next_action(&mut self) -> Option<Action> {
+        if !self.state_reported {
+            self.state_reported = true;
+            match self.state {
+                State::Running => {}
+                State::Gone => return Some(Action::ControllerGone),
+                State::Fault(code) => return Some(Action::ControllerFault(code)),
+            }
+        }
+        self.targets.next_change().map(|change| match change {
+            TargetChange::Appeared(id) => Action::TargetAppeared(id),
+            TargetChange::Gone(id) => Action::TargetGone(id),
+        })
+    }
+
+    /// Whether port enable has been answered and discovery has nothing left to do.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.admin.settled()
+    }
+
+    /// Waits until the controller knows its disks.
+    ///
+    /// # Errors
+    ///
+    /// What port enable met with; [`Error::Timeout`], [`Error::Fault`] or [`Error::Gone`].
+    pub fn wait_until_settled(&mut self, delay: &mut impl DelayNs) -> Result<(), Error> {
+        let limit = PORT_ENABLE_LIMIT_MS;
+        self.wait(delay, "port enable", limit, |controller| controller.admin.port_enabled(), |_| {})??;
+        self.wait(
+            delay,
+            "discovery to find every disk",
+            DISCOVERY_LIMIT_MS,
+            |controller| controller.settled().then_some(()),
+            |_| {},
+        )?;
+        if !self.admin.events_on() {
+            warning!("the IOC did not agree to send events");
+        }
+        Ok(())
+    }
+
+    /// Polls until `done` yields something, at most `limit_ms` milliseconds.
+    fn wait<T>(
+        &mut self,
+        delay: &mut impl DelayNs,
+        what: &'static str,
+        limit_ms: u32,
+        mut done: impl FnMut(&mut Self) -> Option<T>,
+        mut complete: impl FnMut(Completion<'_>),
+    ) -> Result<T, Error> {
+        let mut waited_us = 0u64;
+        let mut polls = 0u32;
+        loop {
+            self.poll(&mut complete);
+            if let Some(value) = done(self) {
+                return Ok(value);
+            }
+            // A dead controller answers nothing: look whether it is alive, at first often.
+            if polls % 64 == 63 {
+                self.watch(&mut complete);
+            }
+            match self.state {
+                State::Running => {}
+                State::Gone => return Err(Error::Gone),
+                State::Fault(code) => return Err(Error::Fault(code)),
+            }
+            if waited_us >= u64::from(limit_ms) * 1000 {
+                let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
+                return Err(Error::Timeout(Waited { what, limit_ms, last }));
+            }
+            let step = if polls < 1000 { QUICK_STEP_US } else { SLOW_STEP_US };
+            delay.delay_us(step);
+            waited_us += u64::from(step);
+            polls = polls.saturating_add(1);
+        }
+    }
+
+    /// Asks for a configuration page; [`Controller::take_page`] has it after some polls.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] while another is on its way.
+    pub fn request_page(&mut self, request: PageRequest) -> Result<(), Error> {
+        if self.state != State::Running {
+            return Err(Error::NotOperational);
+        }
+        self.admin.ask_for_page(request)?;
+        self.admin.go_on(&mut self.queue, &mut self.targets);
+        Ok(())
+    }
+
+    /// Copies the page that was asked for into `page` and returns its length in bytes, header
+    /// included; `None` while it has not come.
+    pub fn take_page(&mut self, page: &mut [u8]) -> Option<Result<usize, Error>> {
+        let taken = self.admin.take_page(&self.queue, page);
+        if taken.is_some() {
+            self.admin.go_on(&mut self.queue, &mut self.targets);
+        }
+        taken
+    }
+
+    /// Reads a configuration page: its header first, then as much as the header says, with retries.
+    /// Completions that come meanwhile go to `complete`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ioc`] with IOCStatus 0x22 if there is no such page (for a page with a handle in
+    /// its address: the end of the list); [`Error::Busy`], [`Error::Timeout`].
+    pub fn read_page(
+        &mut self,
+        delay: &mut impl DelayNs,
+        request: PageRequest,
+        page: &mut [u8],
+        complete: impl FnMut(Completion<'_>),
+    ) -> Result<usize, Error> {
+        self.request_page(request)?;
+        self.wait(
+            delay,
+            "a configuration page",
+            PAGE_LIMIT_MS,
+            |controller| controller.take_page(page),
+            complete,
+        )?
+    }
+
+    /// Asks for a task management function; [`Controller::take_task_reply`] has the answer after
+    /// some polls. Commands that it ends complete on their own, before or after (controllers.md
+    /// 2.6: the reply may overtake them).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] while another is on its way; on the doorbell's route what the handshake met.
+    pub fn request_task_management(
+        &mut self,
+        request: &TaskRequest,
+        route: TaskRoute,
+        delay: &mut impl DelayNs,
+    ) -> Result<(), Error> {
+        if self.state != State::Running {
+            return Err(Error::NotOperational);
+        }
+        if self.task.is_some() {
+            return Err(Error::Busy);
+        }
+        let by_doorbell = match route {
+            TaskRoute::Queue => false,
+            TaskRoute::Doorbell => true,
+            TaskRoute::Preferred => G::TASKS_BY_DOORBELL && !self.facts.high_priority_queue,
+        };
+        if by_doorbell && !G::TASKS_BY_DOORBELL {
+            return Err(Error::Unsupported("task management through the doorbell"));
+        }
+        if by_doorbell {
+            let smid = self.queue.take_own(INTERNAL_SLOTS).ok_or(Error::Busy)?;
+            let message = G::task_management(smid, request);
+            if let Err(error) = send_only(&self.queue.bus, delay, message.bytes()) {
+                self.queue.give_up_own(smid);
+                return Err(error);
+            }
+        } else {
+            self.queue
+                .post_own(INTERNAL_SLOTS, Post::HighPriority, |smid| {
+                    G::task_management(smid, request)
+                })
+                .ok_or(Error::Busy)?;
+        }
+        self.task = Some(Task { reply: None });
+        Ok(())
+    }
+
+    /// What came of the task management that was asked for; `None` while nothing has.
+    pub fn take_task_reply(&mut self) -> Option<Result<TaskReply, Error>> {
+        let reply = self.task.as_ref()?.reply?;
+        self.task = None;
+        let function = Function::SCSI_TASK_MANAGEMENT;
+        Some(reply.ok_or(Error::BadReply { function, claimed: function, bytes: 0 }))
+    }
+
+    /// Runs a task management function to its end. Completions that come meanwhile go to
+    /// `complete`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Controller::request_task_management`]; [`Error::Timeout`].
+    pub fn task_management(
+        &mut self,
+        delay: &mut impl DelayNs,
+        request: &TaskRequest,
+        route: TaskRoute,
+        complete: impl FnMut(Completion<'_>),
+    ) -> Result<TaskReply, Error> {
+        self.request_task_management(request, route, delay)?;
+        self.wait(
+            delay,
+            "task management",
+            TASK_LIMIT_MS,
+            |controller| controller.take_task_reply(),
+            complete,
+        )?
+    }
+
+    /// The SMID of the outstanding command with this cookie, as task management wants it.
+    #[must_use]
+    pub fn find_command(&self, cookie: u64) -> Option<u16> {
+        self.queue.slots.find(cookie)
+    }
+
+    /// Lets reply interrupts pass, or holds every interrupt back.
+    pub fn interrupts(&mut self, pass: bool) {
+        let mask = if pass { HostInterruptMask::REPLIES_PASS } else { HostInterruptMask::ALL };
+        self.queue.bus.put(HOST_INTERRUPT_MASK, mask);
+    }
+
+    /// Whether the controller says that a reply waits; one register read, needed only where an
+    /// interrupt line is shared.
+    #[must_use]
+    pub fn interrupt_cause(&self) -> HostInterruptStatus {
+        self.queue.bus.get(HOST_INTERRUPT_STATUS)
+    }
+
+    /// A target by its id, present or not.
+    #[must_use]
+    pub fn target(&self, id: TargetId) -> Option<Target> {
+        self.targets.get(id)
+    }
+
+    /// Where commands for a target go, while it is present: for a queue of its own.
+    #[must_use]
+    pub fn device(&self, id: TargetId) -> Option<Device> {
+        self.targets.device(id)
+    }
+
+    /// Every target ever seen.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        self.targets.iter()
+    }
+
+    /// Looks for devices anew.
+    pub fn scan(&mut self) {
+        self.admin.scan();
+        self.admin.go_on(&mut self.queue, &mut self.targets);
+    }
+
+    /// What the IOC said about itself.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What it said about its first port.
+    #[must_use]
+    pub const fn port_facts(&self) -> &PortFacts {
+        &self.port_facts
+    }
+
+    /// The chip.
+    #[must_use]
+    pub const fn chip(&self) -> &'static Chip {
+        self.chip
+    }
+
+    /// The plan it was started with.
+    #[must_use]
+    pub const fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    /// What its first queue has done.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        self.queue.counters()
+    }
+
+    /// Register reads and writes made by the controller object.
+    #[must_use]
+    pub fn register_accesses(&self) -> (u64, u64) {
+        self.queue.register_accesses()
+    }
+
+    /// Commands that the controller has from its first queue.
+    #[must_use]
+    pub const fn outstanding(&self) -> u16 {
+        self.queue.outstanding()
+    }
+
+    /// Commands that its first queue takes at once.
+    #[must_use]
+    pub const fn depth(&self) -> u16 {
+        self.queue.depth()
+    }
+
+    /// Records what passes the first queue from now on.
+    pub fn set_trace(&mut self, trace: &'a mut Trace) {
+        self.queue.set_trace(trace);
+    }
+
+    /// The trace, if one was set.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Trace> {
+        self.queue.trace()
+    }
+
+    /// Takes the controller apart for another start, memory included; the tables are the caller's
+    /// again, and the target table keeps its ids. Everything outstanding
+    /// completes as reset. The IOC is reset first, so that it no longer writes the memory (trap
+    /// T41); if that fails, which the result says, only a gone controller's memory may be reused
+    /// for something else.
+    pub fn into_reset(
+        mut self,
+        delay: &mut impl DelayNs,
+        complete: impl FnMut(Completion<'_>),
+    ) -> (Parts<G, R, D>, Result<(), Error>) {
+        let reason = match self.state {
+            State::Gone => Failure::DeviceGone,
+            _ => Failure::ControllerReset,
+        };
+        self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
+        let result = match self.state {
+            State::Gone => Ok(()),
+            State::Fault(_) => recovery::diagnostic_reset(&self.queue.bus, delay),
+            State::Running => recovery::message_unit_reset(&self.queue.bus, delay)
+                .or_else(|_| recovery::diagnostic_reset(&self.queue.bus, delay)),
+        };
+        self.queue.halt(reason, complete);
+        let (bus, region) = self.queue.into_parts();
+        (Parts { reset: Reset::from_bus(bus, self.chip), region }, result)
+    }
+}
+
+impl<'a, G: Generation, R: Registers + Clone, D: DmaRegion + Clone> Controller<'a, G, R, D> {
+    /// Hands out the next queue of the plan for a thread of its own; `None` when all are out.
+    ///
+    /// Commands on it need a [`Device`], which [`Controller::device`] gives. When the controller
+    /// reports a fault, a reset or its end, the queue's owner calls [`Queue::halt`].
+    pub fn take_queue(&mut self) -> Option<Queue<'a, G, R, D>> {
+        if self.next_queue >= self.plan.queues {
+            return None;
+        }
+        let share = usize::from(self.plan.commands_per_queue());
+        let spare = core::mem::take(&mut self.spare_slots);
+        let (records, rest) = spare.split_at_mut_checked(share)?;
+        self.spare_slots = rest;
+        let index = self.next_queue;
+        self.next_queue += 1;
+        let memory = self.queue.memory.clone();
+        let port = G::port(&self.plan, &self.facts, self.chip, memory.bus(0), index);
+        let bus = self.queue.bus.another();
+        Some(Queue::new(bus, memory, &self.plan, port, index, records, self.replies))
+    }
+}

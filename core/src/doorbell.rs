@@ -1,0 +1,147 @@
+//! The doorbell handshake: how a message reaches an IOC that has no queues yet.
+//!
+//! Requests go over as 32-bit words, replies come back as 16-bit halves, and each of them is
+//! acknowledged (controllers.md 2.3). Only facts, port facts, IOC init and, on MPI1, port enable
+//! and task management travel this way.
+
+use embedded_hal::delay::DelayNs;
+
+use crate::error::{Error, Waited};
+use crate::platform::Registers;
+use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptStatus};
+
+/// How long the IOC has to take the handshake's first word (mpt3sas uses the same).
+const START_LIMIT_MS: u32 = 5_000;
+/// How long it has to take each further word or hand out each half-word of a reply once begun.
+const WORD_LIMIT_MS: u32 = 5_000;
+
+/// Sends `request` (a multiple of 4 bytes, at most 255 words) and reads the reply into `reply`.
+///
+/// Returns how many bytes the IOC sent, which may be more than `reply` holds: the rest is read
+/// from the register, as it must be, and dropped. `limit_ms` bounds the wait for the reply's
+/// first half-word, that is, the time that the IOC takes to think.
+///
+/// # Errors
+///
+/// [`Error::DoorbellBusy`] if a handshake is under way already, so that nothing was sent;
+/// [`Error::Timeout`] naming the step; [`Error::Gone`].
+pub fn handshake<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    request: &[u8],
+    reply: &mut [u8],
+    limit_ms: u32,
+) -> Result<usize, Error> {
+    send(bus, delay, request)?;
+    let mut received = 0usize;
+    let mut total = 4usize;
+    let mut buffer = reply.chunks_exact_mut(2);
+    while received < total {
+        let (what, limit) = if received == 0 {
+            ("the IOC to reply through the doorbell", limit_ms)
+        } else {
+            ("the next half-word of the IOC's reply", WORD_LIMIT_MS)
+        };
+        wait_for_ioc(bus, delay, what, limit)?;
+        let half = bus.status(DOORBELL)?.data();
+        bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+        if let Some([low, high]) = buffer.next() {
+            [*low, *high] = half.to_le_bytes();
+        }
+        received += 2;
+        if received == 4 {
+            // Byte 2 of every message is its length in 32-bit words. A length of less than the
+            // header that was just read is a lie; the handshake then ends here.
+            total = usize::from(half as u8) * 4;
+        }
+    }
+
+    wait_for_ioc(bus, delay, "the IOC to end the handshake", WORD_LIMIT_MS)?;
+    bus.wait(delay, DOORBELL, "the IOC to release the doorbell", WORD_LIMIT_MS, |doorbell| {
+        !doorbell.used()
+    })?;
+    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+    Ok(received)
+}
+
+/// Sends a request whose reply comes through the reply FIFO: task management on MPI1 controllers
+/// without a high-priority FIFO.
+///
+/// # Errors
+///
+/// As [`handshake`].
+pub fn send_only<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    request: &[u8],
+) -> Result<(), Error> {
+    send(bus, delay, request)?;
+    wait_for_ioc(bus, delay, "the IOC to take the request from the doorbell", WORD_LIMIT_MS)?;
+    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+    Ok(())
+}
+
+fn send<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    request: &[u8],
+) -> Result<(), Error> {
+    if bus.status(DOORBELL)?.used() {
+        return Err(Error::DoorbellBusy);
+    }
+    // A stale doorbell interrupt would be taken for the acknowledgement.
+    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+    let dwords = u8::try_from(request.len() / 4).map_err(|_| Error::DoorbellBusy)?;
+    bus.put(DOORBELL, Doorbell::handshake(dwords));
+    wait_for_ioc(bus, delay, "the IOC to answer the doorbell", START_LIMIT_MS)?;
+    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+    wait_for_acknowledge(bus, delay, "the IOC to accept the handshake")?;
+
+    for word in request.chunks_exact(4) {
+        let word = word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+        bus.put(DOORBELL, Doorbell(word));
+        wait_for_acknowledge(bus, delay, "the IOC to take a word of the request")?;
+    }
+    Ok(())
+}
+
+/// Waits until the IOC wrote its doorbell, and says "fault" instead of "timeout" if that is why
+/// it did not.
+fn wait_for_ioc<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    what: &'static str,
+    limit_ms: u32,
+) -> Result<(), Error> {
+    let waited =
+        bus.wait(delay, HOST_INTERRUPT_STATUS, what, limit_ms, |status| status.ioc_to_system());
+    explain(bus, waited)
+}
+
+fn wait_for_acknowledge<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    what: &'static str,
+) -> Result<(), Error> {
+    let waited = bus.wait(delay, HOST_INTERRUPT_STATUS, what, WORD_LIMIT_MS, |status| {
+        !status.system_to_ioc()
+    });
+    explain(bus, waited)
+}
+
+fn explain<R: Registers>(
+    bus: &Bus<R>,
+    waited: Result<HostInterruptStatus, Error>,
+) -> Result<(), Error> {
+    match waited {
+        Ok(_) => Ok(()),
+        Err(Error::Timeout(Waited { what, limit_ms, .. })) => {
+            let doorbell = bus.status(DOORBELL)?;
+            Err(match doorbell.state() {
+                crate::regs::IocState::Fault => Error::Fault(doorbell.data()),
+                _ => Error::Timeout(Waited { what, limit_ms, last: doorbell.0 }),
+            })
+        }
+        Err(other) => Err(other),
+    }
+}

@@ -1,0 +1,380 @@
+//! MPI 1.x, SAS.
+
+use embedded_hal::delay::DelayNs;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::chips::Chip;
+use super::sealed::{Place, Sealed};
+use super::{
+    Command, Device, Facts, Generation, HostMemory, Message, Mpi1, PortFacts, Post, Reply,
+    ReplyHeader, TaskAttribute,
+};
+use crate::admin::Event;
+use crate::bringup::expect;
+use crate::doorbell::handshake;
+use crate::error::{Error, SubmitError};
+use crate::log_info::LogInfo;
+use crate::mem::Memory;
+use crate::memory_plan::{Layout, MemoryPlan, Shape};
+use crate::outcome::ReplyFacts;
+use crate::platform::{BusAddr, DmaRegion, Registers};
+use crate::queue::fifo::Fifo;
+use crate::recovery::{TaskReply, TaskRequest};
+use crate::regs::Bus;
+use crate::regs::mpi1::REPLY_QUEUE;
+use crate::sgl::{self, Direction, SglFormat, SglSpace};
+use crate::targets::{DevicePage, News};
+use crate::wire::config::{self, PageRequest};
+use crate::wire::event::{self, EventCode};
+use crate::wire::ioc::mpi1 as ioc;
+use crate::wire::scsi_io::mpi1::{self as scsi_io, ScsiIoRequest};
+use crate::wire::task::mpi1 as task;
+use crate::wire::{Function, IocStatus};
+
+const HANDSHAKE_LIMIT_MS: u32 = 10_000;
+const IOC_INIT_LIMIT_MS: u32 = 30_000;
+/// Where the SGL begins in a SCSI I/O message, in bytes.
+const SGL_OFFSET: usize = 0x30;
+/// Longer frames than this hold no more that is worth the memory.
+const FRAME_LIMIT: u32 = 128;
+/// SAS controllers have one bus.
+const MAX_BUSES: u8 = 1;
+
+impl Generation for Mpi1 {}
+
+impl Sealed for Mpi1 {
+    type Port = Fifo;
+    const LONGEST_CDB: u8 = 16;
+    const TASKS_BY_DOORBELL: bool = true;
+    const PORT_ENABLE_BY_DOORBELL: bool = true;
+    const EMPTY_READ_COSTS: bool = true;
+
+    fn facts<R: Registers>(
+        bus: &Bus<R>,
+        delay: &mut impl DelayNs,
+        _chip: &Chip,
+    ) -> Result<Facts, Error> {
+        let request =
+            ioc::IocFactsRequest { function: Function::IOC_FACTS.0, ..FromZeros::new_zeroed() };
+        let mut reply = ioc::IocFactsReply::new_zeroed();
+        let length =
+            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
+        expect::<Self>(Function::IOC_FACTS, reply.as_bytes(), length)?;
+        let capabilities = ioc::IocCapabilities::from_bits_retain(reply.ioc_capabilities.get());
+        let frame_bytes = u32::from(reply.request_frame_size.get()) * 4;
+        Ok(Facts {
+            message_version: reply.msg_version.get(),
+            firmware_version: reply.fw_version.get().to_be_bytes(),
+            product_id: reply.product_id.get(),
+            capabilities: capabilities.bits(),
+            event_replay: capabilities.contains(ioc::IocCapabilities::EVENT_REPLAY),
+            credits: reply.global_credits.get(),
+            high_priority_credits: reply.high_priority_queue_depth.get(),
+            request_frame_bytes: frame_bytes,
+            // The host chooses; the longest reply of this generation has 0x50 bytes.
+            reply_frame_bytes: 128,
+            chain_bytes: frame_bytes,
+            max_chain_depth: reply.max_chain_depth,
+            reply_queue_depth: reply.reply_queue_depth.get(),
+            queues: 1,
+            queue_array: false,
+            atomic_descriptors: false,
+            high_priority_queue: reply.msg_version.get() >= 0x0105
+                && capabilities.contains(ioc::IocCapabilities::HIGH_PRI_Q),
+            ports: reply.number_of_ports,
+            max_devices: u16::from(reply.max_devices),
+        })
+    }
+
+    fn port_facts<R: Registers>(
+        bus: &Bus<R>,
+        delay: &mut impl DelayNs,
+        port: u8,
+    ) -> Result<PortFacts, Error> {
+        let request = ioc::PortFactsRequest {
+            function: Function::PORT_FACTS.0,
+            port_number: port,
+            ..FromZeros::new_zeroed()
+        };
+        let mut reply = ioc::PortFactsReply::new_zeroed();
+        let length =
+            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
+        expect::<Self>(Function::PORT_FACTS, reply.as_bytes(), length)?;
+        Ok(PortFacts {
+            port_type: reply.port_type,
+            max_posted_buffers: reply.max_posted_cmd_buffers.get(),
+        })
+    }
+
+    fn shape(_facts: &Facts, chip: &Chip) -> Shape {
+        Shape {
+            scsi_io_header: SGL_OFFSET as u32,
+            frame_limit: FRAME_LIMIT,
+            sgl: SglFormat::Mpi64,
+            address_bits: chip.quirks.address_bits,
+            reply_rings: false,
+        }
+    }
+
+    fn init<R: Registers>(
+        bus: &Bus<R>,
+        delay: &mut impl DelayNs,
+        facts: &Facts,
+        memory: HostMemory<'_>,
+        _now_ms: u64,
+    ) -> Result<(), Error> {
+        let HostMemory { plan, bus: base } = memory;
+        let request = ioc::IocInitRequest {
+            who_init: ioc::WHO_INIT_HOST_DRIVER,
+            function: Function::IOC_INIT.0,
+            // 0 stands for 256.
+            max_devices: if facts.max_devices > 255 { 0 } else { facts.max_devices as u8 },
+            max_buses: MAX_BUSES,
+            reply_frame_size: (plan.layout.reply_bytes as u16).into(),
+            host_mfa_high_addr: base.high().into(),
+            sense_buffer_high_addr: base.offset(u64::from(plan.layout.sense)).high().into(),
+            msg_version: facts.message_version.into(),
+            ..FromZeros::new_zeroed()
+        };
+        let mut reply = ioc::IocInitReply::new_zeroed();
+        let length =
+            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), IOC_INIT_LIMIT_MS)?;
+        expect::<Self>(Function::IOC_INIT, reply.as_bytes(), length)
+    }
+
+    fn prepare<D: DmaRegion>(_memory: &Memory<D>, _plan: &MemoryPlan) {}
+
+    fn port(plan: &MemoryPlan, facts: &Facts, _chip: &Chip, bus: BusAddr, _queue: u8) -> Fifo {
+        Fifo::new(plan, bus, facts.high_priority_queue)
+    }
+
+    fn give_reply_frame<R: Registers, D: DmaRegion>(
+        bus: &Bus<R>,
+        memory: &Memory<D>,
+        _layout: &Layout,
+        offset: usize,
+        host_index: u32,
+    ) -> u32 {
+        bus.put(REPLY_QUEUE, memory.bus(offset).low());
+        host_index
+    }
+
+    fn start_queues<R: Registers>(_bus: &Bus<R>, _plan: &MemoryPlan, _port: &Fifo) {}
+
+    #[inline]
+    fn write_scsi_io<D: DmaRegion>(
+        port: &Fifo,
+        memory: &Memory<D>,
+        layout: &Layout,
+        place: Place,
+        device: Device,
+        command: &Command<'_>,
+    ) -> Result<(), SubmitError> {
+        let space = SglSpace {
+            sgl_offset: place.frame + SGL_OFFSET,
+            header_bytes: SGL_OFFSET,
+            frame_sgl_bytes: layout.frame_bytes as usize - SGL_OFFSET,
+            chain_offset: place.chains,
+            chain_bytes: layout.chain_bytes as usize,
+            chain_count: layout.chains_per_command as usize,
+        };
+        let encoded = sgl::encode(
+            port.sgl,
+            memory,
+            &space,
+            command.segments,
+            command.direction,
+            command.data_length,
+            sgl::ElementLimit::MAX,
+        )
+        .map_err(SubmitError::Sgl)?;
+        let direction = match command.direction {
+            Direction::None => 0,
+            Direction::Read => scsi_io::CONTROL_READ,
+            Direction::Write => scsi_io::CONTROL_WRITE,
+        };
+        let attribute = match command.attribute {
+            TaskAttribute::Simple => scsi_io::CONTROL_SIMPLE_QUEUE,
+            TaskAttribute::HeadOfQueue => scsi_io::CONTROL_HEAD_OF_QUEUE,
+            TaskAttribute::Ordered => scsi_io::CONTROL_ORDERED_QUEUE,
+            TaskAttribute::Aca => scsi_io::CONTROL_ACA_QUEUE,
+        };
+        let [bus, target_id] = device.address.to_be_bytes();
+        let mut cdb = [0u8; 16];
+        for (to, from) in cdb.iter_mut().zip(command.cdb.bytes()) {
+            *to = *from;
+        }
+        let request = ScsiIoRequest {
+            target_id,
+            bus,
+            chain_offset: encoded.chain_offset,
+            function: Function::SCSI_IO_REQUEST.0,
+            cdb_length: command.cdb.len(),
+            sense_buffer_length: layout.sense_bytes as u8,
+            msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
+            msg_context: u32::from(place.smid).into(),
+            lun: command.lun.0,
+            control: (direction | attribute).into(),
+            cdb,
+            data_length: command.data_length.into(),
+            sense_buffer_low_addr: memory.bus(place.sense).low().into(),
+            ..FromZeros::new_zeroed()
+        };
+        memory.write_words::<6>(place.frame, &zerocopy::transmute!(request));
+        Ok(())
+    }
+
+    #[inline]
+    fn post<R: Registers>(port: &mut Fifo, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
+        port.post(bus, smid, post)
+    }
+
+    #[inline]
+    fn next<R: Registers, D: DmaRegion>(
+        port: &mut Fifo,
+        bus: &Bus<R>,
+        _memory: &Memory<D>,
+    ) -> Option<(u64, Reply)> {
+        port.next(bus)
+    }
+
+    #[inline]
+    fn drained<R: Registers>(_port: &mut Fifo, _bus: &Bus<R>) {}
+
+    #[inline]
+    fn drain_limit(port: &Fifo) -> u32 {
+        port.drain_limit()
+    }
+
+    fn reply_header(frame: &[u8]) -> Option<ReplyHeader> {
+        let (header, _) = crate::wire::mpi1::ReplyHeader::read_from_prefix(frame).ok()?;
+        Some(ReplyHeader {
+            function: Function(header.function),
+            length: u16::from(header.msg_length) * 4,
+            context: header.msg_context.get(),
+            status: IocStatus(header.ioc_status.get()),
+            log_info: LogInfo(header.ioc_log_info.get()),
+        })
+    }
+
+    fn scsi_reply(frame: &[u8], requested: u32, sense_capacity: u8) -> Option<ReplyFacts> {
+        let (reply, _) = scsi_io::ScsiIoReply::read_from_prefix(frame).ok()?;
+        Some(ReplyFacts {
+            ioc_status: IocStatus(reply.ioc_status.get()),
+            scsi_status: reply.scsi_status,
+            scsi_state: reply.scsi_state,
+            transfer_count: reply.transfer_count.get(),
+            sense_count: reply.sense_count.get(),
+            log_info: reply.ioc_log_info.get(),
+            requested,
+            sense_capacity,
+        })
+    }
+
+    fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
+        Message::new(config::mpi1::ConfigRequest::new(request, buffer, smid).as_bytes())
+    }
+
+    fn port_enable(smid: u16, port: u8) -> Message {
+        let request = ioc::PortEnableRequest {
+            function: Function::PORT_ENABLE.0,
+            port_number: port,
+            msg_context: u32::from(smid).into(),
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(request.as_bytes())
+    }
+
+    fn event_notification(smid: u16) -> Message {
+        let request = ioc::EventNotificationRequest {
+            switch: 1,
+            function: Function::EVENT_NOTIFICATION.0,
+            msg_context: u32::from(smid).into(),
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(request.as_bytes())
+    }
+
+    fn event_ack(smid: u16, event: u32, context: u32) -> Message {
+        let request = ioc::EventAckRequest {
+            function: Function::EVENT_ACK.0,
+            msg_context: u32::from(smid).into(),
+            event: event.into(),
+            event_context: context.into(),
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(request.as_bytes())
+    }
+
+    fn task_management(smid: u16, request: &TaskRequest) -> Message {
+        let [bus, target_id] = request.device.address.to_be_bytes();
+        let message = task::TaskManagementRequest {
+            target_id,
+            bus,
+            function: Function::SCSI_TASK_MANAGEMENT.0,
+            task_type: request.kind.0,
+            msg_context: u32::from(smid).into(),
+            lun: request.lun.0,
+            task_msg_context: u32::from(request.smid).into(),
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(message.as_bytes())
+    }
+
+    fn task_reply(frame: &[u8]) -> Option<TaskReply> {
+        let (reply, _) = task::TaskManagementReply::read_from_prefix(frame).ok()?;
+        Some(TaskReply {
+            response: crate::wire::task::TaskResponse(reply.response_code),
+            terminated: reply.termination_count.get(),
+            status: IocStatus(reply.ioc_status.get()),
+            log_info: LogInfo(reply.ioc_log_info.get()),
+        })
+    }
+
+    fn device_page(page: &[u8]) -> Option<DevicePage> {
+        let (page, _) = config::mpi1::SasDevicePage0::read_from_prefix(page).ok()?;
+        Some(DevicePage {
+            sas_address: page.sas_address.get(),
+            handle: page.dev_handle.get(),
+            address: u16::from_be_bytes([page.bus, page.target_id]),
+            parent_handle: page.parent_dev_handle.get(),
+            enclosure_handle: page.enclosure_handle.get(),
+            slot: page.slot.get(),
+            phy: page.phy_num,
+            port: page.physical_port,
+            access_status: page.access_status,
+            device_info: page.device_info.get(),
+        })
+    }
+
+    fn event(frame: &[u8]) -> Option<Event> {
+        let (event, _) = event::mpi1::EventNotificationReply::read_from_prefix(frame).ok()?;
+        Some(Event {
+            code: event.event.get(),
+            context: event.event_context.get(),
+            wants_acknowledge: event.ack_required != 0,
+        })
+    }
+
+    fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
+        let Ok((header, data)) = event::mpi1::EventNotificationReply::read_from_prefix(frame) else {
+            return;
+        };
+        let code = header.event.get();
+        if code != u32::from(EventCode::SAS_DEVICE_STATUS_CHANGE.0) {
+            return;
+        }
+        let Ok((change, _)) = event::mpi1::SasDeviceStatusChange::read_from_prefix(data) else {
+            news(News::Rescan);
+            return;
+        };
+        let handle = change.dev_handle.get();
+        match change.reason_code {
+            event::mpi1::SAS_DEVICE_ADDED | event::mpi1::SAS_DEVICE_ADDED_NOT_PERSISTENT => {
+                news(News::Added { handle });
+            }
+            event::mpi1::SAS_DEVICE_NOT_RESPONDING => news(News::Gone { handle }),
+            _ => {}
+        }
+    }
+}

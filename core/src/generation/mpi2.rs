@@ -1,0 +1,442 @@
+//! MPI 2.0, 2.5 and 2.6.
+
+use embedded_hal::delay::DelayNs;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::chips::{Chip, Family};
+use super::sealed::{Place, Sealed};
+use super::{
+    Command, Device, Facts, Generation, HostMemory, Message, Mpi2, PortFacts, Post, Reply,
+    ReplyHeader, TaskAttribute,
+};
+use crate::admin::Event;
+use crate::bringup::expect;
+use crate::doorbell::handshake;
+use crate::error::{Error, SubmitError};
+use crate::log_info::LogInfo;
+use crate::mem::Memory;
+use crate::memory_plan::{Layout, MemoryPlan, Shape};
+use crate::outcome::ReplyFacts;
+use crate::platform::{BusAddr, DmaRegion, Registers};
+use crate::queue::ring::{PostMethod, Ring};
+use crate::recovery::{TaskReply, TaskRequest};
+use crate::regs::Bus;
+use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
+use crate::sgl::{self, Direction, SglFormat, SglSpace};
+use crate::targets::{DevicePage, News};
+use crate::wire::config::{self, PageRequest};
+use crate::wire::event::{self, EventCode};
+use crate::wire::ioc::mpi2 as ioc;
+use crate::wire::scsi_io::mpi2::{self as scsi_io, ScsiIoRequest};
+use crate::wire::task::mpi2 as task;
+use crate::wire::{Function, IocStatus};
+
+/// The version that this driver's messages are written to, for each family (`MPI2_VERSION`).
+const MESSAGE_VERSION: u16 = 0x0200;
+/// `MPI2_HEADER_VERSION` of the header that the layouts were taken from.
+const HEADER_VERSION: u16 = 0x3200;
+/// `HostPageSize`: 2^12 bytes.
+const HOST_PAGE_SHIFT: u8 = 12;
+const HANDSHAKE_LIMIT_MS: u32 = 10_000;
+const IOC_INIT_LIMIT_MS: u32 = 30_000;
+/// Where the SGL begins in a SCSI I/O message, in bytes.
+const SGL_OFFSET: usize = 0x60;
+/// Beyond 8 reply queues the supplemental host index registers are used.
+const QUEUES_WITHOUT_SUPPLEMENTAL: u8 = 8;
+
+/// Events that this driver wants: device status, discovery, topology, enclosures, log entries,
+/// volumes. A set bit in the mask turns an event off.
+const WANTED_EVENTS: [EventCode; 8] = [
+    EventCode::SAS_DEVICE_STATUS_CHANGE,
+    EventCode::SAS_DISCOVERY,
+    EventCode::SAS_TOPOLOGY_CHANGE_LIST,
+    EventCode::SAS_ENCLOSURE_DEVICE_STATUS_CHANGE,
+    EventCode::LOG_ENTRY_ADDED,
+    EventCode::IR_VOLUME,
+    EventCode::IR_PHYSICAL_DISK,
+    EventCode::IR_CONFIGURATION_CHANGE_LIST,
+];
+
+impl Generation for Mpi2 {}
+
+impl Sealed for Mpi2 {
+    type Port = Ring;
+    const LONGEST_CDB: u8 = 32;
+    const TASKS_BY_DOORBELL: bool = false;
+    const PORT_ENABLE_BY_DOORBELL: bool = false;
+    const EMPTY_READ_COSTS: bool = false;
+
+    fn facts<R: Registers>(
+        bus: &Bus<R>,
+        delay: &mut impl DelayNs,
+        chip: &Chip,
+    ) -> Result<Facts, Error> {
+        let request = ioc::IocFactsRequest { function: Function::IOC_FACTS.0, ..FromZeros::new_zeroed() };
+        let mut reply = ioc::IocFactsReply::new_zeroed();
+        let length =
+            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
+        expect::<Self>(Function::IOC_FACTS, reply.as_bytes(), length)?;
+        let capabilities = ioc::IocCapabilities::from_bits_retain(reply.ioc_capabilities.get());
+        let frame_bytes = u32::from(reply.ioc_request_frame_size.get()) * 4;
+        // 0 means that a chain frame is as big as a request frame; so it is before MPI 2.5.
+        let chain_bytes = match reply.ioc_max_chain_segment_size.get() {
+            units if units != 0 && chip.family != Family::Mpi20 => u32::from(units) * 16,
+            _ => frame_bytes,
+        };
+        Ok(Facts {
+            message_version: reply.msg_version.get(),
+            firmware_version: reply.fw_version.get().to_be_bytes(),
+            product_id: reply.product_id.get(),
+            capabilities: capabilities.bits(),
+            event_replay: capabilities.contains(ioc::IocCapabilities::EVENT_REPLAY),
+            credits: reply.request_credit.get(),
+            high_priority_credits: reply.high_priority_credit.get(),
+            request_frame_bytes: frame_bytes,
+            reply_frame_bytes: u32::from(reply.reply_frame_size) * 4,
+            chain_bytes,
+            max_chain_depth: reply.max_chain_depth,
+            reply_queue_depth: reply.max_reply_descriptor_post_queue_depth.get(),
+            queues: if capabilities.contains(ioc::IocCapabilities::MSI_X_INDEX) {
+                reply.max_msix_vectors.max(1)
+            } else {
+                1
+            },
+            queue_array: capabilities.contains(ioc::IocCapabilities::RDPQ_ARRAY_CAPABLE),
+            atomic_descriptors: capabilities.contains(ioc::IocCapabilities::ATOMIC_REQ),
+            high_priority_queue: true,
+            ports: reply.number_of_ports,
+            max_devices: reply.max_dev_handle.get(),
+        })
+    }
+
+    fn port_facts<R: Registers>(
+        bus: &Bus<R>,
+        delay: &mut impl DelayNs,
+        port: u8,
+    ) -> Result<PortFacts, Error> {
+        let request = ioc::PortFactsRequest {
+            function: Function::PORT_FACTS.0,
+            port_number: port,
+            ..FromZeros::new_zeroed()
+        };
+        let mut reply = ioc::PortFactsReply::new_zeroed();
+        let length =
+            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
+        expect::<Self>(Function::PORT_FACTS, reply.as_bytes(), length)?;
+        Ok(PortFacts {
+            port_type: reply.port_type,
+            max_posted_buffers: reply.max_posted_cmd_buffers.get(),
+        })
+    }
+
+    fn shape(_facts: &Facts, chip: &Chip) -> Shape {
+        Shape {
+            scsi_io_header: SGL_OFFSET as u32,
+            frame_limit: 256,
+            sgl: if chip.family == Family::Mpi20 { SglFormat::Mpi64 } else { SglFormat::Ieee64 },
+            address_bits: chip.quirks.address_bits,
+            reply_rings: true,
+        }
+    }
+
+    fn init<R: Registers>(
+        bus: &Bus<R>,
+        delay: &mut impl DelayNs,
+        facts: &Facts,
+        memory: HostMemory<'_>,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let HostMemory { plan, bus: base } = memory;
+        let layout = &plan.layout;
+        let at = |offset: u32| base.offset(u64::from(offset));
+        let array = uses_queue_array(facts, plan);
+        let rings = if array { layout.queue_array } else { layout.reply_post };
+        let request = ioc::IocInitRequest {
+            who_init: ioc::WHO_INIT_HOST_DRIVER,
+            function: Function::IOC_INIT.0,
+            msg_flags: if array { ioc::IOC_INIT_RDPQ_ARRAY_MODE } else { 0 },
+            msg_version: MESSAGE_VERSION.into(),
+            header_version: HEADER_VERSION.into(),
+            host_page_size: HOST_PAGE_SHIFT,
+            host_msix_vectors: plan.queues,
+            system_request_frame_size: ((layout.frame_bytes / 4) as u16).into(),
+            reply_descriptor_post_queue_depth: (layout.reply_post_depth as u16).into(),
+            reply_free_queue_depth: (layout.reply_free_depth as u16).into(),
+            sense_buffer_address_high: at(layout.sense).high().into(),
+            system_reply_address_high: at(layout.replies).high().into(),
+            system_request_frame_base_address: base.0.into(),
+            reply_descriptor_post_queue_address: at(rings).0.into(),
+            reply_free_queue_address: at(layout.reply_free).0.into(),
+            time_stamp: now_ms.into(),
+            ..FromZeros::new_zeroed()
+        };
+        let mut reply = ioc::IocInitReply::new_zeroed();
+        let length =
+            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), IOC_INIT_LIMIT_MS)?;
+        expect::<Self>(Function::IOC_INIT, reply.as_bytes(), length)
+    }
+
+    fn prepare<D: DmaRegion>(memory: &Memory<D>, plan: &MemoryPlan) {
+        Ring::clear(memory, plan);
+        let layout = &plan.layout;
+        let ring_bytes = layout.reply_post_depth.wrapping_mul(8);
+        for queue in 0..u32::from(plan.queues) {
+            let ring = layout.reply_post.wrapping_add(queue.wrapping_mul(ring_bytes));
+            let entry = layout.queue_array.wrapping_add(queue.wrapping_mul(16));
+            memory.write_u64(entry as usize, memory.bus(ring as usize).0);
+        }
+    }
+
+    fn port(plan: &MemoryPlan, facts: &Facts, chip: &Chip, _bus: BusAddr, queue: u8) -> Ring {
+        let method = if facts.atomic_descriptors && chip.quirks.atomic_descriptors {
+            PostMethod::Atomic
+        } else if chip.quirks.split_posts {
+            PostMethod::Split
+        } else {
+            PostMethod::Whole
+        };
+        Ring::new(plan, queue, method, facts.queues > QUEUES_WITHOUT_SUPPLEMENTAL)
+    }
+
+    fn give_reply_frame<R: Registers, D: DmaRegion>(
+        bus: &Bus<R>,
+        memory: &Memory<D>,
+        layout: &Layout,
+        offset: usize,
+        host_index: u32,
+    ) -> u32 {
+        let entry = layout.reply_free.wrapping_add(host_index.wrapping_mul(4));
+        memory.write_u32(entry as usize, memory.bus(offset).low());
+        // The host index is the entry after the last valid one, in a ring that is never full.
+        let next = host_index.wrapping_add(1);
+        let next = if next >= layout.reply_free_depth { 0 } else { next };
+        bus.put(REPLY_FREE_HOST_INDEX, next);
+        next
+    }
+
+    fn start_queues<R: Registers>(bus: &Bus<R>, plan: &MemoryPlan, port: &Ring) {
+        port.start(bus, plan.queues);
+    }
+
+    #[inline]
+    fn write_scsi_io<D: DmaRegion>(
+        port: &Ring,
+        memory: &Memory<D>,
+        layout: &Layout,
+        place: Place,
+        device: Device,
+        command: &Command<'_>,
+    ) -> Result<(), SubmitError> {
+        let space = SglSpace {
+            sgl_offset: place.frame + SGL_OFFSET,
+            header_bytes: SGL_OFFSET,
+            frame_sgl_bytes: layout.frame_bytes as usize - SGL_OFFSET,
+            chain_offset: place.chains,
+            chain_bytes: layout.chain_bytes as usize,
+            chain_count: layout.chains_per_command as usize,
+        };
+        let encoded = sgl::encode(
+            port.sgl,
+            memory,
+            &space,
+            command.segments,
+            command.direction,
+            command.data_length,
+            sgl::ElementLimit::MAX,
+        )
+        .map_err(SubmitError::Sgl)?;
+        let direction = match command.direction {
+            Direction::None => 0,
+            Direction::Read => scsi_io::CONTROL_READ,
+            Direction::Write => scsi_io::CONTROL_WRITE,
+        };
+        let attribute = match command.attribute {
+            TaskAttribute::Simple => scsi_io::CONTROL_SIMPLE_QUEUE,
+            TaskAttribute::HeadOfQueue => scsi_io::CONTROL_HEAD_OF_QUEUE,
+            TaskAttribute::Ordered => scsi_io::CONTROL_ORDERED_QUEUE,
+            TaskAttribute::Aca => scsi_io::CONTROL_ACA_QUEUE,
+        };
+        let cdb_length = command.cdb.len();
+        // A CDB beyond 16 bytes says how many more 32-bit words there are.
+        let additional = u32::from(cdb_length.saturating_sub(16)) / 4;
+        let request = ScsiIoRequest {
+            dev_handle: device.address.into(),
+            chain_offset: encoded.chain_offset,
+            function: Function::SCSI_IO_REQUEST.0,
+            sense_buffer_low_address: memory.bus(place.sense).low().into(),
+            sense_buffer_length: layout.sense_bytes as u8,
+            sgl_offset0: (SGL_OFFSET / 4) as u8,
+            data_length: command.data_length.into(),
+            io_flags: u16::from(cdb_length).into(),
+            lun: command.lun.0,
+            control: (direction | attribute | additional << scsi_io::CONTROL_ADDITIONAL_CDB_SHIFT)
+                .into(),
+            cdb: *command.cdb.bytes(),
+            ..FromZeros::new_zeroed()
+        };
+        memory.write_words::<12>(place.frame, &zerocopy::transmute!(request));
+        Ok(())
+    }
+
+    #[inline]
+    fn post<R: Registers>(port: &mut Ring, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
+        port.post(bus, smid, post)
+    }
+
+    #[inline]
+    fn next<R: Registers, D: DmaRegion>(
+        port: &mut Ring,
+        _bus: &Bus<R>,
+        memory: &Memory<D>,
+    ) -> Option<(u64, Reply)> {
+        port.next(memory)
+    }
+
+    #[inline]
+    fn drained<R: Registers>(port: &mut Ring, bus: &Bus<R>) {
+        port.drained(bus);
+    }
+
+    #[inline]
+    fn drain_limit(port: &Ring) -> u32 {
+        port.drain_limit()
+    }
+
+    fn reply_header(frame: &[u8]) -> Option<ReplyHeader> {
+        let (header, _) = crate::wire::mpi2::ReplyHeader::read_from_prefix(frame).ok()?;
+        Some(ReplyHeader {
+            function: Function(header.function),
+            length: u16::from(header.msg_length) * 4,
+            context: 0,
+            status: IocStatus(header.ioc_status.get()),
+            log_info: LogInfo(header.ioc_log_info.get()),
+        })
+    }
+
+    fn scsi_reply(frame: &[u8], requested: u32, sense_capacity: u8) -> Option<ReplyFacts> {
+        let (reply, _) = scsi_io::ScsiIoReply::read_from_prefix(frame).ok()?;
+        Some(ReplyFacts {
+            ioc_status: IocStatus(reply.ioc_status.get()),
+            scsi_status: reply.scsi_status,
+            scsi_state: reply.scsi_state,
+            transfer_count: reply.transfer_count.get(),
+            sense_count: reply.sense_count.get(),
+            log_info: reply.ioc_log_info.get(),
+            requested,
+            sense_capacity,
+        })
+    }
+
+    fn config(_smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
+        Message::new(config::mpi2::ConfigRequest::new(request, buffer).as_bytes())
+    }
+
+    fn port_enable(_smid: u16, port: u8) -> Message {
+        let request = ioc::PortEnableRequest {
+            function: Function::PORT_ENABLE.0,
+            port_flags: port,
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(request.as_bytes())
+    }
+
+    fn event_notification(_smid: u16) -> Message {
+        let mut masks = [u32::MAX; 4];
+        for wanted in WANTED_EVENTS {
+            if let Some(mask) = masks.get_mut(usize::from(wanted.0 / 32)) {
+                *mask &= !(1 << (wanted.0 % 32));
+            }
+        }
+        let request = ioc::EventNotificationRequest {
+            function: Function::EVENT_NOTIFICATION.0,
+            event_masks: masks.map(Into::into),
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(request.as_bytes())
+    }
+
+    fn event_ack(_smid: u16, event: u32, context: u32) -> Message {
+        let request = ioc::EventAckRequest {
+            function: Function::EVENT_ACK.0,
+            event: (event as u16).into(),
+            event_context: context.into(),
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(request.as_bytes())
+    }
+
+    fn task_management(_smid: u16, request: &TaskRequest) -> Message {
+        let message = task::TaskManagementRequest {
+            dev_handle: request.device.address.into(),
+            function: Function::SCSI_TASK_MANAGEMENT.0,
+            task_type: request.kind.0,
+            lun: request.lun.0,
+            task_mid: request.smid.into(),
+            ..FromZeros::new_zeroed()
+        };
+        Message::new(message.as_bytes())
+    }
+
+    fn task_reply(frame: &[u8]) -> Option<TaskReply> {
+        let (reply, _) = task::TaskManagementReply::read_from_prefix(frame).ok()?;
+        Some(TaskReply {
+            response: crate::wire::task::TaskResponse(reply.response_code),
+            terminated: reply.termination_count.get(),
+            status: IocStatus(reply.ioc_status.get()),
+            log_info: LogInfo(reply.ioc_log_info.get()),
+        })
+    }
+
+    fn device_page(page: &[u8]) -> Option<DevicePage> {
+        let (page, _) = config::mpi2::SasDevicePage0::read_from_prefix(page).ok()?;
+        let handle = page.dev_handle.get();
+        Some(DevicePage {
+            sas_address: page.sas_address.get(),
+            handle,
+            address: handle,
+            parent_handle: page.parent_dev_handle.get(),
+            enclosure_handle: page.enclosure_handle.get(),
+            slot: page.slot.get(),
+            phy: page.phy_num,
+            port: page.physical_port,
+            access_status: page.access_status,
+            device_info: page.device_info.get(),
+        })
+    }
+
+    fn event(frame: &[u8]) -> Option<Event> {
+        let (event, _) = event::mpi2::EventNotificationReply::read_from_prefix(frame).ok()?;
+        Some(Event {
+            code: u32::from(event.event.get()),
+            context: event.event_context.get(),
+            wants_acknowledge: event.ack_required != 0,
+        })
+    }
+
+    fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
+        let Ok((header, data)) = event::mpi2::EventNotificationReply::read_from_prefix(frame) else {
+            return;
+        };
+        if EventCode(header.event.get()) != EventCode::SAS_TOPOLOGY_CHANGE_LIST {
+            return;
+        }
+        let Some(list) = event::mpi2::TopologyChangeList::parse(data) else { return };
+        // A list longer than its frame was cut off: what is missing, a scan tells.
+        if list.is_cut_off() {
+            news(News::Rescan);
+        }
+        for entry in list.entries() {
+            let handle = entry.attached_dev_handle.get();
+            match entry.reason() {
+                event::mpi2::PhyReason::TARGET_ADDED => news(News::Added { handle }),
+                event::mpi2::PhyReason::TARGET_NOT_RESPONDING => news(News::Gone { handle }),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The queue array is used where the firmware knows it and there is more than one queue.
+fn uses_queue_array(facts: &Facts, plan: &MemoryPlan) -> bool {
+    facts.queue_array && plan.queues > 1
+}

@@ -1,0 +1,309 @@
+//! How much DMA memory a controller needs, and what lies where in it.
+//!
+//! The platform supplies one region. One region, because every structure in it must lie in a
+//! single 4 GiB window anyway: the IOC is told the high half of the sense buffers', the reply
+//! frames' and, on MPI1, the request frames' addresses once, and adds 32-bit offsets to the
+//! rest (controllers.md 2.5). The order within the region:
+//!
+//! ```text
+//! request frames | chain frames | sense buffers | reply frames | reply post queues
+//!                                      | reply free queue | queue array | page buffer
+//! ```
+//!
+//! Only the request frames of commands have chain frames and a sense buffer; SMID 0 has a frame
+//! that is never used, because the IOC computes a frame's address as base + SMID x size.
+
+use crate::error::{Error, MemoryProblem};
+use crate::generation::Facts;
+use crate::platform::BusAddr;
+use crate::sgl::{SglFormat, elements_capacity};
+
+/// Every structure starts at a multiple of this, so that none shares a cache line.
+const STRUCTURE_ALIGNMENT: u32 = 128;
+/// The region starts at a multiple of this: a page, which every platform can give.
+const REGION_ALIGNMENT: u32 = 4096;
+/// Bytes of the buffer that configuration pages are read into. The longest that this driver reads,
+/// SAS IO unit page 0 of a controller with 128 phys, is 2,064 bytes.
+const PAGE_BYTES: u32 = 4096;
+/// Reply frames beyond one for each request: events come unasked.
+const EVENT_FRAMES: u16 = 16;
+/// Requests of the driver's own: one for management, one for discovery's pages.
+pub(crate) const INTERNAL_SLOTS: u16 = 2;
+/// Slots for task management.
+pub(crate) const TASK_SLOTS: u16 = 2;
+/// More commands than any of these controllers takes.
+const MOST_COMMANDS: u16 = 30_000;
+
+/// What the caller wants; the plan gives as much of it as the controller can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wants {
+    /// Commands outstanding at once, over all queues.
+    pub commands: u16,
+    /// How many of each queue's commands are addressed by the caller's tag; the rest is its pool.
+    pub tags: u16,
+    /// Reply queues, each with its share of the commands.
+    pub queues: u8,
+    /// The most segments that a command's data may have.
+    pub segments: u16,
+    /// Bytes of sense kept for each command: at most 252.
+    pub sense_bytes: u8,
+    /// Every address the controller will see is below 4 GiB, so shorter elements serve (MPI1 only).
+    pub addresses_below_4gib: bool,
+}
+
+impl Default for Wants {
+    fn default() -> Self {
+        Self {
+            commands: 256,
+            tags: 0,
+            queues: 1,
+            segments: 66,
+            sense_bytes: 96,
+            addresses_below_4gib: false,
+        }
+    }
+}
+
+/// The memory and the tables that a controller needs, and how many commands it will then take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryPlan {
+    /// Bytes of DMA memory.
+    pub bytes: usize,
+    /// The region's bus address must be a multiple of this.
+    pub alignment: usize,
+    /// The region must lie below 2^this.
+    pub address_bits: u8,
+    /// Entries of the slot table.
+    pub slots: u16,
+    /// Entries of the reply frame table.
+    pub reply_frames: u16,
+    /// Commands outstanding at once, over all queues.
+    pub commands: u16,
+    /// Commands of each queue by the caller's tag.
+    pub tags: u16,
+    /// Reply queues.
+    pub queues: u8,
+    /// The most segments that a command may have.
+    pub segments: u16,
+    /// How data is described to the controller.
+    pub sgl: SglFormat,
+    pub(crate) layout: Layout,
+}
+
+/// Where each structure begins and how big its entries are, in bytes from the region's start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Layout {
+    pub(crate) frame_bytes: u32,
+    pub(crate) chains: u32,
+    pub(crate) chain_bytes: u32,
+    pub(crate) chains_per_command: u32,
+    pub(crate) sense: u32,
+    pub(crate) sense_bytes: u32,
+    pub(crate) replies: u32,
+    pub(crate) reply_bytes: u32,
+    pub(crate) reply_post: u32,
+    pub(crate) reply_post_depth: u32,
+    pub(crate) reply_free: u32,
+    pub(crate) reply_free_depth: u32,
+    pub(crate) queue_array: u32,
+    pub(crate) page: u32,
+    pub(crate) page_bytes: u32,
+}
+
+/// What a generation fixes about its messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Bytes of the SCSI I/O message before its SGL.
+    pub(crate) scsi_io_header: u32,
+    /// The longest request frame worth having.
+    pub(crate) frame_limit: u32,
+    pub(crate) sgl: SglFormat,
+    pub(crate) address_bits: u8,
+    /// Reply descriptors in memory (MPI2), or a FIFO in the chip (MPI1).
+    pub(crate) reply_rings: bool,
+}
+
+/// Adds up a layout, noticing overflow.
+struct Builder {
+    at: u32,
+    overflow: bool,
+}
+
+impl Builder {
+    fn place(&mut self, count: u32, each: u32) -> u32 {
+        let start = self.at.checked_next_multiple_of(STRUCTURE_ALIGNMENT);
+        let end = count
+            .checked_mul(each)
+            .and_then(|bytes| start.and_then(|start| start.checked_add(bytes)));
+        match (start, end) {
+            (Some(start), Some(end)) => {
+                self.at = end;
+                start
+            }
+            _ => {
+                self.overflow = true;
+                0
+            }
+        }
+    }
+}
+
+impl MemoryPlan {
+    /// Plans for a controller with these facts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadFacts`] if the facts leave no room for a single command.
+    pub(crate) fn new(facts: &Facts, wants: &Wants, shape: Shape) -> Result<Self, Error> {
+        let bad = |field, value| Err(Error::BadFacts { field, value });
+        let frame_bytes = facts.request_frame_bytes.min(shape.frame_limit);
+        if frame_bytes < shape.scsi_io_header + 32 || frame_bytes % 4 != 0 {
+            return bad("RequestFrameSize", facts.request_frame_bytes / 4);
+        }
+        if facts.reply_frame_bytes < 64 || facts.reply_frame_bytes > 4096 {
+            return bad("ReplyFrameSize", facts.reply_frame_bytes / 4);
+        }
+        let own = INTERNAL_SLOTS + TASK_SLOTS;
+        // The IOC's own limits. Reply frames bound the commands too: an IOC that runs out of them
+        // faults (QEMU's does at once), so there is one for each request and some for events.
+        let mut most = facts.credits.min(MOST_COMMANDS).saturating_sub(own);
+        if !shape.reply_rings {
+            most = most.min(facts.reply_queue_depth.saturating_sub(own + EVENT_FRAMES));
+        }
+        if most == 0 {
+            let (field, value) = if facts.credits <= own {
+                ("RequestCredit", facts.credits)
+            } else {
+                ("ReplyQueueDepth", facts.reply_queue_depth)
+            };
+            return bad(field, u32::from(value));
+        }
+        let queues = if shape.reply_rings { wants.queues.clamp(1, facts.queues.max(1)) } else { 1 };
+        let queues = u16::from(queues).min(most) as u8;
+        let per_queue = per_queue(wants.commands.clamp(1, most), most, queues);
+        let commands = per_queue * u16::from(queues);
+        let slots = commands + own;
+        let reply_frames = slots + EVENT_FRAMES;
+
+        let sgl = if wants.addresses_below_4gib && shape.sgl == SglFormat::Mpi64 && !shape.reply_rings
+        {
+            SglFormat::Mpi32
+        } else {
+            shape.sgl
+        };
+        let room = (frame_bytes - shape.scsi_io_header) as usize;
+        let (chain_bytes, chains, segments) = chains(facts, wants, sgl, room);
+
+        // All rings have one depth, so it is that of the first queue, which also answers the
+        // driver's own requests and carries the events. At most three quarters are ever in use.
+        let answers = u32::from(per_queue) + u32::from(own) + u32::from(EVENT_FRAMES);
+        let reply_post_depth = (answers + answers / 4 + 16).next_multiple_of(16);
+        if shape.reply_rings && reply_post_depth > u32::from(facts.reply_queue_depth) {
+            return bad("MaxReplyDescriptorPostQueueDepth", u32::from(facts.reply_queue_depth));
+        }
+        let reply_free_depth = (u32::from(reply_frames) + 1).next_multiple_of(16);
+
+        let mut place = Builder { at: 0, overflow: false };
+        let _frames = place.place(u32::from(slots) + 1, frame_bytes);
+        let sense_bytes = u32::from(wants.sense_bytes.clamp(18, 252)).next_multiple_of(16);
+        let rings = u32::from(shape.reply_rings);
+        let layout = Layout {
+            frame_bytes,
+            chains: place.place(u32::from(commands) * chains, chain_bytes),
+            chain_bytes,
+            chains_per_command: chains,
+            sense: place.place(u32::from(commands), sense_bytes),
+            sense_bytes,
+            replies: place.place(u32::from(reply_frames), facts.reply_frame_bytes),
+            reply_bytes: facts.reply_frame_bytes,
+            reply_post: place.place(rings * u32::from(queues) * reply_post_depth, 8),
+            reply_post_depth,
+            reply_free: place.place(rings * reply_free_depth, 4),
+            reply_free_depth,
+            queue_array: place.place(rings * u32::from(queues), 16),
+            page: place.place(1, PAGE_BYTES),
+            page_bytes: PAGE_BYTES,
+        };
+        if place.overflow {
+            return bad("RequestCredit", u32::from(facts.credits));
+        }
+        Ok(Self {
+            bytes: place.at.next_multiple_of(REGION_ALIGNMENT) as usize,
+            alignment: REGION_ALIGNMENT as usize,
+            address_bits: shape.address_bits,
+            slots,
+            reply_frames,
+            commands,
+            tags: wants.tags.min(per_queue),
+            queues,
+            segments,
+            sgl,
+            layout,
+        })
+    }
+
+    /// Commands of each queue.
+    #[must_use]
+    pub const fn commands_per_queue(&self) -> u16 {
+        match self.commands.checked_div(self.queues as u16) {
+            Some(share) => share,
+            None => 0,
+        }
+    }
+
+    /// Whether a region of `bytes` at `bus` satisfies the plan.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadMemory`] with what is wrong about it.
+    pub fn check(&self, bus: BusAddr, bytes: usize) -> Result<(), Error> {
+        let problem = if bytes < self.bytes {
+            MemoryProblem::TooSmall { needed: self.bytes, supplied: bytes }
+        } else if bus.0 % u64::from(REGION_ALIGNMENT) != 0 {
+            MemoryProblem::Misaligned { at: bus, alignment: self.alignment }
+        } else if bus.high() != bus.offset(self.bytes as u64 - 1).high() {
+            MemoryProblem::CrossesWindow { at: bus, bytes: self.bytes }
+        } else if self.address_bits < 64
+            && bus.offset(self.bytes as u64 - 1).0 >> self.address_bits != 0
+        {
+            MemoryProblem::AboveLimit { at: bus, bits: self.address_bits }
+        } else {
+            return Ok(());
+        };
+        Err(Error::BadMemory(problem))
+    }
+}
+
+/// Each queue's share: what was asked for, rounded up to a whole share while the IOC allows.
+fn per_queue(commands: u16, most: u16, queues: u8) -> u16 {
+    let queues = u16::from(queues.max(1));
+    let share = commands.checked_div(queues).unwrap_or(commands);
+    let rounded_up = if share.saturating_mul(queues) < commands { share + 1 } else { share.max(1) };
+    if u32::from(rounded_up) * u32::from(queues) <= u32::from(most) { rounded_up } else { share.max(1) }
+}
+
+/// How many chain frames, of how many bytes, give room for the segments wanted, and how many
+/// segments there is room for then.
+fn chains(facts: &Facts, wants: &Wants, sgl: SglFormat, room: usize) -> (u32, u32, u16) {
+    let limit = facts.chain_bytes.clamp(64, 4096);
+    let wanted = usize::from(wants.segments.max(1));
+    let most_chains = u32::from(facts.max_chain_depth).min(64);
+    let capacity =
+        |bytes: u32, count: u32| elements_capacity(sgl, room, bytes as usize, count as usize);
+    if capacity(limit, 0) >= wanted || most_chains == 0 {
+        return (0, 0, capacity(limit, 0).min(usize::from(u16::MAX)) as u16);
+    }
+    // One short chain where one is enough.
+    let mut bytes = 64;
+    while bytes < limit {
+        if capacity(bytes, 1) >= wanted {
+            return (bytes, 1, capacity(bytes, 1).min(usize::from(u16::MAX)) as u16);
+        }
+        bytes = (bytes * 2).min(limit);
+    }
+    let mut count = 1;
+    while count < most_chains && capacity(limit, count) < wanted {
+        count += 1;
+    }
+    (limit, count, capacity(limit, count).min(usize::from(u16::MAX)) as u16)
+}

@@ -1,0 +1,145 @@
+//! Rings in memory: how MPI 2.x, and MegaRAID Fusion after it, posts requests and answers them.
+//!
+//! A request is posted by writing a 64-bit descriptor, which names the queue to answer on. The
+//! answer is a 64-bit descriptor in that queue's ring; an entry that the device has not written
+//! since we last read it is all ones. So the whole path costs one register write for a request and
+//! one, the host index, for each drained batch, and no read.
+
+use volatile_register::{RW, WO};
+
+use crate::generation::{Post, Reply};
+use crate::mem::Memory;
+use crate::memory_plan::MemoryPlan;
+use crate::platform::{DmaRegion, Registers};
+use crate::regs::mpi2::{
+    ATOMIC_REQUEST_DESCRIPTOR_POST, REQUEST_DESCRIPTOR_POST, REQUEST_DESCRIPTOR_POST_HIGH,
+    ReplyPostHostIndex, host_index_of,
+};
+use crate::regs::{Bus, Reg};
+use crate::sgl::SglFormat;
+use crate::wire::descriptor::{ReplyDescriptor, RequestDescriptor};
+
+/// How a request descriptor reaches the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PostMethod {
+    /// One 64-bit write.
+    Whole,
+    /// Low half, high half, with nothing in between (trap T47).
+    Split,
+    /// One 32-bit write of the low half, where the facts offer it.
+    Atomic,
+}
+
+/// One queue's ring, and how it posts.
+#[derive(Debug)]
+pub struct Ring {
+    /// Bytes from the region's start to the first entry.
+    at: usize,
+    depth: u32,
+    next: u32,
+    queue: u8,
+    supplemental: bool,
+    method: PostMethod,
+    pub(crate) sgl: SglFormat,
+    host_index: Reg<RW<u32>, ReplyPostHostIndex>,
+    host_index_word: ReplyPostHostIndex,
+}
+
+impl Ring {
+    pub(crate) fn new(plan: &MemoryPlan, queue: u8, method: PostMethod, supplemental: bool) -> Self {
+        let layout = &plan.layout;
+        let ring_bytes = layout.reply_post_depth.wrapping_mul(8);
+        let (host_index, host_index_word) = host_index_of(queue, supplemental);
+        Self {
+            at: layout.reply_post.wrapping_add(ring_bytes.wrapping_mul(u32::from(queue))) as usize,
+            depth: layout.reply_post_depth,
+            next: 0,
+            queue,
+            supplemental,
+            method,
+            sgl: plan.sgl,
+            host_index,
+            host_index_word,
+        }
+    }
+
+    /// Posts the request in frame `smid`, to be answered on this queue.
+    #[inline]
+    pub(crate) fn post<R: Registers>(&mut self, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
+        let descriptor = match post {
+            Post::ScsiIo(device) => RequestDescriptor::scsi_io(smid, self.queue, device.address),
+            Post::HighPriority => RequestDescriptor::high_priority(smid, self.queue),
+            Post::Default => RequestDescriptor::default_type(smid, self.queue),
+        }
+        .0;
+        match self.method {
+            PostMethod::Whole => bus.put64(REQUEST_DESCRIPTOR_POST, descriptor),
+            PostMethod::Atomic => bus.put(ATOMIC_REQUEST_DESCRIPTOR_POST, descriptor as u32),
+            PostMethod::Split => split(bus, REQUEST_DESCRIPTOR_POST, descriptor),
+        }
+        descriptor
+    }
+
+    /// The next answer, if the device has written one; its entry is all ones again afterwards.
+    #[inline]
+    pub(crate) fn next<D: DmaRegion>(&mut self, memory: &Memory<D>) -> Option<(u64, Reply)> {
+        let at = self.at + self.next as usize * 8;
+        let word = memory.read_u64(at);
+        // A host that reads 64 bits in two halves can see one half before the other.
+        if word as u32 == u32::MAX || (word >> 32) as u32 == u32::MAX {
+            return None;
+        }
+        memory.write_u64(at, u64::MAX);
+        self.next += 1;
+        if self.next == self.depth {
+            self.next = 0;
+        }
+        let descriptor = ReplyDescriptor(word);
+        let reply = match descriptor.kind() {
+            ReplyDescriptor::SCSI_IO_SUCCESS | ReplyDescriptor::FAST_PATH_SCSI_IO_SUCCESS => {
+                Reply::Success { smid: descriptor.smid() }
+            }
+            ReplyDescriptor::ADDRESS_REPLY => {
+                Reply::Frame { smid: Some(descriptor.smid()), address: descriptor.reply_frame_address() }
+            }
+            _ => Reply::Unknown,
+        };
+        Some((word, reply))
+    }
+
+    /// Tells the device how far this queue has read.
+    #[inline]
+    pub(crate) fn drained<R: Registers>(&mut self, bus: &Bus<R>) {
+        let mut word = self.host_index_word;
+        word.0 |= self.next;
+        bus.put(self.host_index, word);
+    }
+
+    /// At most a quarter of the ring, so that the device never finds it full while one drain lasts.
+    #[inline]
+    pub(crate) const fn drain_limit(&self) -> u32 {
+        self.depth / 4
+    }
+
+    /// Tells the device that no queue has been read yet; IOC init leaves the host indices undefined.
+    pub(crate) fn start<R: Registers>(&self, bus: &Bus<R>, queues: u8) {
+        for queue in 0..queues {
+            let (register, word) = host_index_of(queue, self.supplemental);
+            bus.put(register, word);
+        }
+    }
+
+    /// The ring's entries, as they must be before the device may use it.
+    pub(crate) fn clear<D: DmaRegion>(memory: &Memory<D>, plan: &MemoryPlan) {
+        let bytes = plan.layout.reply_post_depth.wrapping_mul(8 * u32::from(plan.queues));
+        memory.fill(plan.layout.reply_post as usize, bytes as usize, 0xff);
+    }
+}
+
+#[cold]
+fn split<R: Registers>(bus: &Bus<R>, low: Reg<WO<u32>>, descriptor: u64) {
+    critical_section::with(|_| {
+        bus.put(low, descriptor as u32);
+        bus.put(REQUEST_DESCRIPTOR_POST_HIGH, (descriptor >> 32) as u32);
+    });
+}

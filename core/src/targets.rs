@@ -1,0 +1,334 @@
+//! The disks behind a controller, under ids that stay.
+//!
+//! Firmware numbers devices as it finds them and gives a number to another device when the first
+//! has gone (traps T34). A target's id here is its place in the table, found by its SAS address
+//! (WWN), so a disk that is pulled and put back is the same target. What is new comes out as
+//! [`TargetChange`]s, computed from the table itself, so that no storm of events can lose one.
+
+use crate::generation::Device;
+
+/// The id of a target: stable while the controller object lives, whatever firmware renumbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TargetId(pub u16);
+
+/// What a SAS device page 0 says, the same for all generations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DevicePage {
+    /// SAS address (WWN of the port); 0 where the firmware gives none.
+    pub sas_address: u64,
+    /// DevHandle.
+    pub handle: u16,
+    /// How commands reach it: the DevHandle again (MPI2), or bus and target id (MPI1).
+    pub address: u16,
+    /// DevHandle of the expander or controller it hangs on.
+    pub parent_handle: u16,
+    /// Enclosure handle.
+    pub enclosure_handle: u16,
+    /// Slot in the enclosure.
+    pub slot: u16,
+    /// Phy of the parent.
+    pub phy: u8,
+    /// Physical port of the controller.
+    pub port: u8,
+    /// `AccessStatus`: 0 is no error.
+    pub access_status: u8,
+    /// `DeviceInfo`: what kind of device (`MPI2_SAS_DEVICE_INFO_*`).
+    pub device_info: u32,
+}
+
+impl DevicePage {
+    /// Whether it takes SCSI commands: an end device with an SSP target, STP target or SATA port.
+    #[must_use]
+    pub const fn is_target(&self) -> bool {
+        const END_DEVICE: u32 = 1;
+        const TYPE_MASK: u32 = 7;
+        const SATA_DEVICE: u32 = 0x80;
+        const STP_TARGET: u32 = 0x200;
+        const SSP_TARGET: u32 = 0x400;
+        self.device_info & TYPE_MASK == END_DEVICE
+            && self.device_info & (SATA_DEVICE | STP_TARGET | SSP_TARGET) != 0
+    }
+
+    /// Whether it is a SATA disk behind the firmware's translation.
+    #[must_use]
+    pub const fn is_sata(&self) -> bool {
+        const SATA_DEVICE: u32 = 0x80;
+        self.device_info & SATA_DEVICE != 0
+    }
+}
+
+/// News of a device in an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// A device answers under this handle: its page tells who it is.
+    Added {
+        /// DevHandle.
+        handle: u16,
+    },
+    /// The device under this handle no longer answers.
+    Gone {
+        /// DevHandle.
+        handle: u16,
+    },
+    /// Something changed that only a new scan tells.
+    Rescan,
+}
+
+/// A target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Its id.
+    pub id: TargetId,
+    /// What the firmware says about it.
+    pub page: DevicePage,
+    /// Whether it answers at present.
+    pub present: bool,
+}
+
+/// A change of the table that the platform has not been told yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TargetChange {
+    /// The target answers and takes commands already (trap T4).
+    Appeared(TargetId),
+    /// The target no longer answers; commands for it are refused.
+    Gone(TargetId),
+}
+
+/// One entry of the table, 40 bytes. The platform supplies as many as it wants targets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TargetRecord {
+    page: DevicePage,
+    used: bool,
+    present: bool,
+    reported: bool,
+    /// It went and came back before the platform was told that it went.
+    replaced: bool,
+    seen: bool,
+}
+
+const _: () = assert!(size_of::<TargetRecord>() <= 40);
+
+/// The table.
+#[derive(Debug)]
+pub struct Targets<'a> {
+    records: &'a mut [TargetRecord],
+    /// Devices that found no free entry.
+    overflowed: u32,
+}
+
+impl<'a> Targets<'a> {
+    /// An empty table in `records`; what they held of an earlier start keeps its ids.
+    pub fn new(records: &'a mut [TargetRecord]) -> Self {
+        Self { records, overflowed: 0 }
+    }
+
+    /// The target with this id, present or not.
+    #[must_use]
+    pub fn get(&self, id: TargetId) -> Option<Target> {
+        let record = self.records.get(usize::from(id.0)).filter(|record| record.used)?;
+        Some(Target { id, page: record.page, present: record.present })
+    }
+
+    /// Where commands for this target go, if it is present.
+    #[must_use]
+    #[inline]
+    pub fn device(&self, id: TargetId) -> Option<Device> {
+        let record = self.records.get(usize::from(id.0))?;
+        record.present.then_some(Device { address: record.page.address })
+    }
+
+    /// Every target ever seen, present or not.
+    pub fn iter(&self) -> impl Iterator<Item = Target> {
+        self.records.iter().enumerate().filter(|(_, record)| record.used).map(|(index, record)| {
+            Target { id: TargetId(index as u16), page: record.page, present: record.present }
+        })
+    }
+
+    /// Devices that the table had no room for.
+    #[must_use]
+    pub const fn overflowed(&self) -> u32 {
+        self.overflowed
+    }
+
+    /// Notes a device that answers.
+    pub fn note(&mut self, page: DevicePage) {
+        if !page.is_target() {
+            return;
+        }
+        // Another device under a handle that was somebody's: that one is gone, event or no event.
+        for record in self.records.iter_mut() {
+            if record.present && record.page.handle == page.handle && !same(&record.page, &page) {
+                record.present = false;
+            }
+        }
+        let known = self.records.iter().position(|record| record.used && same(&record.page, &page));
+        let entry = known.or_else(|| self.records.iter().position(|record| !record.used));
+        match entry.and_then(|entry| self.records.get_mut(entry)) {
+            Some(record) => {
+                if record.used && !record.present && record.reported {
+                    record.replaced = true;
+                }
+                record.used = true;
+                record.present = true;
+                record.seen = true;
+                record.page = page;
+            }
+            None => self.overflowed = self.overflowed.saturating_add(1),
+        }
+    }
+
+    /// Notes that the device under `handle` no longer answers.
+    pub fn lose(&mut self, handle: u16) {
+        for record in self.records.iter_mut() {
+            if record.present && record.page.handle == handle {
+                record.present = false;
+            }
+        }
+    }
+
+    /// Notes that nothing answers any more, as after removal of the controller.
+    pub fn lose_all(&mut self) {
+        for record in self.records.iter_mut() {
+            record.present = false;
+        }
+    }
+
+    /// A scan begins: whatever it does not find is gone.
+    pub fn scan_begins(&mut self) {
+        for record in self.records.iter_mut() {
+            record.seen = false;
+        }
+    }
+
+    /// The scan has reached the end of the list.
+    pub fn scan_ends(&mut self) {
+        for record in self.records.iter_mut() {
+            record.present &= record.seen;
+        }
+    }
+
+    /// The next change that the platform has not been told; it counts as told now.
+    pub fn next_change(&mut self) -> Option<TargetChange> {
+        for (index, record) in self.records.iter_mut().enumerate() {
+            let id = TargetId(index as u16);
+            if record.reported && (!record.present || record.replaced) {
+                record.reported = false;
+                record.replaced = false;
+                return Some(TargetChange::Gone(id));
+            }
+            if !record.reported && record.present {
+                record.reported = true;
+                return Some(TargetChange::Appeared(id));
+            }
+        }
+        None
+    }
+}
+
+/// Whether two pages speak of one device: the same WWN, or, where firmware knows none, the same
+/// place.
+fn same(one: &DevicePage, other: &DevicePage) -> bool {
+    if one.sas_address != 0 || other.sas_address != 0 {
+        one.sas_address == other.sas_address
+    } else {
+        (one.parent_handle, one.phy, one.address) == (other.parent_handle, other.phy, other.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(sas_address: u64, handle: u16) -> DevicePage {
+        DevicePage { sas_address, handle, address: handle, device_info: 0x401, ..DevicePage::default() }
+    }
+
+    fn changes(targets: &mut Targets<'_>) -> Vec<TargetChange> {
+        core::iter::from_fn(|| targets.next_change()).collect()
+    }
+
+    #[test]
+    fn a_disk_that_comes_back_under_another_handle_keeps_its_id() {
+        let mut records = [TargetRecord::default(); 4];
+        let mut targets = Targets::new(&mut records);
+        targets.note(disk(0x5000_0001, 9));
+        targets.note(disk(0x5000_0002, 10));
+        let (first, second) = (TargetId(0), TargetId(1));
+        assert_eq!(
+            changes(&mut targets),
+            [TargetChange::Appeared(first), TargetChange::Appeared(second)]
+        );
+        targets.lose(9);
+        assert_eq!(changes(&mut targets), [TargetChange::Gone(first)]);
+        assert_eq!(targets.device(first), None);
+        targets.note(disk(0x5000_0001, 17));
+        assert_eq!(changes(&mut targets), [TargetChange::Appeared(first)]);
+        assert_eq!(targets.device(first), Some(Device { address: 17 }));
+    }
+
+    #[test]
+    fn a_handle_that_firmware_reuses_takes_the_old_disk_away() {
+        let mut records = [TargetRecord::default(); 4];
+        let mut targets = Targets::new(&mut records);
+        targets.note(disk(1, 9));
+        changes(&mut targets);
+        targets.note(disk(2, 9));
+        assert_eq!(
+            changes(&mut targets),
+            [TargetChange::Gone(TargetId(0)), TargetChange::Appeared(TargetId(1))]
+        );
+        assert_eq!(targets.device(TargetId(0)), None);
+    }
+
+    #[test]
+    fn a_disk_that_went_and_came_unnoticed_is_reported_as_both() {
+        let mut records = [TargetRecord::default(); 4];
+        let mut targets = Targets::new(&mut records);
+        targets.note(disk(1, 9));
+        changes(&mut targets);
+        targets.lose(9);
+        targets.note(disk(1, 9));
+        assert_eq!(
+            changes(&mut targets),
+            [TargetChange::Gone(TargetId(0)), TargetChange::Appeared(TargetId(0))]
+        );
+    }
+
+    #[test]
+    fn a_scan_finds_what_no_event_told() {
+        let mut records = [TargetRecord::default(); 4];
+        let mut targets = Targets::new(&mut records);
+        targets.note(disk(1, 9));
+        targets.note(disk(2, 10));
+        changes(&mut targets);
+        targets.scan_begins();
+        targets.note(disk(2, 10));
+        targets.note(disk(3, 11));
+        targets.scan_ends();
+        assert_eq!(
+            changes(&mut targets),
+            [TargetChange::Gone(TargetId(0)), TargetChange::Appeared(TargetId(2))]
+        );
+    }
+
+    #[test]
+    fn what_is_no_target_and_what_has_no_room_is_not_listed() {
+        let mut records = [TargetRecord::default(); 1];
+        let mut targets = Targets::new(&mut records);
+        targets.note(DevicePage { device_info: 0x402, ..disk(9, 9) });
+        assert_eq!(targets.iter().count(), 0, "an expander");
+        targets.note(disk(1, 1));
+        targets.note(disk(2, 2));
+        assert_eq!(targets.iter().count(), 1);
+        assert_eq!(targets.overflowed(), 1);
+    }
+
+    #[test]
+    fn disks_without_a_wwn_are_told_apart_by_place() {
+        let mut records = [TargetRecord::default(); 4];
+        let mut targets = Targets::new(&mut records);
+        targets.note(disk(0, 9));
+        targets.note(disk(0, 10));
+        assert_eq!(targets.iter().count(), 2);
+    }
+}
