@@ -9,10 +9,10 @@ use heapless::Deque;
 use crate::error::Error;
 use crate::generation::{Generation, Post, ReplyHeader};
 use crate::log_info::LogInfo;
+use crate::pages::{PageRequest, Step};
 use crate::platform::{DmaRegion, Registers};
 use crate::queue::{Other, Queue};
 use crate::targets::{News, Targets};
-use crate::wire::config::{PageAction, PageHeader, PageRequest};
 use crate::wire::{Function, IocStatus};
 
 /// Slot of everything but port enable.
@@ -269,15 +269,15 @@ impl Admin {
             self.page_failed(ioc_error(header), Some(code), purpose, targets);
             return;
         }
-        let Some(found) = PageHeader::of_reply::<G>(frame) else {
+        let Some(found) = G::page_header(frame).filter(|found| found.length > 0) else {
             let function = Function::CONFIG;
             let error = Error::BadReply { function, claimed: function, bytes: header.length };
             self.page_failed(error, None, purpose, targets);
             return;
         };
-        if request.action == PageAction::HEADER {
+        if request.step == Step::Header {
             // The page itself comes next; first in the line, so that a scan is not torn.
-            let request = request.with_header(found);
+            let request = request.body(found);
             let job = Job::Page { request, purpose, attempts };
             if self.waiting.push_front(job).is_err() {
                 self.page_failed(Error::Busy, None, purpose, targets);

@@ -15,6 +15,7 @@ use crate::generation::{Command, Device, Facts, Generation, PortFacts, Post};
 use crate::mem::Memory;
 use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
 use crate::outcome::Failure;
+use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
 use crate::queue::{Completion, Other, Queue};
 use crate::recovery::{self, TaskReply, TaskRequest};
@@ -27,7 +28,6 @@ use crate::slots::SlotRecord;
 use crate::targets::{Target, TargetChange, TargetId, TargetRecord, Targets};
 use crate::trace::{Counters, Trace};
 use crate::wire::Function;
-use crate::wire::config::PageRequest;
 
 /// How often the doorbell is looked at (Linux: every second).
 const WATCH_INTERVAL_MS: u64 = 1_000;

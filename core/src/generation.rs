@@ -38,8 +38,8 @@ pub trait Generation: sealed::Sealed {}
 pub struct Facts {
     /// MPI version, major in the high byte (`MsgVersion`).
     pub message_version: u16,
-    /// Firmware version, most significant part first (`FWVersion`).
-    pub firmware_version: [u8; 4],
+    /// Firmware version (`FWVersion`).
+    pub firmware_version: crate::wire::ioc::Version,
     /// `ProductID`.
     pub product_id: u16,
     /// `IOCCapabilities`.
@@ -77,8 +77,8 @@ pub struct Facts {
 /// What the IOC says about a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PortFacts {
-    /// `MPI2_PORTFACTS_PORTTYPE_*`: 0x30 is a SAS port, 0x00 an inactive one.
-    pub port_type: u8,
+    /// `PortType`.
+    pub port_type: crate::wire::ioc::PortType,
     /// Commands posted by the host, at most (MPI2), or 0.
     pub max_posted_buffers: u16,
 }
@@ -215,7 +215,7 @@ pub(crate) mod sealed {
     use crate::outcome::ReplyFacts;
     use crate::platform::DmaRegion;
     use crate::targets::DevicePage;
-    use crate::wire::config::PageRequest;
+    use crate::pages::{PageHeader, PageRequest};
 
     /// Where a command's frame, chains and sense lie.
     #[derive(Clone, Copy, Debug)]
@@ -324,6 +324,9 @@ pub(crate) mod sealed {
 
         /// A configuration page request; the page goes to or comes from `buffer`.
         fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message;
+
+        /// The page header in a configuration reply.
+        fn page_header(frame: &[u8]) -> Option<PageHeader>;
 
         /// Port enable.
         fn port_enable(smid: u16, port: u8) -> Message;

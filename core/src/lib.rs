@@ -19,6 +19,7 @@ pub mod log_info;
 pub mod mem;
 pub mod memory_plan;
 pub mod outcome;
+pub mod pages;
 pub mod platform;
 pub mod queue;
 pub mod recovery;

@@ -280,7 +280,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     ) {
         self.counters.completed += 1;
         self.counters.with_reply_frame += 1;
-        let is_scsi_io = header.function == Function::SCSI_IO_REQUEST
+        let is_scsi_io = header.function == Function::SCSI_IO
             || header.function == Function::RAID_SCSI_IO_PASSTHROUGH;
         let capacity = self.layout.sense_bytes.min(SENSE_BYTES as u32) as u8;
         let facts = if is_scsi_io {

@@ -1,7 +1,7 @@
 //! MPI 1.x, SAS.
 
 use embedded_hal::delay::DelayNs;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::Chip;
 use super::sealed::{Place, Sealed};
@@ -24,9 +24,11 @@ use crate::regs::Bus;
 use crate::regs::mpi1::REPLY_QUEUE;
 use crate::sgl::{self, Direction, SglFormat, SglSpace};
 use crate::targets::{DevicePage, News};
-use crate::wire::config::{self, PageRequest};
+use crate::pages::{PageHeader, PageRequest, PageType, Step};
+use crate::wire::config;
 use crate::wire::event::{self, EventCode};
-use crate::wire::ioc::mpi1 as ioc;
+use crate::wire::ioc::WhoInit;
+use crate::wire::ioc::mpi1::{self as ioc, Capabilities};
 use crate::wire::scsi_io::mpi1::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi1 as task;
 use crate::wire::{Function, IocStatus};
@@ -55,19 +57,20 @@ impl Sealed for Mpi1 {
         _chip: &Chip,
     ) -> Result<Facts, Error> {
         let request =
-            ioc::IocFactsRequest { function: Function::IOC_FACTS.0, ..FromZeros::new_zeroed() };
-        let mut reply = ioc::IocFactsReply::new_zeroed();
+            ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
+        let mut reply = ioc::IocFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::IOC_FACTS, reply.as_bytes(), length)?;
-        let capabilities = ioc::IocCapabilities::from_bits_retain(reply.ioc_capabilities.get());
+        let capabilities = reply.capabilities();
         let frame_bytes = u32::from(reply.request_frame_size.get()) * 4;
         Ok(Facts {
             message_version: reply.msg_version.get(),
-            firmware_version: reply.fw_version.get().to_be_bytes(),
+            firmware_version: reply.firmware_version,
             product_id: reply.product_id.get(),
             capabilities: capabilities.bits(),
-            event_replay: capabilities.contains(ioc::IocCapabilities::EVENT_REPLAY),
+            // MPI1 has no such thing; discovery starts anew at port enable.
+            event_replay: false,
             credits: reply.global_credits.get(),
             high_priority_credits: reply.high_priority_queue_depth.get(),
             request_frame_bytes: frame_bytes,
@@ -80,9 +83,9 @@ impl Sealed for Mpi1 {
             queue_array: false,
             atomic_descriptors: false,
             high_priority_queue: reply.msg_version.get() >= 0x0105
-                && capabilities.contains(ioc::IocCapabilities::HIGH_PRI_Q),
+                && capabilities.contains(Capabilities::HIGH_PRIORITY_QUEUE),
             ports: reply.number_of_ports,
-            max_devices: u16::from(reply.max_devices),
+            max_devices: reply.devices_per_bus(),
         })
     }
 
@@ -92,17 +95,17 @@ impl Sealed for Mpi1 {
         port: u8,
     ) -> Result<PortFacts, Error> {
         let request = ioc::PortFactsRequest {
-            function: Function::PORT_FACTS.0,
+            function: Function::PORT_FACTS,
             port_number: port,
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::PortFactsReply::new_zeroed();
+        let mut reply = ioc::PortFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::PORT_FACTS, reply.as_bytes(), length)?;
         Ok(PortFacts {
             port_type: reply.port_type,
-            max_posted_buffers: reply.max_posted_cmd_buffers.get(),
+            max_posted_buffers: reply.max_posted_command_buffers.get(),
         })
     }
 
@@ -125,18 +128,18 @@ impl Sealed for Mpi1 {
     ) -> Result<(), Error> {
         let HostMemory { plan, bus: base } = memory;
         let request = ioc::IocInitRequest {
-            who_init: ioc::WHO_INIT_HOST_DRIVER,
-            function: Function::IOC_INIT.0,
+            who_init: WhoInit::HOST_DRIVER,
+            function: Function::IOC_INIT,
             // 0 stands for 256.
             max_devices: if facts.max_devices > 255 { 0 } else { facts.max_devices as u8 },
             max_buses: MAX_BUSES,
             reply_frame_size: (plan.layout.reply_bytes as u16).into(),
-            host_mfa_high_addr: base.high().into(),
-            sense_buffer_high_addr: base.offset(u64::from(plan.layout.sense)).high().into(),
+            host_mfa_high_address: base.high().into(),
+            sense_buffer_high_address: base.offset(u64::from(plan.layout.sense)).high().into(),
             msg_version: facts.message_version.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::IocInitReply::new_zeroed();
+        let mut reply = ioc::IocInitReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), IOC_INIT_LIMIT_MS)?;
         expect::<Self>(Function::IOC_INIT, reply.as_bytes(), length)
@@ -208,7 +211,7 @@ impl Sealed for Mpi1 {
             target_id,
             bus,
             chain_offset: encoded.chain_offset,
-            function: Function::SCSI_IO_REQUEST.0,
+            function: Function::SCSI_IO,
             cdb_length: command.cdb.len(),
             sense_buffer_length: layout.sense_bytes as u8,
             msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
@@ -218,7 +221,7 @@ impl Sealed for Mpi1 {
             cdb,
             data_length: command.data_length.into(),
             sense_buffer_low_addr: memory.bus(place.sense).low().into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         memory.write_words::<6>(place.frame, &zerocopy::transmute!(request));
         Ok(())
@@ -249,7 +252,7 @@ impl Sealed for Mpi1 {
     fn reply_header(frame: &[u8]) -> Option<ReplyHeader> {
         let (header, _) = crate::wire::mpi1::ReplyHeader::read_from_prefix(frame).ok()?;
         Some(ReplyHeader {
-            function: Function(header.function),
+            function: header.function,
             length: u16::from(header.msg_length) * 4,
             context: header.msg_context.get(),
             status: IocStatus(header.ioc_status.get()),
@@ -277,10 +280,10 @@ impl Sealed for Mpi1 {
 
     fn port_enable(smid: u16, port: u8) -> Message {
         let request = ioc::PortEnableRequest {
-            function: Function::PORT_ENABLE.0,
+            function: Function::PORT_ENABLE,
             port_number: port,
             msg_context: u32::from(smid).into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
@@ -288,20 +291,20 @@ impl Sealed for Mpi1 {
     fn event_notification(smid: u16) -> Message {
         let request = ioc::EventNotificationRequest {
             switch: 1,
-            function: Function::EVENT_NOTIFICATION.0,
+            function: Function::EVENT_NOTIFICATION,
             msg_context: u32::from(smid).into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
     fn event_ack(smid: u16, event: u32, context: u32) -> Message {
         let request = ioc::EventAckRequest {
-            function: Function::EVENT_ACK.0,
+            function: Function::EVENT_ACK,
             msg_context: u32::from(smid).into(),
             event: event.into(),
             event_context: context.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
@@ -311,12 +314,12 @@ impl Sealed for Mpi1 {
         let message = task::TaskManagementRequest {
             target_id,
             bus,
-            function: Function::SCSI_TASK_MANAGEMENT.0,
+            function: Function::SCSI_TASK_MANAGEMENT,
             task_type: request.kind.0,
             msg_context: u32::from(smid).into(),
             lun: request.lun.0,
             task_msg_context: u32::from(request.smid).into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(message.as_bytes())
     }

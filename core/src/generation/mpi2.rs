@@ -1,7 +1,7 @@
 //! MPI 2.0, 2.5 and 2.6.
 
 use embedded_hal::delay::DelayNs;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::{Chip, Family};
 use super::sealed::{Place, Sealed};
@@ -24,9 +24,11 @@ use crate::regs::Bus;
 use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
 use crate::sgl::{self, Direction, SglFormat, SglSpace};
 use crate::targets::{DevicePage, News};
-use crate::wire::config::{self, PageRequest};
+use crate::pages::{PageHeader, PageRequest, PageType, Step};
+use crate::wire::config;
 use crate::wire::event::{self, EventCode};
-use crate::wire::ioc::mpi2 as ioc;
+use crate::wire::ioc::WhoInit;
+use crate::wire::ioc::mpi2::{self as ioc, Capabilities};
 use crate::wire::scsi_io::mpi2::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi2 as task;
 use crate::wire::{Function, IocStatus};
@@ -71,12 +73,12 @@ impl Sealed for Mpi2 {
         delay: &mut impl DelayNs,
         chip: &Chip,
     ) -> Result<Facts, Error> {
-        let request = ioc::IocFactsRequest { function: Function::IOC_FACTS.0, ..FromZeros::new_zeroed() };
-        let mut reply = ioc::IocFactsReply::new_zeroed();
+        let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
+        let mut reply = ioc::IocFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::IOC_FACTS, reply.as_bytes(), length)?;
-        let capabilities = ioc::IocCapabilities::from_bits_retain(reply.ioc_capabilities.get());
+        let capabilities = reply.capabilities();
         let frame_bytes = u32::from(reply.ioc_request_frame_size.get()) * 4;
         // 0 means that a chain frame is as big as a request frame; so it is before MPI 2.5.
         let chain_bytes = match reply.ioc_max_chain_segment_size.get() {
@@ -85,10 +87,10 @@ impl Sealed for Mpi2 {
         };
         Ok(Facts {
             message_version: reply.msg_version.get(),
-            firmware_version: reply.fw_version.get().to_be_bytes(),
+            firmware_version: reply.firmware_version,
             product_id: reply.product_id.get(),
             capabilities: capabilities.bits(),
-            event_replay: capabilities.contains(ioc::IocCapabilities::EVENT_REPLAY),
+            event_replay: capabilities.contains(Capabilities::EVENT_REPLAY),
             credits: reply.request_credit.get(),
             high_priority_credits: reply.high_priority_credit.get(),
             request_frame_bytes: frame_bytes,
@@ -96,13 +98,13 @@ impl Sealed for Mpi2 {
             chain_bytes,
             max_chain_depth: reply.max_chain_depth,
             reply_queue_depth: reply.max_reply_descriptor_post_queue_depth.get(),
-            queues: if capabilities.contains(ioc::IocCapabilities::MSI_X_INDEX) {
+            queues: if capabilities.contains(Capabilities::MSI_X_INDEX) {
                 reply.max_msix_vectors.max(1)
             } else {
                 1
             },
-            queue_array: capabilities.contains(ioc::IocCapabilities::RDPQ_ARRAY_CAPABLE),
-            atomic_descriptors: capabilities.contains(ioc::IocCapabilities::ATOMIC_REQ),
+            queue_array: capabilities.contains(Capabilities::RDPQ_ARRAY),
+            atomic_descriptors: capabilities.contains(Capabilities::ATOMIC_REQUEST),
             high_priority_queue: true,
             ports: reply.number_of_ports,
             max_devices: reply.max_dev_handle.get(),
@@ -115,17 +117,17 @@ impl Sealed for Mpi2 {
         port: u8,
     ) -> Result<PortFacts, Error> {
         let request = ioc::PortFactsRequest {
-            function: Function::PORT_FACTS.0,
+            function: Function::PORT_FACTS,
             port_number: port,
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::PortFactsReply::new_zeroed();
+        let mut reply = ioc::PortFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::PORT_FACTS, reply.as_bytes(), length)?;
         Ok(PortFacts {
             port_type: reply.port_type,
-            max_posted_buffers: reply.max_posted_cmd_buffers.get(),
+            max_posted_buffers: reply.max_posted_command_buffers.get(),
         })
     }
 
@@ -152,9 +154,9 @@ impl Sealed for Mpi2 {
         let array = uses_queue_array(facts, plan);
         let rings = if array { layout.queue_array } else { layout.reply_post };
         let request = ioc::IocInitRequest {
-            who_init: ioc::WHO_INIT_HOST_DRIVER,
-            function: Function::IOC_INIT.0,
-            msg_flags: if array { ioc::IOC_INIT_RDPQ_ARRAY_MODE } else { 0 },
+            who_init: WhoInit::HOST_DRIVER,
+            function: Function::IOC_INIT,
+            msg_flags: if array { ioc::IOC_INIT_RDPQ_ARRAY } else { 0 },
             msg_version: MESSAGE_VERSION.into(),
             header_version: HEADER_VERSION.into(),
             host_page_size: HOST_PAGE_SHIFT,
@@ -168,9 +170,9 @@ impl Sealed for Mpi2 {
             reply_descriptor_post_queue_address: at(rings).0.into(),
             reply_free_queue_address: at(layout.reply_free).0.into(),
             time_stamp: now_ms.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::IocInitReply::new_zeroed();
+        let mut reply = ioc::IocInitReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), IOC_INIT_LIMIT_MS)?;
         expect::<Self>(Function::IOC_INIT, reply.as_bytes(), length)
@@ -262,7 +264,7 @@ impl Sealed for Mpi2 {
         let request = ScsiIoRequest {
             dev_handle: device.address.into(),
             chain_offset: encoded.chain_offset,
-            function: Function::SCSI_IO_REQUEST.0,
+            function: Function::SCSI_IO,
             sense_buffer_low_address: memory.bus(place.sense).low().into(),
             sense_buffer_length: layout.sense_bytes as u8,
             sgl_offset0: (SGL_OFFSET / 4) as u8,
@@ -272,7 +274,7 @@ impl Sealed for Mpi2 {
             control: (direction | attribute | additional << scsi_io::CONTROL_ADDITIONAL_CDB_SHIFT)
                 .into(),
             cdb: *command.cdb.bytes(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         memory.write_words::<12>(place.frame, &zerocopy::transmute!(request));
         Ok(())
@@ -305,7 +307,7 @@ impl Sealed for Mpi2 {
     fn reply_header(frame: &[u8]) -> Option<ReplyHeader> {
         let (header, _) = crate::wire::mpi2::ReplyHeader::read_from_prefix(frame).ok()?;
         Some(ReplyHeader {
-            function: Function(header.function),
+            function: header.function,
             length: u16::from(header.msg_length) * 4,
             context: 0,
             status: IocStatus(header.ioc_status.get()),
@@ -333,9 +335,9 @@ impl Sealed for Mpi2 {
 
     fn port_enable(_smid: u16, port: u8) -> Message {
         let request = ioc::PortEnableRequest {
-            function: Function::PORT_ENABLE.0,
+            function: Function::PORT_ENABLE,
             port_flags: port,
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
@@ -348,19 +350,19 @@ impl Sealed for Mpi2 {
             }
         }
         let request = ioc::EventNotificationRequest {
-            function: Function::EVENT_NOTIFICATION.0,
+            function: Function::EVENT_NOTIFICATION,
             event_masks: masks.map(Into::into),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
     fn event_ack(_smid: u16, event: u32, context: u32) -> Message {
         let request = ioc::EventAckRequest {
-            function: Function::EVENT_ACK.0,
+            function: Function::EVENT_ACK,
             event: (event as u16).into(),
             event_context: context.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
@@ -368,11 +370,11 @@ impl Sealed for Mpi2 {
     fn task_management(_smid: u16, request: &TaskRequest) -> Message {
         let message = task::TaskManagementRequest {
             dev_handle: request.device.address.into(),
-            function: Function::SCSI_TASK_MANAGEMENT.0,
+            function: Function::SCSI_TASK_MANAGEMENT,
             task_type: request.kind.0,
             lun: request.lun.0,
             task_mid: request.smid.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(message.as_bytes())
     }
