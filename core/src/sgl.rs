@@ -329,9 +329,8 @@ pub fn encode<D: DmaRegion>(
         && is_plainly_reachable(format, segment)
         && space.frame_sgl_bytes >= 16
         // What `Memory` asks as well, so it costs nothing, and no list gets lost in silence.
+        && memory.len().checked_sub(16).is_some_and(|last| space.sgl_offset <= last)
         && space.sgl_offset.is_multiple_of(8)
-        && memory.len() >= 16
-        && space.sgl_offset <= memory.len() - 16
     {
         match format {
             SglFormat::Mpi32 => mpi::write_single_32(memory, space.sgl_offset, segment, direction),
@@ -344,10 +343,14 @@ pub fn encode<D: DmaRegion>(
             elements: 1,
         });
     }
+    // In two parts, so that a caller who builds the space on the spot need not store it unless it
+    // comes to this: the compiler would share one copy of the whole, stored up front.
+    let frame = [space.sgl_offset, space.header_bytes, space.frame_sgl_bytes];
+    let chains = [space.chain_offset, space.chain_bytes, space.chain_count];
     encode_any(
         format,
         memory,
-        space,
+        (frame, chains),
         segments,
         direction,
         data_length,
@@ -370,12 +373,22 @@ const fn is_plainly_reachable(format: SglFormat, segment: &Segment) -> bool {
 fn encode_any<D: DmaRegion>(
     format: SglFormat,
     memory: &Memory<D>,
-    space: &SglSpace,
+    (frame, chains): ([usize; 3], [usize; 3]),
     segments: &[Segment],
     direction: Direction,
     data_length: u32,
     limit: ElementLimit,
 ) -> Result<Encoded, SglError> {
+    let [sgl_offset, header_bytes, frame_sgl_bytes] = frame;
+    let [chain_offset, chain_bytes, chain_count] = chains;
+    let space = SglSpace {
+        sgl_offset,
+        header_bytes,
+        frame_sgl_bytes,
+        chain_offset,
+        chain_bytes,
+        chain_count,
+    };
     let job = Job {
         memory,
         space,
@@ -428,7 +441,7 @@ trait Elements {
 
 struct Job<'a, D> {
     memory: &'a Memory<D>,
-    space: &'a SglSpace,
+    space: SglSpace,
     segments: &'a [Segment],
     direction: Direction,
     data_length: u32,
@@ -502,7 +515,7 @@ impl<D: DmaRegion> Job<'_, D> {
             const { E::FORMAT.element_bytes() },
             const { E::FORMAT.offset_unit() },
         );
-        let space = self.space;
+        let space = &self.space;
         let frame_slots = E::FORMAT.slots(space.header_bytes, space.frame_sgl_bytes);
         let chain_slots = E::FORMAT.slots(0, space.chain_bytes);
         let mut encoded = Encoded {
