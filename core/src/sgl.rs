@@ -22,7 +22,11 @@
 //! | drivers that agree | Linux mptsas, mpt3sas; QEMU's mptsas1068 | Linux mpt3sas, FreeBSD mpr, OpenBSD mpii |
 //!
 //! In both, the length in a chain element counts the bytes of the elements in the chain frame, that
-//! frame's own chain element included, and `NextChainOffset` 0 says that it has none.
+//! frame's own chain element included (Linux mptsas and mpt3sas, FreeBSD mpr; OpenBSD mpii counts
+//! everything still to come, QEMU does not look), and `NextChainOffset` 0 says that it has none.
+//!
+//! A command without data gets one empty element with every end flag and address 0, as OpenBSD has
+//! it: Linux writes all ones there, the address that later firmware faults on.
 
 mod ieee;
 mod mpi;
