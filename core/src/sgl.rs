@@ -22,9 +22,14 @@
 //! | drivers that agree | Linux mptsas, mpt3sas; QEMU's mptsas1068 | Linux mpt3sas, FreeBSD mpr, OpenBSD mpii |
 //!
 //! In both, the length in a chain element counts the bytes of the elements in the chain frame, that
-//! frame's own chain element included, and `NextChainOffset` 0 says that it has none.
+//! frame's own chain element included (Linux mptsas and mpt3sas, FreeBSD mpr; OpenBSD mpii counts
+//! everything still to come, QEMU does not look), and `NextChainOffset` 0 says that it has none.
+//!
+//! A command without data gets one empty element with every end flag and address 0, as OpenBSD has
+//! it: Linux writes all ones there, the address that later firmware faults on.
 
 mod ieee;
+mod list;
 mod mpi;
 
 use core::fmt;
@@ -33,8 +38,7 @@ use crate::mem::Memory;
 use crate::platform::{BusAddr, DmaRegion};
 use crate::wire::sge::MAX_ELEMENT_LENGTH;
 
-use ieee::Ieee64;
-use mpi::{Mpi32, Mpi64};
+use list::encode_any;
 
 /// One contiguous stretch of the data, as the controller sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,9 +333,8 @@ pub fn encode<D: DmaRegion>(
         && is_plainly_reachable(format, segment)
         && space.frame_sgl_bytes >= 16
         // What `Memory` asks as well, so it costs nothing, and no list gets lost in silence.
+        && memory.len().checked_sub(16).is_some_and(|last| space.sgl_offset <= last)
         && space.sgl_offset.is_multiple_of(8)
-        && memory.len() >= 16
-        && space.sgl_offset <= memory.len() - 16
     {
         match format {
             SglFormat::Mpi32 => mpi::write_single_32(memory, space.sgl_offset, segment, direction),
@@ -344,10 +347,14 @@ pub fn encode<D: DmaRegion>(
             elements: 1,
         });
     }
+    // In two parts, so that a caller who builds the space on the spot need not store it unless it
+    // comes to this: the compiler would share one copy of the whole, stored up front.
+    let frame = [space.sgl_offset, space.header_bytes, space.frame_sgl_bytes];
+    let chains = [space.chain_offset, space.chain_bytes, space.chain_count];
     encode_any(
         format,
         memory,
-        space,
+        (frame, chains),
         segments,
         direction,
         data_length,
@@ -363,241 +370,4 @@ const fn is_plainly_reachable(format: SglFormat, segment: &Segment) -> bool {
         // A quarter of the address space leaves no sum to check.
         SglFormat::Mpi64 | SglFormat::Ieee64 => segment.address.0 >> 62 == 0,
     }
-}
-
-#[cold]
-#[inline(never)]
-fn encode_any<D: DmaRegion>(
-    format: SglFormat,
-    memory: &Memory<D>,
-    space: &SglSpace,
-    segments: &[Segment],
-    direction: Direction,
-    data_length: u32,
-    limit: ElementLimit,
-) -> Result<Encoded, SglError> {
-    let job = Job {
-        memory,
-        space,
-        segments,
-        direction,
-        data_length,
-        limit,
-    };
-    match format {
-        SglFormat::Mpi32 => job.encode::<Mpi32>(),
-        SglFormat::Mpi64 => job.encode::<Mpi64>(),
-        SglFormat::Ieee64 => job.encode::<Ieee64>(),
-    }
-}
-
-/// Where an element stands, as far as its flags tell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Another simple element follows.
-    Middle,
-    /// A chain element follows.
-    BeforeChain,
-    /// Nothing follows.
-    End,
-}
-
-/// How one format writes its elements. Offsets are bytes from the start of the region.
-trait Elements {
-    const FORMAT: SglFormat;
-
-    /// The element that describes `segment`, at most the limit long.
-    fn write_simple<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        segment: Segment,
-        direction: Direction,
-        place: Place,
-    );
-
-    /// The element that points to a chain frame with `length` bytes of elements, whose own chain
-    /// element stands `next_chain_offset` units into it.
-    fn write_chain<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        chain: BusAddr,
-        length: u16,
-        next_chain_offset: u8,
-    );
-}
-
-struct Job<'a, D> {
-    memory: &'a Memory<D>,
-    space: &'a SglSpace,
-    segments: &'a [Segment],
-    direction: Direction,
-    data_length: u32,
-    limit: ElementLimit,
-}
-
-impl<D: DmaRegion> Job<'_, D> {
-    fn encode<E: Elements>(&self) -> Result<Encoded, SglError> {
-        let needed = self.survey(E::FORMAT)?;
-        if needed == 0 {
-            let (nowhere, end) = (
-                Segment {
-                    address: BusAddr(0),
-                    length: 0,
-                },
-                Place::End,
-            );
-            E::write_simple(
-                self.memory,
-                self.space.sgl_offset,
-                nowhere,
-                Direction::None,
-                end,
-            );
-            return Ok(Encoded {
-                chain_offset: 0,
-                chains_used: 0,
-                elements: 1,
-            });
-        }
-        Ok(self.write::<E>(needed))
-    }
-
-    /// Checks everything that can go wrong, and counts the elements.
-    fn survey(&self, format: SglFormat) -> Result<usize, SglError> {
-        self.space.check(format, self.memory.len())?;
-        let mut listed = 0_u64;
-        for segment in self.segments {
-            reachable(format, segment.address, u64::from(segment.length))?;
-            listed = listed.saturating_add(u64::from(segment.length));
-        }
-        if listed != u64::from(self.data_length) {
-            return Err(SglError::LengthMismatch {
-                declared: self.data_length,
-                listed,
-            });
-        }
-        let needed = split(self.segments, self.limit).count();
-        let room = self.space.capacity(format);
-        if needed > room {
-            let [needed, room] = [needed, room].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-            return Err(SglError::TooManySegments { needed, room });
-        }
-        if needed > format.slots(self.space.header_bytes, self.space.frame_sgl_bytes) {
-            let chains = self
-                .space
-                .chain_bytes
-                .saturating_mul(self.space.chain_count);
-            reachable(
-                format,
-                self.memory.bus(self.space.chain_offset),
-                chains as u64,
-            )?;
-        }
-        Ok(needed)
-    }
-
-    /// Writes `needed` elements, which fit.
-    fn write<E: Elements>(&self, needed: usize) -> Encoded {
-        let (size, unit) = (
-            const { E::FORMAT.element_bytes() },
-            const { E::FORMAT.offset_unit() },
-        );
-        let space = self.space;
-        let frame_slots = E::FORMAT.slots(space.header_bytes, space.frame_sgl_bytes);
-        let chain_slots = E::FORMAT.slots(0, space.chain_bytes);
-        let mut encoded = Encoded {
-            chain_offset: 0,
-            chains_used: 0,
-            elements: needed as u32,
-        };
-        let mut offset = space.sgl_offset;
-        let mut next_chain = space.chain_offset;
-        let mut left = needed;
-        // Simple elements still to go into the buffer at hand.
-        let mut here = simple_slots(left, frame_slots);
-        if here < left {
-            encoded.chain_offset = ((space.header_bytes + here * size) / unit) as u8;
-        }
-        for segment in split(self.segments, self.limit) {
-            left = left.saturating_sub(1);
-            here = here.saturating_sub(1);
-            let place = match (left, here) {
-                (0, _) => Place::End,
-                (_, 0) => Place::BeforeChain,
-                _ => Place::Middle,
-            };
-            E::write_simple(self.memory, offset, segment, self.direction, place);
-            offset += size;
-            if place == Place::BeforeChain {
-                here = simple_slots(left, chain_slots);
-                let (elements, next) = if here < left {
-                    (here + 1, here)
-                } else {
-                    (here, 0)
-                };
-                // `slots` keeps the offset within its byte, and so the length within 16 bits.
-                let (length, next) = ((elements * size) as u16, (next * size / unit) as u8);
-                E::write_chain(
-                    self.memory,
-                    offset,
-                    self.memory.bus(next_chain),
-                    length,
-                    next,
-                );
-                offset = next_chain;
-                next_chain += space.chain_bytes;
-                encoded.chains_used += 1;
-            }
-        }
-        encoded
-    }
-}
-
-/// How many of `left` simple elements go into a buffer of `slots`: all, or all slots but the last,
-/// which the chain element takes.
-const fn simple_slots(left: usize, slots: usize) -> usize {
-    if left <= slots {
-        left
-    } else {
-        slots.saturating_sub(1)
-    }
-}
-
-/// Whether elements of `format` may describe the `length` bytes from `address` on.
-fn reachable(format: SglFormat, address: BusAddr, length: u64) -> Result<(), SglError> {
-    let end = address.0.saturating_add(length);
-    if length == 0 || end <= 1 << 32 {
-        Ok(())
-    } else if format == SglFormat::Mpi32 {
-        Err(SglError::AddressAbove4GiB { address })
-    } else if end <= 1 << 63 {
-        Ok(())
-    } else {
-        Err(SglError::AddressTooHigh { address })
-    }
-}
-
-/// The segments as elements will describe them: none empty, none longer than `limit`.
-fn split(segments: &[Segment], limit: ElementLimit) -> impl Iterator<Item = Segment> {
-    segments.iter().flat_map(move |&segment| {
-        let mut rest = segment;
-        core::iter::from_fn(move || {
-            let address = rest.address;
-            let length = match rest.length {
-                0 => return None,
-                short if short <= limit.get() => short,
-                // The limit is at least 4096, so the last boundary in reach lies ahead.
-                _ => {
-                    let reach =
-                        (address.0 as u32 & (SPLIT_ALIGNMENT - 1)).wrapping_add(limit.get());
-                    limit.get() - (reach & (SPLIT_ALIGNMENT - 1))
-                }
-            };
-            rest = Segment {
-                address: address.offset(u64::from(length)),
-                length: rest.length.saturating_sub(length),
-            };
-            Some(Segment { address, length })
-        })
-    })
 }

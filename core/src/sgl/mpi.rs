@@ -7,7 +7,8 @@
 use zerocopy::little_endian::U32;
 use zerocopy::transmute;
 
-use super::{Direction, Elements, Place, Segment, SglFormat};
+use super::list::{Elements, Place};
+use super::{Direction, Segment, SglFormat};
 use crate::mem::Memory;
 use crate::platform::{BusAddr, DmaRegion};
 use crate::wire::sge::{
