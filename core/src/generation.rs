@@ -19,7 +19,7 @@ mod mpi1;
 #[cfg(feature = "mpi2")]
 mod mpi2;
 
-/// MPI 1.x: SAS1064, SAS1066, SAS1068, SAS1078.
+/// MPI 1.x: SAS1064, SAS1066, SAS1068.
 #[cfg(feature = "mpi1")]
 #[derive(Debug)]
 pub enum Mpi1 {}

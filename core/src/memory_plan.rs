@@ -192,7 +192,7 @@ impl MemoryPlan {
             shape.sgl
         };
         let room = (frame_bytes - shape.scsi_io_header) as usize;
-        let (chain_bytes, chains, segments) = chains(facts, wants, sgl, room);
+        let (chain_bytes, chains, segments) = chains(facts, wants, sgl, shape.scsi_io_header as usize, room);
 
         // All rings have one depth, so it is that of the first queue, which also answers the
         // driver's own requests and carries the events. At most three quarters are ever in use.
@@ -284,12 +284,18 @@ fn per_queue(commands: u16, most: u16, queues: u8) -> u16 {
 
 /// How many chain frames, of how many bytes, give room for the segments wanted, and how many
 /// segments there is room for then.
-fn chains(facts: &Facts, wants: &Wants, sgl: SglFormat, room: usize) -> (u32, u32, u16) {
+fn chains(
+    facts: &Facts,
+    wants: &Wants,
+    sgl: SglFormat,
+    header: usize,
+    room: usize,
+) -> (u32, u32, u16) {
     let limit = facts.chain_bytes.clamp(64, 4096);
     let wanted = usize::from(wants.segments.max(1));
     let most_chains = u32::from(facts.max_chain_depth).min(64);
     let capacity =
-        |bytes: u32, count: u32| elements_capacity(sgl, room, bytes as usize, count as usize);
+        |bytes: u32, count: u32| elements_capacity(sgl, header, room, bytes as usize, count as usize);
     if capacity(limit, 0) >= wanted || most_chains == 0 {
         return (0, 0, capacity(limit, 0).min(usize::from(u16::MAX)) as u16);
     }
