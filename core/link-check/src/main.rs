@@ -27,7 +27,16 @@ const DMA_BYTES: usize = 64 * 1024;
 /// Must exist, must never be referenced.
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    loop {}
+    panicked()
+}
+
+/// Where every panic ends. Never inlined, and with an effect: however the optimiser folds the way
+/// here, this symbol is in the image if and only if something can panic.
+#[inline(never)]
+fn panicked() -> ! {
+    loop {
+        black_box(&DMA_MEMORY);
+    }
 }
 
 #[repr(C, align(4096))]
@@ -86,6 +95,8 @@ pub struct Driver {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn probe_submit(driver: &mut Driver, at: usize, frame: &[u64; 16]) {
+    #[cfg(feature = "planted-panic")]
+    black_box(frame[at]);
     driver.memory.write_words(at, frame);
     driver.registers.write64(0xc0, at as u64);
 }
@@ -104,11 +115,19 @@ pub extern "C" fn probe_poll(driver: &mut Driver, at: usize, sense: &mut [u8; 25
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() -> ! {
     let mut driver = Driver {
-        registers: Window { base: black_box(NonNull::dangling()) },
-        memory: Memory::new(StaticDma { bus: black_box(BusAddr(0)) }),
+        registers: Window {
+            base: black_box(NonNull::dangling()),
+        },
+        memory: Memory::new(StaticDma {
+            bus: black_box(BusAddr(0)),
+        }),
     };
     loop {
         probe_submit(&mut driver, black_box(0), black_box(&[0; 16]));
-        black_box(probe_poll(&mut driver, black_box(0), black_box(&mut [0; 256])));
+        black_box(probe_poll(
+            &mut driver,
+            black_box(0),
+            black_box(&mut [0; 256]),
+        ));
     }
 }
