@@ -109,10 +109,15 @@ impl Bench {
     }
 }
 
-/// The benchmarks, for `--help`.
+/// The benchmarks that exist, for `--help`.
 pub(crate) fn help() -> String {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/benches");
+    let exists = |bench: &&Bench| {
+        bench.outside.is_some() || programs.join(format!("{}.rs", bench.name)).exists()
+    };
     let lines: Vec<String> = BENCHES
         .iter()
+        .filter(exists)
         .map(|bench| format!("  {:<8}{}", bench.name, bench.about))
         .collect();
     format!("Benchmarks:\n{}", lines.join("\n"))

@@ -82,6 +82,7 @@ pub(crate) fn loom_tests(session: &mut Session<'_>) {
         .map(|package| package.name.clone())
         .collect();
     for package in packages {
+        let mut found = 0;
         let target = session.workspace.scratch().join("loom");
         let mut command = cargo();
         command
@@ -104,11 +105,16 @@ pub(crate) fn loom_tests(session: &mut Session<'_>) {
             &mut command,
         ) {
             program.name.push_str(" under loom");
-            run(session, &program, |name| {
+            found += run(session, &program, |name| {
                 name.rsplit("::")
                     .next()
                     .is_some_and(|last| last.starts_with(LOOM_PREFIX))
             });
+        }
+        if found == 0 && !session.stopped() {
+            let text = format!("{package} depends on loom and no test is named {LOOM_PREFIX}*");
+            let name = format!("{package} has loom tests");
+            session.record(&name, Outcome::Failed(text), Duration::ZERO);
         }
     }
 }
@@ -192,9 +198,10 @@ fn program(workspace: &Workspace, message: &Value) -> Option<Program> {
 }
 
 /// Runs the cases of `program` that are `chosen` by their own name and wanted by their full one.
-fn run(session: &mut Session<'_>, program: &Program, chosen: impl Fn(&str) -> bool) {
+/// Answers how many were chosen.
+fn run(session: &mut Session<'_>, program: &Program, chosen: impl Fn(&str) -> bool) -> usize {
     if session.stopped() {
-        return;
+        return 0;
     }
     let label = session.label(&program.name);
     let started = || {
@@ -211,30 +218,37 @@ fn run(session: &mut Session<'_>, program: &Program, chosen: impl Fn(&str) -> bo
         .run(&label, &mut list, Stdout::Apart, STEP_LIMIT)
     {
         Ok(done) if done.success() => libtest::parse_list(&done.stdout),
-        Ok(done) => return broken(session, &program.name, &done, "listing the cases"),
+        Ok(done) => {
+            broken(session, &program.name, &done, "listing the cases");
+            return 0;
+        }
         Err(error) => {
-            return session.record(&program.name, Outcome::Failed(error), Duration::ZERO);
+            session.record(&program.name, Outcome::Failed(error), Duration::ZERO);
+            return 0;
         }
     };
     let all = names.len();
+    let names: Vec<String> = names.into_iter().filter(|name| chosen(name)).collect();
+    let count = names.len();
     let names: Vec<String> = names
         .into_iter()
-        .filter(|name| chosen(name) && session.wants(&format!("{}: {name}", program.name)))
+        .filter(|name| session.wants(&format!("{}: {name}", program.name)))
         .collect();
     if session.lists() {
         names
             .iter()
             .for_each(|name| session.list(&format!("{}: {name}", program.name)));
-        return;
+        return count;
     }
     if names.is_empty() {
-        return;
+        return count;
     }
     let mut command = started();
     if names.len() < all {
         command.arg("--exact").args(&names);
     }
     account(session, &program.name, &mut command);
+    count
 }
 
 /// Runs a package's documentation tests.

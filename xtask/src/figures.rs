@@ -209,7 +209,7 @@ mod tests {
             lines[2].ends_with("151.250  at most 150  MISSED"),
             "{table}"
         );
-        assert!(lines[3].ends_with("4  at least 3     met"), "{table}");
+        assert!(lines[3].ends_with("4   at least 3     met"), "{table}");
     }
 
     #[test]

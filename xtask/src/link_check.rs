@@ -14,6 +14,9 @@ use crate::workspace::Workspace;
 /// An x86-64 machine: its code can be followed call by call.
 const X86_64: &str = "x86_64-unknown-linux-gnu";
 
+/// Its system linker is needed; the other targets bring theirs.
+const X86_64_LINKS: bool = cfg!(all(target_arch = "x86_64", target_os = "linux"));
+
 /// What the core is linked for, with and without an operating system.
 pub(crate) const TARGETS: &[&str] = &[X86_64, "thumbv7em-none-eabihf"];
 
@@ -82,6 +85,12 @@ pub(crate) fn build(
 /// The host tier's cases on the linked program.
 pub(crate) fn cases(session: &mut Session<'_>) {
     for target in TARGETS {
+        if *target == X86_64 && !X86_64_LINKS {
+            session.case(&format!("the core links on {target}"), |_| {
+                Outcome::Skipped("only an x86-64 Linux has the linker for it".to_owned())
+            });
+            continue;
+        }
         let std = OnceCell::new();
         let check =
             |session: &Session<'_>, features: &str, judge: fn(&Image) -> Result<(), String>| {

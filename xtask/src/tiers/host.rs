@@ -19,13 +19,15 @@ pub(super) fn run(session: &mut Session<'_>) {
 
     session.command(
         "format",
-        cargo().current_dir(&root).args(["fmt", "--all", "--check"]),
+        cargo()
+            .current_dir(&root)
+            .args(["fmt", "--all", "--check", "--", "--color=never"]),
     );
     session.command(
         "format of link-check",
         cargo()
             .current_dir(link_check::directory(session.workspace))
-            .args(["fmt", "--check"]),
+            .args(["fmt", "--check", "--", "--color=never"]),
     );
     session.command(
         "clippy",
