@@ -111,14 +111,16 @@ fn add_by_rustup(runner: &Runner, workspace: &Workspace, target: &str) -> Result
     if done.success() {
         return Ok(());
     }
-    let last = done
-        .log
-        .trim()
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .to_owned();
-    Err(format!("rustup target add {} ({last})", done.ending()))
+    Err(format!(
+        "rustup target add {} ({})",
+        done.ending(),
+        last_line(&done.log)
+    ))
+}
+
+/// What a program said last, which is mostly why it failed.
+fn last_line(log: &str) -> &str {
+    log.trim().lines().last().unwrap_or_default()
 }
 
 /// The `library` folder of the source of rustc `release`, fetched once.
@@ -247,6 +249,8 @@ impl OwnApt {
             format!("Dir::Cache={}", at("cache")),
             // What apt fetches beside the packages' index is not looked at.
             "Acquire::Languages=none".to_owned(),
+            // Else a mirror that does not answer is but a warning.
+            "APT::Update::Error-Mode=any".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
             // The user that apt downloads as cannot write here.
             "APT::Sandbox::User=root".to_owned(),
@@ -261,8 +265,14 @@ impl OwnApt {
     fn fetch(&self, runner: &Runner, release: &str) -> Result<PathBuf, String> {
         let run = |what: &str, command: &mut Command| {
             let done = runner.run(what, command, Stdout::Apart, DOWNLOAD_LIMIT)?;
-            done.expect(what)?;
-            Ok::<_, String>(done.stdout)
+            if !done.success() {
+                return Err(format!(
+                    "{what} {} ({})",
+                    done.ending(),
+                    last_line(&done.log)
+                ));
+            }
+            Ok(done.stdout)
         };
         run("apt-get update", self.command("apt-get").arg("update"))?;
         let versions = run(
