@@ -9,7 +9,7 @@ use crate::report::Outcome;
 use crate::run::Runner;
 use crate::rust_src::{self, Std};
 use crate::session::Session;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, cargo};
 
 /// An x86-64 machine: its code can be followed call by call.
 const X86_64: &str = "x86_64-unknown-linux-gnu";
@@ -91,6 +91,27 @@ pub(crate) fn cases(session: &mut Session<'_>) {
                 Outcome::Skipped("only an x86-64 Linux has the linker for it".to_owned())
             });
             continue;
+        }
+        if *target == X86_64 {
+            // The target is named so that its flags are not those of build scripts too, and the
+            // profile is the release one, since without `std` nothing can unwind.
+            let arguments = [
+                "clippy",
+                "--release",
+                "--features",
+                "mpi1,mpi2",
+                "--target",
+                target,
+            ];
+            session.command(
+                "clippy of link-check",
+                cargo()
+                    .current_dir(directory(session.workspace))
+                    .args(arguments)
+                    .arg("--target-dir")
+                    .arg(session.workspace.scratch().join("link-check"))
+                    .args(["--", "-D", "warnings"]),
+            );
         }
         let std = OnceCell::new();
         let check =

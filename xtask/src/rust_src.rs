@@ -317,9 +317,9 @@ mod tests {
     use super::*;
 
     const MADISON: &str = "\
-  rust-src | 1.95.1+dfsg1-1 | http://mirror/debian unstable/main amd64 Packages
-  rust-src | 1.95.0+dfsg1-1~bpo13+1 | http://mirror/debian stable-backports/main amd64 Packages
-  rust-src | 1.63.0+dfsg1-2 | http://mirror/debian oldstable/main amd64 Packages
+  rust-src | 1.95.1+dfsg1-1 | SITE unstable/main amd64 Packages
+  rust-src | 1.95.0+dfsg1-1~bpo13+1 | SITE stable-backports/main amd64 Packages
+  rust-src | 1.63.0+dfsg1-2 | SITE oldstable/main amd64 Packages
 ";
 
     #[test]
@@ -339,10 +339,10 @@ mod tests {
 
     #[test]
     fn the_mirror_is_that_of_the_main_archive() {
-        let targets = "DEP-11|Debian|http://a/debian\n\
-                       Packages|Debian-Security|http://b/security\n\
-                       Packages|Debian|http://c/debian\n";
-        assert_eq!(debian_site(targets).unwrap(), "http://c/debian");
+        let targets = "DEP-11|Debian|SITE-A\n\
+                       Packages|Debian-Security|SITE-B\n\
+                       Packages|Debian|SITE-C\n";
+        assert_eq!(debian_site(targets).unwrap(), "SITE-C");
         assert_eq!(debian_site(""), None);
     }
 
