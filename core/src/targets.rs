@@ -240,7 +240,13 @@ mod tests {
     use super::*;
 
     fn disk(sas_address: u64, handle: u16) -> DevicePage {
-        DevicePage { sas_address, handle, address: handle, device_info: 0x401, ..DevicePage::default() }
+        DevicePage {
+            sas_address,
+            handle,
+            address: handle,
+            device_info: 0x401,
+            ..DevicePage::default()
+        }
     }
 
     fn changes(targets: &mut Targets<'_>) -> Vec<TargetChange> {

@@ -169,10 +169,8 @@ mod tests {
         let mut data = std::vec::Vec::from(header.as_bytes());
         data.extend_from_slice(&[9, 0, 0xa0, 0x01, 10, 0, 0xa0, 0x42, 11, 0]);
         let list = TopologyChangeList::parse(&data).unwrap();
-        let found: std::vec::Vec<_> = list
-            .entries()
-            .map(|entry| (entry.attached_dev_handle.get(), entry.reason()))
-            .collect();
+        let found: std::vec::Vec<_> =
+            list.entries().map(|entry| (entry.attached_dev_handle.get(), entry.reason())).collect();
         assert_eq!(found, [(9, TARGET_ADDED), (10, TARGET_NOT_RESPONDING)]);
         assert!(list.is_cut_off());
         assert!(TopologyChangeList::parse(&data[..11]).is_none());
