@@ -22,10 +22,19 @@ pub(super) fn check(options: &QtestOptions) -> Result<(), BusError> {
     for (index, disk) in options.disks.iter().enumerate() {
         let id = disk.scsi_id;
         if usize::from(id) >= QtestOptions::MAX_DISKS {
-            return refuse(format!("disk {index} cannot be target {id}; the controller has 0 to 7"));
+            return refuse(format!(
+                "disk {index} cannot be target {id}; the controller has 0 to 7"
+            ));
         }
-        if options.disks.iter().take(index).any(|other| other.scsi_id == id) {
-            return refuse(format!("two disks cannot both be target {id}; give each its own"));
+        if options
+            .disks
+            .iter()
+            .take(index)
+            .any(|other| other.scsi_id == id)
+        {
+            return refuse(format!(
+                "two disks cannot both be target {id}; give each its own"
+            ));
         }
         if !matches!(disk.block_size, 512 | 4096) {
             return refuse(format!(
@@ -33,16 +42,35 @@ pub(super) fn check(options: &QtestOptions) -> Result<(), BusError> {
                 disk.block_size
             ));
         }
+        // QEMU would cut them off without a word.
+        for (what, text, most) in [
+            ("serial number", &disk.serial, 36),
+            ("product identification", &disk.product, 16),
+        ] {
+            if text
+                .as_ref()
+                .is_some_and(|text| text.len() > most || !text.is_ascii())
+            {
+                return refuse(format!(
+                    "the {what} of target {id} is not ASCII or is longer than {most} characters; \
+                     shorten it"
+                ));
+            }
+        }
         match &disk.backend {
-            Backend::Slow { bytes, .. } if *bytes == 0 || bytes % u64::from(disk.block_size) != 0 => {
+            Backend::Slow { bytes, .. }
+                if *bytes == 0 || bytes % u64::from(disk.block_size) != 0 =>
+            {
                 return refuse(format!(
                     "target {id} cannot have {bytes} bytes; give it a multiple of its block size"
                 ));
             }
             Backend::File(path) | Backend::Throttled { path, .. } => {
                 // QEMU would say the same, but among other things and about its own names.
-                let opened =
-                    std::fs::OpenOptions::new().read(true).write(!disk.read_only).open(path);
+                let opened = std::fs::OpenOptions::new()
+                    .read(true)
+                    .write(!disk.read_only)
+                    .open(path);
                 if let Err(error) = opened {
                     return refuse(format!(
                         "cannot open the image {} of target {id}: {error}; give an existing raw image",
@@ -66,7 +94,15 @@ pub(super) fn arguments(
 ) -> Vec<OsString> {
     let mut line = Line::default();
     // No guest runs: virtual CPUs stay stopped (-S), and no default devices or settings join in.
-    for argument in ["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-S"] {
+    for argument in [
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-accel",
+        "tcg",
+        "-S",
+    ] {
         line.plain(argument);
     }
     line.option("-machine", "pc,memory-backend=memory");
@@ -80,7 +116,13 @@ pub(super) fn arguments(
     // Its log would repeat every access on the error output that is kept for errors.
     line.option("-qtest", "chardev:qtest");
     line.option("-qtest-log", "/dev/null");
-    line.option("-device", &format!("mptsas1068,id=hba,addr=4,sas_address={:#x}", options.sas_address));
+    line.option(
+        "-device",
+        &format!(
+            "mptsas1068,id=hba,addr=4,sas_address={:#x}",
+            options.sas_address
+        ),
+    );
     for (index, disk) in options.disks.iter().enumerate() {
         line.disk(index, disk);
     }
@@ -125,13 +167,16 @@ impl Line {
                     ),
                 );
             }
-            Backend::Throttled { path, operations_per_second } => {
+            Backend::Throttled {
+                path,
+                operations_per_second,
+            } => {
                 geometry = ",cyls=1024,heads=16,secs=63";
                 self.image(&format!("unlimited{index}"), path, read_only);
                 self.option(
                     "-object",
                     &format!(
-                        "throttle-group,id=limit{index},limits.iops-total={operations_per_second}"
+                        r#"{{"qom-type":"throttle-group","id":"limit{index}","limits":{{"iops-total":{operations_per_second}}}}}"#
                     ),
                 );
                 self.option(
@@ -195,7 +240,12 @@ fn escaped(path: &Path) -> OsString {
 #[cfg(target_os = "linux")]
 fn opens_directly(path: &Path) -> bool {
     use rustix::fs::{Mode, OFlags, open};
-    open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).is_ok()
+    open(
+        path,
+        OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .is_ok()
 }
 
 /// Elsewhere the page cache stays: flushes reach the disk through it.
@@ -216,29 +266,59 @@ mod tests {
     }
 
     fn slow(scsi_id: u8) -> QtestDisk {
-        QtestDisk::new(scsi_id, Backend::Slow { bytes: 1 << 20, latency: Duration::from_secs(1) })
+        QtestDisk::new(
+            scsi_id,
+            Backend::Slow {
+                bytes: 1 << 20,
+                latency: Duration::from_secs(1),
+            },
+        )
     }
 
     #[test]
     fn contradictions_are_refused_before_qemu_starts() {
-        let with = |disks| QtestOptions { disks, ..QtestOptions::default() };
+        let with = |disks| QtestOptions {
+            disks,
+            ..QtestOptions::default()
+        };
         assert_eq!(check(&with(vec![slow(0), slow(7)])), Ok(()));
         assert!(refusal(&with(vec![slow(8)])).contains("cannot be target 8"));
         assert!(refusal(&with(vec![slow(3), slow(3)])).contains("both be target 3"));
-        let odd = QtestDisk { block_size: 520, ..slow(0) };
+        let odd = QtestDisk {
+            block_size: 520,
+            ..slow(0)
+        };
         assert!(refusal(&with(vec![odd])).contains("blocks of 520 bytes"));
+        let long = QtestDisk {
+            serial: Some("x".repeat(37)),
+            ..slow(0)
+        };
+        assert!(refusal(&with(vec![long])).contains("longer than 36 characters"));
         let missing = QtestDisk::new(1, Backend::File(PathBuf::from("/nonexistent/image")));
         assert!(refusal(&with(vec![missing])).contains("/nonexistent/image of target 1"));
-        let little = QtestOptions { memory_bytes: 0, ..QtestOptions::default() };
+        let little = QtestOptions {
+            memory_bytes: 0,
+            ..QtestOptions::default()
+        };
         assert!(refusal(&little).contains("between 4 MiB and 2 GiB"));
     }
 
     #[test]
     fn commas_in_names_do_not_end_them() {
         assert_eq!(escaped(Path::new("/a,b/c")), "/a,,b/c");
-        let disk = QtestDisk { serial: Some("a,b".into()), ..slow(0) };
-        let options = QtestOptions { disks: vec![disk], ..QtestOptions::default() };
+        let disk = QtestDisk {
+            serial: Some("a,b".into()),
+            ..slow(0)
+        };
+        let options = QtestOptions {
+            disks: vec![disk],
+            ..QtestOptions::default()
+        };
         let line = arguments(&options, Path::new("/m"), 4 << 20, 3);
-        assert!(line.iter().any(|a| a.to_string_lossy().contains(",serial=a,,b")), "{line:?}");
+        assert!(
+            line.iter()
+                .any(|a| a.to_string_lossy().contains(",serial=a,,b")),
+            "{line:?}"
+        );
     }
 }

@@ -79,7 +79,12 @@ pub(super) fn assign(connection: &Connection) -> Result<Function, BusError> {
         )));
     }
     connection.watch_interrupts();
-    Ok(Function { slot, vendor: VENDOR, device: DEVICE, registers: REGISTERS })
+    Ok(Function {
+        slot,
+        vendor: VENDOR,
+        device: DEVICE,
+        registers: REGISTERS,
+    })
 }
 
 /// Configuration space of function 0 of each device on bus 0.
