@@ -232,14 +232,17 @@ impl Qtest {
     }
 
     /// Ends QEMU at once, as pulling the card out would: registers read as all ones from now on.
+    /// Returns when it has ended.
     pub fn kill(&self) {
         self.machine.process.kill();
+        // The cause is known: it was this.
+        let _ = self.machine.process.end(true);
     }
 }
 
 impl Drop for Qtest {
     fn drop(&mut self) {
-        self.machine.process.kill();
+        self.kill();
     }
 }
 

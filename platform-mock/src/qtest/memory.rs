@@ -205,8 +205,8 @@ impl GuestMemory {
 
 impl Drop for GuestMemory {
     fn drop(&mut self) {
-        // SAFETY: `mmap` gave this range, every `QtestDma` holds the `Arc` that is now gone, and
-        // QEMU, which `Qtest` ended before it let go of its own, has a mapping of its own.
+        // SAFETY: `mmap` gave this range. Every `QtestDma` holds an `Arc` that is gone by now, and
+        // so does the thread that keeps QEMU, until QEMU has ended.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.layout.bytes as usize) };
         debug_assert!(unmapped.is_ok(), "{unmapped:?}");
     }
@@ -378,10 +378,8 @@ mod tests {
         let again = GuestMemory::allocate(&memory, 100, 4096).unwrap();
         assert_eq!(again.bus(), bus);
         // SAFETY: as above.
-        assert_eq!(
-            unsafe { again.cpu().cast::<[u8; 100]>().read_volatile() },
-            [0; 100]
-        );
+        let found = unsafe { again.cpu().cast::<[u8; 100]>().read_volatile() };
+        assert_eq!(found, [0; 100]);
     }
 
     #[test]
