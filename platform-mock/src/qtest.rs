@@ -168,10 +168,8 @@ impl Qtest {
     /// (with what to install), and when it ends at once (with what it said).
     pub fn start(options: &QtestOptions) -> Result<Self, BusError> {
         command_line::check(options)?;
-        let memory = Arc::new(GuestMemory::new(Layout::new(
-            options.memory_bytes,
-            options.high_memory,
-        ))?);
+        let memory =
+            Arc::new(GuestMemory::new(Layout::new(options.memory_bytes, options.high_memory))?);
         let (process, stream) = Process::start(options, &memory)?;
         let connection = Connection::new(stream, options.answer_timeout)?;
         let machine = Arc::new(Machine {
@@ -188,11 +186,7 @@ impl Qtest {
         match started {
             Ok(function) => {
                 memory.forget_name();
-                Ok(Self {
-                    machine,
-                    memory,
-                    function,
-                })
+                Ok(Self { machine, memory, function })
             }
             Err(error) => Err(machine.failure().unwrap_or(error)),
         }
@@ -207,10 +201,7 @@ impl Qtest {
     /// Register reads and writes so far, by every clone of [`QtestRegisters`].
     #[must_use]
     pub fn accesses(&self) -> (u64, u64) {
-        (
-            self.machine.reads.load(Ordering::Relaxed),
-            self.machine.writes.load(Ordering::Relaxed),
-        )
+        (self.machine.reads.load(Ordering::Relaxed), self.machine.writes.load(Ordering::Relaxed))
     }
 
     /// Starts counting [`Qtest::accesses`] from zero.
@@ -251,10 +242,7 @@ impl Bus for Qtest {
     type Dma = QtestDma;
 
     fn registers(&self) -> QtestRegisters {
-        QtestRegisters {
-            machine: Arc::clone(&self.machine),
-            base: self.function.registers,
-        }
+        QtestRegisters { machine: Arc::clone(&self.machine), base: self.function.registers }
     }
 
     fn allocate(&self, bytes: usize, alignment: usize) -> Result<QtestDma, BusError> {
@@ -282,26 +270,20 @@ impl fmt::Debug for QtestRegisters {
 impl Registers for QtestRegisters {
     fn read32(&self, offset: u16) -> u32 {
         self.machine.reads.fetch_add(1, Ordering::Relaxed);
-        self.machine
-            .connection
-            .read_memory(self.base + u32::from(offset))
+        self.machine.connection.read_memory(self.base + u32::from(offset))
     }
 
     fn write32(&self, offset: u16, value: u32) {
         before_register_write();
         self.machine.writes.fetch_add(1, Ordering::Relaxed);
-        self.machine
-            .connection
-            .write_memory(self.base + u32::from(offset), value);
+        self.machine.connection.write_memory(self.base + u32::from(offset), value);
     }
 
     /// Two 32-bit writes, low half first, with no other access between them.
     fn write64(&self, offset: u16, value: u64) {
         before_register_write();
         self.machine.writes.fetch_add(2, Ordering::Relaxed);
-        self.machine
-            .connection
-            .write_memory64(self.base + u32::from(offset), value);
+        self.machine.connection.write_memory64(self.base + u32::from(offset), value);
     }
 }
 

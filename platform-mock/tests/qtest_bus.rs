@@ -49,16 +49,11 @@ fn image(directory: &TempDir, name: &str, bytes: u64) -> PathBuf {
 }
 
 fn pattern(block: u64) -> Vec<u8> {
-    (0..512_u64)
-        .map(|byte| (block.wrapping_mul(37) + byte * 7 + 1) as u8)
-        .collect()
+    (0..512_u64).map(|byte| (block.wrapping_mul(37) + byte * 7 + 1) as u8).collect()
 }
 
 fn with_disks(disks: Vec<QtestDisk>) -> QtestOptions {
-    QtestOptions {
-        disks,
-        ..QtestOptions::default()
-    }
+    QtestOptions { disks, ..QtestOptions::default() }
 }
 
 fn within<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
@@ -67,10 +62,7 @@ fn within<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -
         if let Some(value) = poll() {
             return value;
         }
-        assert!(
-            start.elapsed() < limit,
-            "{what} did not happen within {limit:?}"
-        );
+        assert!(start.elapsed() < limit, "{what} did not happen within {limit:?}");
         std::thread::sleep(Duration::from_micros(200));
     }
 }
@@ -132,11 +124,8 @@ impl<'a> Ioc<'a> {
     fn new(bus: &'a Qtest) -> Self {
         let registers = bus.registers();
         let memory = |bytes| Memory::new(bus.allocate(bytes, 128).unwrap());
-        let (requests, replies, sense) = (
-            memory(32 * FRAME_BYTES),
-            memory(REPLY_FRAMES * FRAME_BYTES),
-            memory(256),
-        );
+        let (requests, replies, sense) =
+            (memory(32 * FRAME_BYTES), memory(REPLY_FRAMES * FRAME_BYTES), memory(256));
         let (frames_high, sense_high) = (requests.bus(0).high(), sense.bus(0).high());
         let reply = handshake(
             &registers,
@@ -156,22 +145,14 @@ impl<'a> Ioc<'a> {
         for frame in 0..REPLY_FRAMES {
             registers.write32(REPLY_QUEUE, replies.bus(frame * FRAME_BYTES).low());
         }
-        Self {
-            bus,
-            registers,
-            requests,
-            replies,
-            sense,
-        }
+        Self { bus, registers, requests, replies, sense }
     }
 
     fn post(&self, slot: usize, words: &[u32]) {
         for (index, word) in words.iter().enumerate() {
-            self.requests
-                .write_u32(slot * FRAME_BYTES + index * 4, *word);
+            self.requests.write_u32(slot * FRAME_BYTES + index * 4, *word);
         }
-        self.registers
-            .write32(REQUEST_QUEUE, self.requests.bus(slot * FRAME_BYTES).low());
+        self.registers.write32(REQUEST_QUEUE, self.requests.bus(slot * FRAME_BYTES).low());
     }
 
     /// Posts a command that reads into `data`; its context is 0x1000 + `slot`.
@@ -240,16 +221,7 @@ impl<'a> Ioc<'a> {
         let nothing = Memory::new(self.bus.allocate(0, 4).unwrap());
         self.read_command(0, target, &[0; 6], &nothing);
         let reply = self.reply();
-        assert!(
-            matches!(
-                reply,
-                Reply::Frame {
-                    context: 0x1000,
-                    ..
-                }
-            ),
-            "{reply:?}"
-        );
+        assert!(matches!(reply, Reply::Frame { context: 0x1000, .. }), "{reply:?}");
         assert_eq!(self.sense.read_u32(0) & 0x7f, 0x70, "fixed format sense");
         assert_eq!(self.sense.read_u32(0) >> 16 & 0x0f, 6, "UNIT ATTENTION");
     }
@@ -293,11 +265,7 @@ fn disks_answer_inquiry_and_read_what_their_images_hold() {
             wwn: 0x5000_0000_0000_0001,
             ..QtestDisk::new(0, Backend::File(first))
         },
-        QtestDisk {
-            read_only: true,
-            block_size: 4096,
-            ..QtestDisk::new(7, Backend::File(second))
-        },
+        QtestDisk { read_only: true, block_size: 4096, ..QtestDisk::new(7, Backend::File(second)) },
     ]))
     .unwrap();
     let ioc = Ioc::new(&bus);
@@ -311,11 +279,7 @@ fn disks_answer_inquiry_and_read_what_their_images_hold() {
 
     ioc.take_unit_attention(0);
     for block in [0, 1, 63] {
-        assert_eq!(
-            ioc.read_block(0, block),
-            pattern(u64::from(block)),
-            "block {block}"
-        );
+        assert_eq!(ioc.read_block(0, block), pattern(u64::from(block)), "block {block}");
     }
 
     ioc.take_unit_attention(7);
@@ -329,27 +293,15 @@ fn disks_answer_inquiry_and_read_what_their_images_hold() {
     // Nothing at target 3: DEVICE_NOT_THERE.
     ioc.read_command(1, 3, &[0x12, 0, 0, 0, 36, 0], &inquiry);
     let reply = ioc.reply();
-    assert!(
-        matches!(
-            reply,
-            Reply::Frame {
-                context: 0x1001,
-                status: 0x43
-            }
-        ),
-        "{reply:?}"
-    );
+    assert!(matches!(reply, Reply::Frame { context: 0x1001, status: 0x43 }), "{reply:?}");
 }
 
 #[test]
 fn what_was_written_and_flushed_is_in_the_file() {
     let directory = TempDir::new().unwrap();
     let path = image(&directory, "disk", 1 << 20);
-    let bus = Qtest::start(&with_disks(vec![QtestDisk::new(
-        0,
-        Backend::File(path.clone()),
-    )]))
-    .unwrap();
+    let bus =
+        Qtest::start(&with_disks(vec![QtestDisk::new(0, Backend::File(path.clone()))])).unwrap();
     let ioc = Ioc::new(&bus);
     let data = Memory::new(bus.allocate(512, 512).unwrap());
     ioc.take_unit_attention(0);
@@ -379,33 +331,12 @@ fn what_was_written_and_flushed_is_in_the_file() {
     let reply = ioc.reply();
     assert!(matches!(reply, Reply::Turbo(0x1000)), "{reply:?}");
     let none = ioc.sense.bus(0).low();
-    ioc.post(
-        1,
-        &[
-            0,
-            10 | 18 << 8,
-            0x1001,
-            0,
-            0,
-            0,
-            0x0000_0035,
-            0,
-            0,
-            0,
-            0,
-            none,
-            0xd100_0000,
-            0,
-        ],
-    );
+    ioc.post(1, &[0, 10 | 18 << 8, 0x1001, 0, 0, 0, 0x0000_0035, 0, 0, 0, 0, none, 0xd100_0000, 0]);
     let reply = ioc.reply();
     assert!(matches!(reply, Reply::Turbo(0x1001)), "{reply:?}");
     bus.kill();
     let mut found = [0; 512];
-    File::open(&path)
-        .unwrap()
-        .read_exact_at(&mut found, 9 * 512)
-        .unwrap();
+    File::open(&path).unwrap().read_exact_at(&mut found, 9 * 512).unwrap();
     assert_eq!(found, [0xa7; 512]);
 }
 
@@ -414,11 +345,7 @@ fn every_structure_may_lie_above_4_gib() {
     let directory = TempDir::new().unwrap();
     let path = image(&directory, "disk", 1 << 20);
     let disks = vec![QtestDisk::new(2, Backend::File(path))];
-    let bus = Qtest::start(&QtestOptions {
-        high_memory: true,
-        ..with_disks(disks)
-    })
-    .unwrap();
+    let bus = Qtest::start(&QtestOptions { high_memory: true, ..with_disks(disks) }).unwrap();
     let ioc = Ioc::new(&bus);
     assert_eq!(ioc.requests.bus(0).high(), 1);
     ioc.take_unit_attention(2);
@@ -427,16 +354,7 @@ fn every_structure_may_lie_above_4_gib() {
     let data = Memory::new(bus.allocate(512, 512).unwrap());
     ioc.read_command(4, 2, &[0x28, 0, 0x7f, 0, 0, 0, 0, 0, 1, 0], &data);
     let reply = ioc.reply();
-    assert!(
-        matches!(
-            reply,
-            Reply::Frame {
-                context: 0x1004,
-                status: 0x45
-            }
-        ),
-        "{reply:?}"
-    );
+    assert!(matches!(reply, Reply::Frame { context: 0x1004, status: 0x45 }), "{reply:?}");
     assert_eq!(ioc.sense.read_u32(0) & 0x7f, 0x70);
 }
 
@@ -451,9 +369,7 @@ fn the_interrupt_line_follows_the_reply_queue() {
     assert!(!bus.interrupt_pending());
     let data = Memory::new(bus.allocate(36, 4).unwrap());
     ioc.read_command(0, 0, &[0x12, 0, 0, 0, 36, 0], &data);
-    within("an interrupt", Duration::from_secs(5), || {
-        bus.interrupt_pending().then_some(())
-    });
+    within("an interrupt", Duration::from_secs(5), || bus.interrupt_pending().then_some(()));
     assert!(ioc.poll().is_some());
     assert!(ioc.poll().is_none());
     assert!(!bus.interrupt_pending());
@@ -476,16 +392,10 @@ fn a_slow_disk_keeps_a_read_pending_until_its_abort() {
     let started = Instant::now();
     let bus = Qtest::start(&with_disks(vec![QtestDisk::new(
         1,
-        Backend::Slow {
-            bytes: 1 << 20,
-            latency,
-        },
+        Backend::Slow { bytes: 1 << 20, latency },
     )]))
     .unwrap();
-    assert!(
-        started.elapsed() < latency,
-        "starting QEMU read the slow disk"
-    );
+    assert!(started.elapsed() < latency, "starting QEMU read the slow disk");
     let ioc = Ioc::new(&bus);
     let data = Memory::new(bus.allocate(512, 512).unwrap());
     ioc.take_unit_attention(1);
@@ -514,16 +424,11 @@ fn a_throttled_disk_gives_up_its_reads_at_a_target_reset() {
     let path = image(&directory, "disk", 1 << 20);
     let bus = Qtest::start(&with_disks(vec![QtestDisk::new(
         1,
-        Backend::Throttled {
-            path,
-            operations_per_second: NonZeroU32::MIN,
-        },
+        Backend::Throttled { path, operations_per_second: NonZeroU32::MIN },
     )]))
     .unwrap();
     let ioc = Ioc::new(&bus);
-    let data: Vec<_> = (0..8)
-        .map(|_| Memory::new(bus.allocate(512, 512).unwrap()))
-        .collect();
+    let data: Vec<_> = (0..8).map(|_| Memory::new(bus.allocate(512, 512).unwrap())).collect();
     ioc.take_unit_attention(1);
     let posted = Instant::now();
     for (slot, data) in data.iter().enumerate() {
@@ -538,14 +443,8 @@ fn a_throttled_disk_gives_up_its_reads_at_a_target_reset() {
     ioc.task_management(8, 1, TASK_RESET_TARGET, 0);
     let mut contexts: Vec<u32> = (0..8)
         .map(|_| match ioc.reply() {
-            Reply::Frame {
-                context: 0x1008,
-                status: 0,
-            } => 0x1008,
-            Reply::Frame {
-                context,
-                status: STATUS_TASK_TERMINATED,
-            } => context,
+            Reply::Frame { context: 0x1008, status: 0 } => 0x1008,
+            Reply::Frame { context, status: STATUS_TASK_TERMINATED } => context,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -558,16 +457,8 @@ fn a_throttled_disk_gives_up_its_reads_at_a_target_reset() {
 #[test]
 fn two_machines_at_once_do_not_meet() {
     let directory = TempDir::new().unwrap();
-    let paths = [
-        image(&directory, "a", 1 << 20),
-        image(&directory, "b", 1 << 20),
-    ];
-    File::options()
-        .write(true)
-        .open(&paths[1])
-        .unwrap()
-        .write_all_at(b"other", 0)
-        .unwrap();
+    let paths = [image(&directory, "a", 1 << 20), image(&directory, "b", 1 << 20)];
+    File::options().write(true).open(&paths[1]).unwrap().write_all_at(b"other", 0).unwrap();
     let buses = paths.map(|path| {
         Qtest::start(&with_disks(vec![QtestDisk::new(0, Backend::File(path))])).unwrap()
     });
@@ -618,11 +509,7 @@ fn dropping_the_bus_ends_qemu_even_if_handles_remain() {
 #[test]
 fn without_qemu_the_error_says_what_to_install() {
     let program = PathBuf::from("qemu-system-not-there");
-    let error = Qtest::start(&QtestOptions {
-        program,
-        ..QtestOptions::default()
-    })
-    .unwrap_err();
+    let error = Qtest::start(&QtestOptions { program, ..QtestOptions::default() }).unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot find QEMU (qemu-system-not-there); install it (Debian: apt-get install \
@@ -633,15 +520,9 @@ fn without_qemu_the_error_says_what_to_install() {
 #[test]
 fn what_qemu_says_before_it_gives_up_is_quoted() {
     let extra_arguments = ["-device", "no-such-device"].map(Into::into).to_vec();
-    let error = Qtest::start(&QtestOptions {
-        extra_arguments,
-        ..QtestOptions::default()
-    });
+    let error = Qtest::start(&QtestOptions { extra_arguments, ..QtestOptions::default() });
     let error = error.unwrap_err().to_string();
-    assert!(
-        error.contains("'no-such-device' is not a valid device model name"),
-        "{error}"
-    );
+    assert!(error.contains("'no-such-device' is not a valid device model name"), "{error}");
     assert!(error.contains("exit status: 1"), "{error}");
 }
 
@@ -676,9 +557,7 @@ fn a_process_that_is_killed_leaves_no_qemu_and_no_file() {
     assert!(lives(id));
     holder.kill().unwrap();
     holder.wait().unwrap();
-    within("QEMU's end", Duration::from_secs(5), || {
-        (!lives(id)).then_some(())
-    });
+    within("QEMU's end", Duration::from_secs(5), || (!lives(id)).then_some(()));
     let left: Vec<_> = list(directory.path());
     assert_eq!(left, ["disk"]);
 }
@@ -692,10 +571,7 @@ fn list(directory: &Path) -> Vec<String> {
 
 #[test]
 fn dma_memory_is_aligned_and_runs_out_with_a_sentence() {
-    let bus = Qtest::start(&QtestOptions {
-        memory_bytes: 4 << 20,
-        ..QtestOptions::default()
-    });
+    let bus = Qtest::start(&QtestOptions { memory_bytes: 4 << 20, ..QtestOptions::default() });
     let bus = bus.unwrap();
     let piece = bus.allocate(100_000, 65536).unwrap();
     assert_eq!(piece.bus().0 % 65536, 0);

@@ -26,15 +26,8 @@ pub(super) fn check(options: &QtestOptions) -> Result<(), BusError> {
                 "disk {index} cannot be target {id}; the controller has 0 to 7"
             ));
         }
-        if options
-            .disks
-            .iter()
-            .take(index)
-            .any(|other| other.scsi_id == id)
-        {
-            return refuse(format!(
-                "two disks cannot both be target {id}; give each its own"
-            ));
+        if options.disks.iter().take(index).any(|other| other.scsi_id == id) {
+            return refuse(format!("two disks cannot both be target {id}; give each its own"));
         }
         if !matches!(disk.block_size, 512 | 4096) {
             return refuse(format!(
@@ -43,14 +36,10 @@ pub(super) fn check(options: &QtestOptions) -> Result<(), BusError> {
             ));
         }
         // QEMU would cut them off without a word.
-        for (what, text, most) in [
-            ("serial number", &disk.serial, 36),
-            ("product identification", &disk.product, 16),
-        ] {
-            if text
-                .as_ref()
-                .is_some_and(|text| text.len() > most || !text.is_ascii())
-            {
+        for (what, text, most) in
+            [("serial number", &disk.serial, 36), ("product identification", &disk.product, 16)]
+        {
+            if text.as_ref().is_some_and(|text| text.len() > most || !text.is_ascii()) {
                 return refuse(format!(
                     "the {what} of target {id} is not ASCII or is longer than {most} characters; \
                      shorten it"
@@ -67,10 +56,8 @@ pub(super) fn check(options: &QtestOptions) -> Result<(), BusError> {
             }
             Backend::File(path) | Backend::Throttled { path, .. } => {
                 // QEMU would say the same, but among other things and about its own names.
-                let opened = std::fs::OpenOptions::new()
-                    .read(true)
-                    .write(!disk.read_only)
-                    .open(path);
+                let opened =
+                    std::fs::OpenOptions::new().read(true).write(!disk.read_only).open(path);
                 if let Err(error) = opened {
                     return refuse(format!(
                         "cannot open the image {} of target {id}: {error}; give an existing raw image",
@@ -94,15 +81,7 @@ pub(super) fn arguments(
 ) -> Vec<OsString> {
     let mut line = Line::default();
     // No guest runs: virtual CPUs stay stopped (-S), and no default devices or settings join in.
-    for argument in [
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-accel",
-        "tcg",
-        "-S",
-    ] {
+    for argument in ["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-S"] {
         line.plain(argument);
     }
     line.option("-machine", "pc,memory-backend=memory");
@@ -118,10 +97,7 @@ pub(super) fn arguments(
     line.option("-qtest-log", "/dev/null");
     line.option(
         "-device",
-        &format!(
-            "mptsas1068,id=hba,addr=4,sas_address={:#x}",
-            options.sas_address
-        ),
+        &format!("mptsas1068,id=hba,addr=4,sas_address={:#x}", options.sas_address),
     );
     for (index, disk) in options.disks.iter().enumerate() {
         line.disk(index, disk);
@@ -167,10 +143,7 @@ impl Line {
                     ),
                 );
             }
-            Backend::Throttled {
-                path,
-                operations_per_second,
-            } => {
+            Backend::Throttled { path, operations_per_second } => {
                 geometry = ",cyls=1024,heads=16,secs=63";
                 self.image(&format!("unlimited{index}"), path, read_only);
                 self.option(
@@ -240,12 +213,7 @@ fn escaped(path: &Path) -> OsString {
 #[cfg(target_os = "linux")]
 fn opens_directly(path: &Path) -> bool {
     use rustix::fs::{Mode, OFlags, open};
-    open(
-        path,
-        OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .is_ok()
+    open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).is_ok()
 }
 
 /// Elsewhere the page cache stays: flushes reach the disk through it.
@@ -266,59 +234,31 @@ mod tests {
     }
 
     fn slow(scsi_id: u8) -> QtestDisk {
-        QtestDisk::new(
-            scsi_id,
-            Backend::Slow {
-                bytes: 1 << 20,
-                latency: Duration::from_secs(1),
-            },
-        )
+        QtestDisk::new(scsi_id, Backend::Slow { bytes: 1 << 20, latency: Duration::from_secs(1) })
     }
 
     #[test]
     fn contradictions_are_refused_before_qemu_starts() {
-        let with = |disks| QtestOptions {
-            disks,
-            ..QtestOptions::default()
-        };
+        let with = |disks| QtestOptions { disks, ..QtestOptions::default() };
         assert_eq!(check(&with(vec![slow(0), slow(7)])), Ok(()));
         assert!(refusal(&with(vec![slow(8)])).contains("cannot be target 8"));
         assert!(refusal(&with(vec![slow(3), slow(3)])).contains("both be target 3"));
-        let odd = QtestDisk {
-            block_size: 520,
-            ..slow(0)
-        };
+        let odd = QtestDisk { block_size: 520, ..slow(0) };
         assert!(refusal(&with(vec![odd])).contains("blocks of 520 bytes"));
-        let long = QtestDisk {
-            serial: Some("x".repeat(37)),
-            ..slow(0)
-        };
+        let long = QtestDisk { serial: Some("x".repeat(37)), ..slow(0) };
         assert!(refusal(&with(vec![long])).contains("longer than 36 characters"));
         let missing = QtestDisk::new(1, Backend::File(PathBuf::from("/nonexistent/image")));
         assert!(refusal(&with(vec![missing])).contains("/nonexistent/image of target 1"));
-        let little = QtestOptions {
-            memory_bytes: 0,
-            ..QtestOptions::default()
-        };
+        let little = QtestOptions { memory_bytes: 0, ..QtestOptions::default() };
         assert!(refusal(&little).contains("between 4 MiB and 2 GiB"));
     }
 
     #[test]
     fn commas_in_names_do_not_end_them() {
         assert_eq!(escaped(Path::new("/a,b/c")), "/a,,b/c");
-        let disk = QtestDisk {
-            serial: Some("a,b".into()),
-            ..slow(0)
-        };
-        let options = QtestOptions {
-            disks: vec![disk],
-            ..QtestOptions::default()
-        };
+        let disk = QtestDisk { serial: Some("a,b".into()), ..slow(0) };
+        let options = QtestOptions { disks: vec![disk], ..QtestOptions::default() };
         let line = arguments(&options, Path::new("/m"), 4 << 20, 3);
-        assert!(
-            line.iter()
-                .any(|a| a.to_string_lossy().contains(",serial=a,,b")),
-            "{line:?}"
-        );
+        assert!(line.iter().any(|a| a.to_string_lossy().contains(",serial=a,,b")), "{line:?}");
     }
 }

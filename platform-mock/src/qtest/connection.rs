@@ -41,9 +41,7 @@ impl Connection {
     /// Talks over `stream`; an answer may take `timeout`.
     pub(super) fn new(stream: UnixStream, timeout: Duration) -> Result<Self, BusError> {
         stream.set_read_timeout(Some(timeout)).map_err(|error| {
-            BusError(format!(
-                "cannot limit the wait for QEMU to {timeout:?}: {error}"
-            ))
+            BusError(format!("cannot limit the wait for QEMU to {timeout:?}: {error}"))
         })?;
         Ok(Self {
             state: Mutex::new(State {
@@ -64,15 +62,12 @@ impl Connection {
 
     /// Reads 32 bits of the machine's physical address space; all ones after a failure.
     pub(super) fn read_memory(&self, address: u32) -> u32 {
-        self.state()
-            .command(Line::new("readl").number(u64::from(address))) as u32
+        self.state().command(Line::new("readl").number(u64::from(address))) as u32
     }
 
     /// Writes 32 bits of the machine's physical address space.
     pub(super) fn write_memory(&self, address: u32, value: u32) {
-        let line = Line::new("writel")
-            .number(u64::from(address))
-            .number(u64::from(value));
+        let line = Line::new("writel").number(u64::from(address)).number(u64::from(value));
         self.state().command(line);
     }
 
@@ -87,23 +82,17 @@ impl Connection {
 
     /// Writes 64 bits of memory at an address that may lie above 4 GiB.
     pub(super) fn store(&self, address: u64, value: u64) {
-        self.state()
-            .command(Line::new("writeq").number(address).number(value));
+        self.state().command(Line::new("writeq").number(address).number(value));
     }
 
     /// Reads 32 bits of the I/O port space; all ones after a failure.
     pub(super) fn read_port(&self, port: u16) -> u32 {
-        self.state()
-            .command(Line::new("inl").number(u64::from(port))) as u32
+        self.state().command(Line::new("inl").number(u64::from(port))) as u32
     }
 
     /// Writes 32 bits of the I/O port space.
     pub(super) fn write_port(&self, port: u16, value: u32) {
-        self.state().command(
-            Line::new("outl")
-                .number(u64::from(port))
-                .number(u64::from(value)),
-        );
+        self.state().command(Line::new("outl").number(u64::from(port)).number(u64::from(value)));
     }
 
     /// Has the level of every interrupt line of the I/O APIC reported from now on.
@@ -140,10 +129,7 @@ impl State {
             return u64::MAX;
         }
         loop {
-            while let Some(end) = self.received[..self.length]
-                .iter()
-                .position(|b| *b == b'\n')
-            {
+            while let Some(end) = self.received[..self.length].iter().position(|b| *b == b'\n') {
                 let answer = parse(&self.received[..end]);
                 if let Answer::Unexpected = answer {
                     let said = String::from_utf8_lossy(&self.received[..end]).into_owned();
@@ -195,10 +181,7 @@ impl State {
             .set_nonblocking(true)
             .and_then(|()| self.stream.read(&mut self.received[self.length..]));
         if let Err(error) = self.stream.set_nonblocking(false) {
-            self.fail(
-                &Line::new("wait"),
-                &format!("the connection broke: {error}"),
-            );
+            self.fail(&Line::new("wait"), &format!("the connection broke: {error}"));
             return;
         }
         match arrived {
@@ -209,16 +192,10 @@ impl State {
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => {
-                self.fail(
-                    &Line::new("wait"),
-                    &format!("the connection broke: {error}"),
-                );
+                self.fail(&Line::new("wait"), &format!("the connection broke: {error}"));
             }
         }
-        while let Some(end) = self.received[..self.length]
-            .iter()
-            .position(|b| *b == b'\n')
-        {
+        while let Some(end) = self.received[..self.length].iter().position(|b| *b == b'\n') {
             let Answer::Interrupt { line, level } = parse(&self.received[..end]) else {
                 // Nothing was asked: whatever it is, the next command will trip over it.
                 return;
@@ -296,10 +273,7 @@ struct Line {
 
 impl Line {
     fn new(name: &str) -> Self {
-        let mut line = Self {
-            bytes: [0; COMMAND_BYTES],
-            length: 0,
-        };
+        let mut line = Self { bytes: [0; COMMAND_BYTES], length: 0 };
         for byte in name.bytes() {
             line.push(byte);
         }
@@ -362,10 +336,7 @@ mod tests {
             }
             commands
         });
-        (
-            Connection::new(ours, Duration::from_millis(200)).unwrap(),
-            server,
-        )
+        (Connection::new(ours, Duration::from_millis(200)).unwrap(), server)
     }
 
     #[test]
@@ -416,13 +387,7 @@ mod tests {
         let (connection, server) = served(&["FAIL Unknown command\n"]);
         assert_eq!(connection.read_port(0xcfc), u32::MAX);
         server.join().unwrap();
-        assert!(
-            connection
-                .failure()
-                .unwrap()
-                .0
-                .contains("'FAIL Unknown command'")
-        );
+        assert!(connection.failure().unwrap().0.contains("'FAIL Unknown command'"));
 
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let connection = Connection::new(ours, Duration::from_millis(200)).unwrap();
@@ -434,10 +399,7 @@ mod tests {
     #[test]
     fn the_longest_command_fits() {
         let mut line = Line::new("writeq").number(u64::MAX).number(u64::MAX);
-        assert_eq!(
-            line.finish(),
-            b"writeq 0xffffffffffffffff 0xffffffffffffffff\n"
-        );
+        assert_eq!(line.finish(), b"writeq 0xffffffffffffffff 0xffffffffffffffff\n");
     }
 
     proptest! {

@@ -80,9 +80,7 @@ unsafe impl Sync for GuestMemory {}
 
 impl fmt::Debug for GuestMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuestMemory")
-            .field("layout", &self.layout)
-            .finish_non_exhaustive()
+        f.debug_struct("GuestMemory").field("layout", &self.layout).finish_non_exhaustive()
     }
 }
 
@@ -96,10 +94,7 @@ impl GuestMemory {
             ))
         };
         let backing = Backing::new().map_err(|error| what("create", &error))?;
-        backing
-            .file
-            .set_len(layout.machine_bytes)
-            .map_err(|error| what("reserve", &error))?;
+        backing.file.set_len(layout.machine_bytes).map_err(|error| what("reserve", &error))?;
         let length = usize::try_from(layout.bytes).map_err(|error| what("address", &error))?;
         #[cfg(target_os = "linux")]
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
@@ -120,12 +115,7 @@ impl GuestMemory {
         .map_err(|error| what("map", &error))?;
         let base = NonNull::new(base.cast()).ok_or_else(|| what("map", &"at address zero"))?;
         let free = Mutex::new(FreeList::new(layout.bus..layout.bus + layout.bytes));
-        Ok(Self {
-            layout,
-            base,
-            backing,
-            free,
-        })
+        Ok(Self { layout, base, backing, free })
     }
 
     /// The machine's memory in bytes.
@@ -174,16 +164,13 @@ impl GuestMemory {
                  which is not a power of two"
             )));
         }
-        let piece = memory
-            .free()
-            .take(bytes as u64, alignment as u64)
-            .ok_or_else(|| {
-                BusError(format!(
-                    "no {bytes} bytes of DMA memory aligned to {alignment} are left of {} MiB; \
+        let piece = memory.free().take(bytes as u64, alignment as u64).ok_or_else(|| {
+            BusError(format!(
+                "no {bytes} bytes of DMA memory aligned to {alignment} are left of {} MiB; \
                  give QEMU more memory or free some",
-                    memory.layout.bytes / MIB
-                ))
-            })?;
+                memory.layout.bytes / MIB
+            ))
+        })?;
         let offset = (piece.start - memory.layout.bus) as usize;
         // SAFETY: the free list holds only addresses within the mapping.
         let base = unsafe { memory.base.add(offset) };
@@ -288,11 +275,7 @@ impl FreeList {
 
     /// Puts a piece back, joined to its free neighbours.
     fn give_back(&mut self, piece: Range<u64>) {
-        let before = self
-            .0
-            .range(..piece.start)
-            .next_back()
-            .map(|(start, end)| (*start, *end));
+        let before = self.0.range(..piece.start).next_back().map(|(start, end)| (*start, *end));
         let start = match before {
             Some((start, end)) if end == piece.start => start,
             _ => piece.start,
@@ -317,9 +300,7 @@ impl Backing {
     fn new() -> std::io::Result<Self> {
         use rustix::fs::{MemfdFlags, memfd_create};
         let file = memfd_create("fusion-mpt-qtest", MemfdFlags::CLOEXEC)?;
-        Ok(Self {
-            file: File::from(file),
-        })
+        Ok(Self { file: File::from(file) })
     }
 
     /// How QEMU, which inherits the file, opens it.
@@ -337,10 +318,7 @@ impl Backing {
     /// A temporary file.
     fn new() -> std::io::Result<Self> {
         let (file, name) = tempfile::NamedTempFile::new()?.into_parts();
-        Ok(Self {
-            file,
-            name: Mutex::new(Some(name)),
-        })
+        Ok(Self { file, name: Mutex::new(Some(name)) })
     }
 
     /// How QEMU opens it.
@@ -351,12 +329,7 @@ impl Backing {
 
     fn forget_name(&self) {
         // Dropping the name removes the file; both mappings keep its contents.
-        drop(
-            self.name
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(self.name.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -385,14 +358,10 @@ mod tests {
     #[test]
     fn more_than_there_is_and_odd_alignments_are_refused_with_a_sentence() {
         let memory = Arc::new(GuestMemory::new(Layout::new(4 * MIB, false)).unwrap());
-        let error = GuestMemory::allocate(&memory, 4 << 20, 16)
-            .unwrap_err()
-            .to_string();
+        let error = GuestMemory::allocate(&memory, 4 << 20, 16).unwrap_err().to_string();
         assert!(error.contains("left of 3 MiB"), "{error}");
         assert!(GuestMemory::allocate(&memory, usize::MAX, 16).is_err());
-        let error = GuestMemory::allocate(&memory, 16, 3)
-            .unwrap_err()
-            .to_string();
+        let error = GuestMemory::allocate(&memory, 16, 3).unwrap_err().to_string();
         assert!(error.contains("not a power of two"), "{error}");
         assert!(GuestMemory::allocate(&memory, 3 << 20, 16).is_ok());
     }

@@ -79,12 +79,7 @@ pub(super) fn assign(connection: &Connection) -> Result<Function, BusError> {
         )));
     }
     connection.watch_interrupts();
-    Ok(Function {
-        slot,
-        vendor: VENDOR,
-        device: DEVICE,
-        registers: REGISTERS,
-    })
+    Ok(Function { slot, vendor: VENDOR, device: DEVICE, registers: REGISTERS })
 }
 
 /// Configuration space of function 0 of each device on bus 0.

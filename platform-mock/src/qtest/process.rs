@@ -75,10 +75,7 @@ impl Process {
         );
         let mut command = Command::new(&options.program);
         command.args(arguments);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 
         let kept = Arc::new(Kept::default());
         let (started, starting) = mpsc::channel();
@@ -90,18 +87,11 @@ impl Process {
         let keeper = keeper
             .map_err(|error| BusError(format!("cannot start a thread to keep QEMU: {error}")))?;
         match starting.recv() {
-            Ok(Ok(id)) => Ok((
-                Self {
-                    kept,
-                    id,
-                    keeper: Some(keeper),
-                },
-                ours,
-            )),
+            Ok(Ok(id)) => Ok((Self { kept, id, keeper: Some(keeper) }, ours)),
             Ok(Err(error)) => Err(cannot_start(options, &error)),
-            Err(mpsc::RecvError) => Err(BusError(
-                "the thread that keeps QEMU ended before it started QEMU".to_owned(),
-            )),
+            Err(mpsc::RecvError) => {
+                Err(BusError("the thread that keeps QEMU ended before it started QEMU".to_owned()))
+            }
         }
     }
 
@@ -126,21 +116,14 @@ impl Process {
         let mut state = self.kept.state();
         if wait {
             let running = |state: &mut State| state.status.is_none();
-            state = match self
-                .kept
-                .ended
-                .wait_timeout_while(state, LAST_WORDS, running)
-            {
+            state = match self.kept.ended.wait_timeout_while(state, LAST_WORDS, running) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
             };
         }
         let status = state.status?;
         Some(BusError(if state.killed {
-            format!(
-                "QEMU (process {}) was ended on request; start it again",
-                self.id
-            )
+            format!("QEMU (process {}) was ended on request; start it again", self.id)
         } else {
             last_words(self.id, status, &String::from_utf8_lossy(&state.said))
         }))
@@ -196,10 +179,7 @@ fn keep(
     kept: &Kept,
     started: &mpsc::Sender<io::Result<u32>>,
 ) {
-    inherit(
-        &mut command,
-        &[socket.as_raw_fd(), memory.backing().file.as_raw_fd()],
-    );
+    inherit(&mut command, &[socket.as_raw_fd(), memory.backing().file.as_raw_fd()]);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -306,10 +286,7 @@ mod watchdog {
     pub(super) fn command(id: u32) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "read -r _; kill -9 \"$0\"", &id.to_string()]);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
@@ -333,10 +310,7 @@ mod tests {
     fn a_qemu_without_the_controller_is_told_apart() {
         let said = "qemu-system-x86_64: -device mptsas1068: 'mptsas1068' is not a valid device model name\n";
         let sentence = last_words(7, ExitStatus::from_raw(256), said);
-        assert!(
-            sentence.contains("apt-get install qemu-system-x86"),
-            "{sentence}"
-        );
+        assert!(sentence.contains("apt-get install qemu-system-x86"), "{sentence}");
         let sentence = last_words(7, ExitStatus::from_raw(9), "");
         assert!(sentence.contains("signal: 9"), "{sentence}");
         assert!(sentence.contains("said nothing"), "{sentence}");
