@@ -3,6 +3,10 @@
 #![no_std]
 #![deny(missing_docs)]
 
+#[cfg(test)]
+extern crate std;
+
+mod codes;
 pub mod log_info;
 pub mod mem;
 pub mod outcome;

@@ -1,1 +1,4 @@
 //! To come.
+/// A
+#[derive(Debug)]
+pub struct LogInfo;
