@@ -6,7 +6,16 @@
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod fmt;
+
+mod admin;
+pub mod bringup;
 mod codes;
+pub mod controller;
+pub mod doorbell;
+pub mod error;
+pub mod generation;
 pub mod log_info;
 pub mod mem;
 pub mod memory_plan;

@@ -17,6 +17,7 @@ pub mod event;
 pub mod ioc;
 mod layout;
 pub mod scsi_io;
+pub mod sge;
 pub mod task;
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
@@ -283,9 +284,6 @@ mod tests {
         let reply: mpi1::ReplyHeader = read_reply(&frame);
         assert_eq!(reply.ioc_status.get(), 0x1111);
         assert_eq!(reply.ioc_log_info.get(), 0);
-        assert_eq!(
-            read_reply::<mpi1::ReplyHeader>(&[]),
-            mpi1::ReplyHeader::default()
-        );
+        assert_eq!(read_reply::<mpi1::ReplyHeader>(&[]), mpi1::ReplyHeader::default());
     }
 }

@@ -28,7 +28,8 @@ use crate::targets::{DevicePage, News};
 use crate::wire::config::mpi1::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi1::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
-use crate::wire::event::{self, EventCode};
+use crate::wire::event::mpi1::SasDeviceStatusChange;
+use crate::wire::event::{DeviceStatusReason, EventCode, event_data};
 use crate::wire::ioc::WhoInit;
 use crate::wire::ioc::mpi1::{self as ioc, Capabilities};
 use crate::wire::scsi_io::control;
@@ -390,23 +391,22 @@ impl Sealed for Mpi1 {
     }
 
     fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
-        let Ok((header, data)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
+        let Ok((header, _)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
             return;
         };
-        let code = header.event.get();
-        if code != u32::from(EventCode::SAS_DEVICE_STATUS_CHANGE.0) {
+        if EventCode::from(header.event) != EventCode::SAS_DEVICE_STATUS_CHANGE {
             return;
         }
-        let Ok((change, _)) = event::mpi1::SasDeviceStatusChange::read_from_prefix(data) else {
+        let Ok((change, _)) = SasDeviceStatusChange::read_from_prefix(event_data(frame)) else {
             news(News::Rescan);
             return;
         };
         let handle = change.dev_handle.get();
-        match change.reason_code {
-            event::mpi1::SAS_DEVICE_ADDED | event::mpi1::SAS_DEVICE_ADDED_NOT_PERSISTENT => {
+        match DeviceStatusReason(change.reason_code) {
+            DeviceStatusReason::ADDED | DeviceStatusReason::NO_PERSIST_ADDED => {
                 news(News::Added { handle });
             }
-            event::mpi1::SAS_DEVICE_NOT_RESPONDING => news(News::Gone { handle }),
+            DeviceStatusReason::NOT_RESPONDING => news(News::Gone { handle }),
             _ => {}
         }
     }

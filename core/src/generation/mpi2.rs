@@ -28,7 +28,8 @@ use crate::targets::{DevicePage, News};
 use crate::wire::config::mpi2::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi2::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
-use crate::wire::event::{self, EventCode};
+use crate::wire::event::mpi2::{SasTopology, TopologyReason};
+use crate::wire::event::{EventCode, event_data};
 use crate::wire::ioc::WhoInit;
 use crate::wire::ioc::mpi2::{self as ioc, Capabilities};
 use crate::wire::scsi_io::control;
@@ -55,7 +56,7 @@ const WANTED_EVENTS: [EventCode; 8] = [
     EventCode::SAS_DEVICE_STATUS_CHANGE,
     EventCode::SAS_DISCOVERY,
     EventCode::SAS_TOPOLOGY_CHANGE_LIST,
-    EventCode::SAS_ENCLOSURE_DEVICE_STATUS_CHANGE,
+    EventCode::ENCLOSURE_DEVICE_STATUS_CHANGE,
     EventCode::LOG_ENTRY_ADDED,
     EventCode::IR_VOLUME,
     EventCode::IR_PHYSICAL_DISK,
@@ -439,22 +440,22 @@ impl Sealed for Mpi2 {
     }
 
     fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
-        let Ok((header, data)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
+        let Ok((header, _)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
             return;
         };
         if EventCode(header.event.get()) != EventCode::SAS_TOPOLOGY_CHANGE_LIST {
             return;
         }
-        let Some(list) = event::mpi2::TopologyChangeList::parse(data) else { return };
+        let Some(list) = SasTopology::parse(event_data(frame)) else { return };
         // A list longer than its frame was cut off: what is missing, a scan tells.
-        if list.is_cut_off() {
+        if list.entries().count() < usize::from(list.head.num_entries) {
             news(News::Rescan);
         }
-        for entry in list.entries() {
-            let handle = entry.attached_dev_handle.get();
-            match entry.reason() {
-                event::mpi2::TARGET_ADDED => news(News::Added { handle }),
-                event::mpi2::TARGET_NOT_RESPONDING => news(News::Gone { handle }),
+        for (_, phy) in list.entries() {
+            let handle = phy.attached_dev_handle.get();
+            match phy.reason() {
+                TopologyReason::TARGET_ADDED => news(News::Added { handle }),
+                TopologyReason::TARGET_NOT_RESPONDING => news(News::Gone { handle }),
                 _ => {}
             }
         }

@@ -110,21 +110,13 @@ impl PageId {
     /// A plain page.
     #[must_use]
     pub const fn plain(page_type: PageType, number: u8) -> Self {
-        Self {
-            page_type,
-            ext_page_type: ExtPageType(0),
-            number,
-        }
+        Self { page_type, ext_page_type: ExtPageType(0), number }
     }
 
     /// An extended page.
     #[must_use]
     pub const fn extended(ext_page_type: ExtPageType, number: u8) -> Self {
-        Self {
-            page_type: PageType::EXTENDED,
-            ext_page_type,
-            number,
-        }
+        Self { page_type: PageType::EXTENDED, ext_page_type, number }
     }
 
     /// Whether the page has an extended header.
@@ -136,11 +128,7 @@ impl PageId {
     /// The kind of page in words: the extended type's name if it is an extended page.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        if self.is_extended() {
-            self.ext_page_type.name()
-        } else {
-            self.page_type.name()
-        }
+        if self.is_extended() { self.ext_page_type.name() } else { self.page_type.name() }
     }
 }
 
@@ -331,9 +319,6 @@ mod tests {
             std::format!("{}", PageId::extended(ExtPageType::SAS_DEVICE, 0)),
             "SAS device page 0"
         );
-        assert_eq!(
-            std::format!("{}", PageId::plain(PageType(0x21), 8)),
-            "IOC page 8"
-        );
+        assert_eq!(std::format!("{}", PageId::plain(PageType(0x21), 8)), "IOC page 8");
     }
 }

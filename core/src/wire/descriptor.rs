@@ -26,7 +26,7 @@ bitfield! {
     /// A request descriptor (MPI2_REQUEST_DESCRIPTOR_UNION): posted to 0xC0/0xC4, or its low half
     /// to 0xC8 where the IOC takes atomic ones.
     #[derive(Clone, Copy, Default, PartialEq, Eq)]
-    pub struct RequestDescriptor(u64);
+    pub struct RequestDescriptor(pub u64);
     impl Debug;
     u8;
     /// Byte 0: see [`request_type`]. Bit 0 is the IOC's own FIFO marker.
@@ -111,7 +111,7 @@ pub enum ReplyKind {
 bitfield! {
     /// A reply descriptor (MPI2_REPLY_DESCRIPTORS_UNION): one slot of a reply post queue.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct ReplyDescriptor(u64);
+    pub struct ReplyDescriptor(pub u64);
     impl Debug;
     u8;
     /// Byte 0: the type in its low nibble.
@@ -185,10 +185,7 @@ mod tests {
     #[test]
     fn request_descriptors_have_the_bytes_of_the_header() {
         let descriptor = RequestDescriptor::scsi_io(0x1234, 5, 0xabcd);
-        assert_eq!(
-            descriptor.0.to_le_bytes(),
-            [0, 5, 0x34, 0x12, 0, 0, 0xcd, 0xab]
-        );
+        assert_eq!(descriptor.0.to_le_bytes(), [0, 5, 0x34, 0x12, 0, 0, 0xcd, 0xab]);
         assert_eq!(descriptor.atomic(), 0x1234_0500);
         let descriptor = RequestDescriptor::high_priority(7, 0);
         assert_eq!(descriptor.0.to_le_bytes(), [6, 0, 7, 0, 0, 0, 0, 0]);
@@ -213,10 +210,7 @@ mod tests {
         assert_eq!(reply.kind(), ReplyKind::AddressReply);
         assert_eq!((reply.smid(), reply.msix_index()), (0x0102, 3));
         assert_eq!(reply.reply_frame_address(), 0xdead_bee0);
-        assert_eq!(
-            ReplyDescriptor::scsi_io_success(4, 0).kind(),
-            ReplyKind::ScsiIoSuccess
-        );
+        assert_eq!(ReplyDescriptor::scsi_io_success(4, 0).kind(), ReplyKind::ScsiIoSuccess);
         assert_eq!(
             ReplyDescriptor::fast_path_success(4, 0).kind(),
             ReplyKind::FastPathScsiIoSuccess

@@ -64,12 +64,7 @@ impl Version {
     #[must_use]
     pub const fn from_word(word: u32) -> Self {
         let [dev, unit, minor, major] = word.to_le_bytes();
-        Self {
-            dev,
-            unit,
-            minor,
-            major,
-        }
+        Self { dev, unit, minor, major }
     }
 }
 
@@ -82,11 +77,7 @@ impl From<U32> for Version {
 impl fmt::Display for Version {
     /// As the vendor prints it: `20.00.07.00`, decimal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:02}.{:02}.{:02}.{:02}",
-            self.major, self.minor, self.unit, self.dev
-        )
+        write!(f, "{:02}.{:02}.{:02}.{:02}", self.major, self.minor, self.unit, self.dev)
     }
 }
 
@@ -174,10 +165,7 @@ mod tests {
 
     #[test]
     fn versions_read_as_the_vendor_prints_them() {
-        assert_eq!(
-            std::format!("{}", Version::from_word(0x1400_0700)),
-            "20.00.07.00"
-        );
+        assert_eq!(std::format!("{}", Version::from_word(0x1400_0700)), "20.00.07.00");
         assert_eq!(std::format!("{}", MsgVersion(0x0205)), "MPI 2.5");
     }
 

@@ -163,11 +163,7 @@ impl DeviceInfo {
     #[must_use]
     pub const fn is_scsi_target(self) -> bool {
         self.device_type() == 1
-            && self.intersects(
-                Self::SSP_TARGET
-                    .union(Self::STP_TARGET)
-                    .union(Self::SATA_DEVICE),
-            )
+            && self.intersects(Self::SSP_TARGET.union(Self::STP_TARGET).union(Self::SATA_DEVICE))
     }
 
     /// Whether it is a SATA device.
@@ -208,11 +204,7 @@ impl<T: FromBytes> Iterator for Entries<'_, T> {
 #[must_use]
 pub fn entries<T: FromBytes>(bytes: &[u8], offset: usize, count: u8) -> Entries<'_, T> {
     const { assert!(size_of::<T>() > 0) };
-    Entries {
-        bytes: bytes.get(offset..).unwrap_or(&[]),
-        left: count.into(),
-        entry: PhantomData,
-    }
+    Entries { bytes: bytes.get(offset..).unwrap_or(&[]), left: count.into(), entry: PhantomData }
 }
 
 /// The text of a fixed ASCII field: up to the first zero, without trailing spaces.
@@ -220,13 +212,8 @@ pub fn entries<T: FromBytes>(bytes: &[u8], offset: usize, count: u8) -> Entries<
 /// Bytes that are not ASCII end the text: the field is for people and comes from a device.
 #[must_use]
 pub fn text(field: &[u8]) -> &str {
-    let end = field
-        .iter()
-        .position(|byte| !matches!(byte, b' '..=b'~'))
-        .unwrap_or(field.len());
-    core::str::from_utf8(field.get(..end).unwrap_or(&[]))
-        .unwrap_or("")
-        .trim_end()
+    let end = field.iter().position(|byte| !matches!(byte, b' '..=b'~')).unwrap_or(field.len());
+    core::str::from_utf8(field.get(..end).unwrap_or(&[])).unwrap_or("").trim_end()
 }
 
 #[cfg(test)]
@@ -265,10 +252,6 @@ mod tests {
     fn a_link_is_up_from_the_first_rate_on() {
         assert!(!LinkRate::UNSUPPORTED_PHY.is_up());
         assert!(LinkRate::RATE_1_5.is_up());
-        assert_eq!(
-            LinkRate(0xbb).name(),
-            "12 Gbit/s",
-            "the high nibble is the logical rate"
-        );
+        assert_eq!(LinkRate(0xbb).name(), "12 Gbit/s", "the high nibble is the logical rate");
     }
 }

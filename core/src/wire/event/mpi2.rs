@@ -150,22 +150,16 @@ impl<'a> SasTopology<'a> {
     /// Reads the list; `None` if `data` is too short for the fixed part.
     #[must_use]
     pub fn parse(data: &'a [u8]) -> Option<Self> {
-        let head = data
-            .get(..size_of::<SasTopologyChangeList>())
-            .map(read_padded)?;
+        let head = data.get(..size_of::<SasTopologyChangeList>()).map(read_padded)?;
         Some(Self { head, data })
     }
 
     /// The entries with their phy numbers, never past the data.
     pub fn entries(&self) -> impl Iterator<Item = (u8, SasTopologyPhy)> + use<'a> {
-        let phys: Entries<'a, SasTopologyPhy> = entries(
-            self.data,
-            size_of::<SasTopologyChangeList>(),
-            self.head.num_entries,
-        );
+        let phys: Entries<'a, SasTopologyPhy> =
+            entries(self.data, size_of::<SasTopologyChangeList>(), self.head.num_entries);
         let first = self.head.start_phy_num;
-        phys.zip(0_u8..)
-            .map(move |(phy, index)| (first.wrapping_add(index), phy))
+        phys.zip(0_u8..).map(move |(phy, index)| (first.wrapping_add(index), phy))
     }
 }
 
@@ -203,13 +197,7 @@ mod tests {
     fn a_list_that_claims_more_entries_than_it_has_ends_with_the_data() {
         let mut data = [0_u8; 12 + 4 + 3];
         data[0x08] = 255;
-        assert_eq!(
-            SasTopology::parse(&data)
-                .expect("long enough")
-                .entries()
-                .count(),
-            1
-        );
+        assert_eq!(SasTopology::parse(&data).expect("long enough").entries().count(), 1);
         assert!(SasTopology::parse(&data[..11]).is_none());
     }
 }

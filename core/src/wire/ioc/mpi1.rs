@@ -277,10 +277,6 @@ impl IocFactsReply {
     /// Most devices per bus: the field, where 0 stands for 256.
     #[must_use]
     pub const fn devices_per_bus(&self) -> u16 {
-        if self.max_devices == 0 {
-            256
-        } else {
-            self.max_devices as u16
-        }
+        if self.max_devices == 0 { 256 } else { self.max_devices as u16 }
     }
 }
