@@ -54,6 +54,8 @@ pub enum Action {
     /// The IOC is in FAULT with this code; every command has been completed. Take the controller
     /// apart with [`Controller::into_reset`] and start again.
     ControllerFault(u16),
+    /// Somebody else has reset the IOC; every command has been completed. As for a fault.
+    ControllerReset,
 }
 
 /// What the controller is doing.
@@ -62,6 +64,8 @@ enum State {
     Running,
     Gone,
     Fault(u16),
+    /// No longer operational, and not by our doing.
+    Reset,
 }
 
 /// Which way task management takes.
@@ -158,8 +162,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         G::start_queues(&self.queue.bus, &self.plan, &self.queue.port);
         self.queue.give_all_reply_frames();
         self.targets.lose_all();
-        self.admin.ask_for_events();
-        self.admin.go_on(&mut self.queue, &mut self.targets);
+        self.admin.ask_for_events(&mut self.queue);
         if G::PORT_ENABLE_BY_DOORBELL {
             self.admin.port_is_enabled();
         } else {
@@ -247,7 +250,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                     (State::Fault(code), Failure::ControllerFault(code), Error::Fault(code))
                 }
                 // Somebody else has reset it.
-                _ => (State::Fault(0), Failure::ControllerReset, Error::NotOperational),
+                _ => (State::Reset, Failure::ControllerReset, Error::NotOperational),
             },
             Err(_) => (State::Gone, Failure::DeviceGone, Error::Gone),
         };
@@ -269,6 +272,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 State::Running => {}
                 State::Gone => return Some(Action::ControllerGone),
                 State::Fault(code) => return Some(Action::ControllerFault(code)),
+                State::Reset => return Some(Action::ControllerReset),
             }
         }
         self.targets.next_change().map(|change| match change {
@@ -334,6 +338,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 State::Running => {}
                 State::Gone => return Err(Error::Gone),
                 State::Fault(code) => return Err(Error::Fault(code)),
+                State::Reset => return Err(Error::NotOperational),
             }
             if waited_us >= u64::from(limit_ms) * 1000 {
                 let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
@@ -589,8 +594,16 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         let result = match self.state {
             State::Gone => Ok(()),
             State::Fault(_) => recovery::diagnostic_reset(&self.queue.bus, delay),
-            State::Running => recovery::message_unit_reset(&self.queue.bus, delay)
-                .or_else(|_| recovery::diagnostic_reset(&self.queue.bus, delay)),
+            // The capability rule: without event replay a message unit reset loses discovery.
+            State::Running | State::Reset if self.chip.is_mpi1() || self.facts.event_replay => {
+                match recovery::message_unit_reset(&self.queue.bus, delay) {
+                    Err(error) if error != Error::Gone => {
+                        recovery::diagnostic_reset(&self.queue.bus, delay)
+                    }
+                    result => result,
+                }
+            }
+            State::Running | State::Reset => recovery::diagnostic_reset(&self.queue.bus, delay),
         };
         self.queue.halt(reason, complete);
         let (bus, region) = self.queue.into_parts();

@@ -27,8 +27,8 @@ const REGION_ALIGNMENT: u32 = 4096;
 const PAGE_BYTES: u32 = 4096;
 /// Reply frames beyond one for each request: events come unasked.
 const EVENT_FRAMES: u16 = 16;
-/// Requests of the driver's own: one for management, one for discovery's pages.
-pub(crate) const INTERNAL_SLOTS: u16 = 2;
+/// Requests of the driver's own: pages and acknowledgements, port enable, event notification.
+pub(crate) const INTERNAL_SLOTS: u16 = 3;
 /// Slots for task management.
 pub(crate) const TASK_SLOTS: u16 = 2;
 /// More commands than any of these controllers takes.

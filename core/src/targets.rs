@@ -231,6 +231,8 @@ fn same(one: &DevicePage, other: &DevicePage) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
     fn disk(sas_address: u64, handle: u16) -> DevicePage {
