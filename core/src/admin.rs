@@ -9,11 +9,12 @@ use heapless::Deque;
 
 use crate::error::Error;
 use crate::generation::{Generation, Post, ReplyHeader};
+use crate::io_queue::{Other, Queue};
 use crate::log_info::LogInfo;
 use crate::pages::{PageRequest, Step};
 use crate::platform::{DmaRegion, Registers};
-use crate::queue::{Other, Queue};
-use crate::targets::{News, Targets};
+use crate::reply::News;
+use crate::targets::Targets;
 use crate::wire::{Function, IocStatus};
 
 /// Slot of pages and acknowledgements.
@@ -28,17 +29,6 @@ const WAITING: usize = 16;
 const ATTEMPTS: u8 = 3;
 /// Ends the list of handles, and begins it.
 const NO_HANDLE: u16 = 0xffff;
-
-/// An event, as far as handling it goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Event {
-    /// Which (`MPI2_EVENT_*`).
-    pub code: u32,
-    /// To be quoted in the acknowledgement.
-    pub context: u32,
-    /// Whether the IOC waits for an acknowledgement.
-    pub wants_acknowledge: bool,
-}
 
 /// Why a page is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,17 +7,16 @@
 use embedded_hal::delay::DelayNs;
 
 use crate::admin::Admin;
-use crate::bringup::{PORT_ENABLE_LIMIT_MS, Reset};
 use crate::doorbell::send_only;
 use crate::error::{Error, SubmitError, Waited};
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Device, Facts, Generation, PortFacts, Post};
+use crate::io_queue::{Completion, Other, Queue};
 use crate::mem::Memory;
 use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
 use crate::outcome::Failure;
 use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
-use crate::queue::{Completion, Other, Queue};
 use crate::recovery::{self, TaskReply, TaskRequest};
 use crate::regs::{
     Bus, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask, HostInterruptStatus,
@@ -37,6 +36,8 @@ const PAGE_LIMIT_MS: u32 = 15_000;
 const DISCOVERY_LIMIT_MS: u32 = 60_000;
 /// How long task management may take (Linux: 30 s).
 const TASK_LIMIT_MS: u32 = 30_000;
+/// How long port enable may take: firmware waits for slow disks (Linux: 300 s).
+pub(crate) const PORT_ENABLE_LIMIT_MS: u32 = 300_000;
 /// How often a wait polls, in microseconds, at first and later.
 const QUICK_STEP_US: u32 = 20;
 const SLOW_STEP_US: u32 = 1_000;
@@ -84,15 +85,6 @@ pub enum TaskRoute {
 struct Task {
     /// The reply, once it has come; `None` inside if it could not be read.
     reply: Option<Option<TaskReply>>,
-}
-
-/// What is left of a controller that was taken apart.
-#[derive(Debug)]
-pub struct Parts<G, R, D> {
-    /// The way to start again.
-    pub reset: Reset<G, R>,
-    /// The DMA region.
-    pub region: D,
 }
 
 /// A controller in operation.
@@ -576,16 +568,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         self.queue.trace()
     }
 
-    /// Takes the controller apart for another start, memory included; the tables are the caller's
-    /// again, and the target table keeps its ids. Everything outstanding
-    /// completes as reset. The IOC is reset first, so that it no longer writes the memory (trap
-    /// T41); if that fails, which the result says, only a gone controller's memory may be reused
-    /// for something else.
-    pub fn into_reset(
+    /// Takes the controller apart: what [`Controller::into_reset`] does, but for the types.
+    pub(crate) fn take_apart(
         mut self,
         delay: &mut impl DelayNs,
         complete: impl FnMut(Completion<'_>),
-    ) -> (Parts<G, R, D>, Result<(), Error>) {
+    ) -> (Bus<R>, &'static Chip, D, Result<(), Error>) {
         let reason = match self.state {
             State::Gone => Failure::DeviceGone,
             _ => Failure::ControllerReset,
@@ -607,7 +595,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         };
         self.queue.halt(reason, complete);
         let (bus, region) = self.queue.into_parts();
-        (Parts { reset: Reset::from_bus(bus, self.chip), region }, result)
+        (bus, self.chip, region, result)
     }
 }
 

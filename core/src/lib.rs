@@ -12,9 +12,9 @@
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | the driver | [`bringup`], [`controller`], `admin`, [`recovery`], [`targets`] | everything below |
-//! | one queue | [`queue`], [`slots`], [`shared`], [`memory_plan`], [`trace`] | the generation's messages |
-//! | generations | [`generation`]: `Mpi1`, `Mpi2`, and the table of chips | how each talks |
-//! | conversions | [`doorbell`], [`sgl`], [`outcome`], [`pages`], [`log_info`] | the wire |
+//! | one queue | [`io_queue`], with [`slots`], [`shared`], [`trace`] | a generation |
+//! | generations | [`generation`]: `Mpi1`, `Mpi2`, and the table of chips; [`queue`]: rings and FIFOs | [`memory_plan`], [`doorbell`] |
+//! | in neutral terms | [`facts`], [`request`], [`reply`], [`pages`], [`sgl`], [`outcome`], [`log_info`] | the wire |
 //! | the wire | [`wire`], [`scsi`] | bytes only |
 //! | the boundary | [`platform`], [`mem`], [`regs`] | nothing |
 //!
@@ -95,7 +95,9 @@ mod codes;
 pub mod controller;
 pub mod doorbell;
 pub mod error;
+pub mod facts;
 pub mod generation;
+pub mod io_queue;
 pub mod log_info;
 #[allow(unsafe_code, reason = "one of the two modules that may; see the crate documentation")]
 pub mod mem;
@@ -107,6 +109,8 @@ pub mod platform;
 pub mod queue;
 pub mod recovery;
 pub mod regs;
+pub mod reply;
+pub mod request;
 pub mod scsi;
 pub mod sgl;
 pub mod shared;
