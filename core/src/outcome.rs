@@ -9,6 +9,7 @@
 
 use core::fmt;
 
+use crate::log_info::LogInfo;
 use crate::scsi::ScsiStatus;
 use crate::wire::IocStatus;
 use crate::wire::scsi_io::{ScsiState, mpi1, mpi2};
@@ -323,9 +324,6 @@ impl ReplyFacts {
     }
 }
 
-/// IOCLogInfo of commands flushed after a SATA NCQ error (PL code 0x08).
-const LOG_INFO_NCQ_FLUSH: u32 = 0x3108_0000;
-
 /// The table: what a SCSI IO reply means.
 #[must_use]
 pub fn judge(facts: &ReplyFacts) -> Outcome {
@@ -355,7 +353,9 @@ pub fn judge(facts: &ReplyFacts) -> Outcome {
         Status::SCSI_PROTOCOL_ERROR => Failure::ProtocolError,
         Status::SCSI_TASK_TERMINATED => Failure::TaskTerminated,
         Status::SCSI_TASK_MGMT_FAILED => Failure::TaskManagementFailed,
-        Status::SCSI_IOC_TERMINATED if facts.log_info == LOG_INFO_NCQ_FLUSH => Failure::NcqFlushed,
+        Status::SCSI_IOC_TERMINATED if facts.log_info == LogInfo::NCQ_FLUSH.0 => {
+            Failure::NcqFlushed
+        }
         Status::SCSI_IOC_TERMINATED => Failure::IocTerminated,
         Status::SCSI_EXT_TERMINATED => Failure::ExtTerminated,
         Status::EEDP_GUARD_ERROR => Failure::Protection(Protection::Guard),
