@@ -153,6 +153,32 @@ impl Disk {
         self.medium.read(offset, bytes)
     }
 
+    /// Reads `length` bytes at `offset` only to see that they can be read; holes always can.
+    ///
+    /// # Errors
+    ///
+    /// The offset at or after which a read failed.
+    pub fn verify(&self, offset: u64, length: u64) -> Result<(), u64> {
+        self.check("verifying", offset, length)
+            .map_err(|_| offset)?;
+        let Medium::File(file) = &self.medium else {
+            return Ok(());
+        };
+        let end = offset + length;
+        let mut at = offset;
+        while let Some((start, stop)) = file.next_data(at, end).map_err(|_| at)? {
+            at = start;
+            while at < stop {
+                let piece = usize::try_from(stop - at).map_or(1 << 20, |rest| rest.min(1 << 20));
+                let mut seen = 0;
+                file.read_with(at, piece, &mut |bytes| seen += bytes.len() as u64)
+                    .map_err(|_| at + seen)?;
+                at += piece as u64;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes `bytes` at `offset`: into the write cache when it is on, else onto the stable medium.
     ///
     /// # Errors
