@@ -239,7 +239,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Some blocks survive, chosen by `seed`.
 fn survives(seed: u64, offset: u64) -> bool {
-    (seed ^ (offset / 512).wrapping_mul(0x9E37_79B9_7F4A_7C15)).count_ones() % 2 == 0
+    (seed ^ (offset / 512).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        .count_ones()
+        .is_multiple_of(2)
 }
 
 /// A disk as two arrays: what reads return, and what is on the stable medium.
