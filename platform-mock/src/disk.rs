@@ -300,7 +300,8 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// What putting the old bytes back into a file failed with.
+    /// What putting the old bytes back into a file failed with; everything then stays dirty,
+    /// and cutting again asks about all of it again.
     pub fn power_cut(&mut self, survivor: &mut dyn FnMut(u64) -> bool) -> io::Result<()> {
         let bytes = self.bytes;
         let medium = &mut self.medium;

@@ -151,6 +151,24 @@ fn a_file_disk_keeps_its_bytes_and_has_the_files_size() {
     assert_eq!(read(&disk, 99_999, 2), b"x\0");
 }
 
+/// Elsewhere than on Linux a discard writes zeros.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_discard_gives_a_files_blocks_back() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let mut disk = Disk::create(&path, 8 << 20).unwrap();
+    disk.write(0, &vec![1; 8 << 20]).unwrap();
+    disk.flush().unwrap();
+    let allocated = || std::fs::metadata(&path).unwrap().blocks();
+    assert!(allocated() >= 8 << 11);
+    disk.discard(0, 8 << 20).unwrap();
+    disk.flush().unwrap();
+    assert!(allocated() < 1 << 11);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 8 << 20);
+}
+
 #[test]
 fn a_read_only_file_is_write_protected() {
     let folder = tempfile::tempdir().unwrap();
