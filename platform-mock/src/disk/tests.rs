@@ -192,12 +192,7 @@ fn a_file_cut_short_behind_our_back_is_a_read_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk");
     let disk = Disk::create(&path, 1 << 20).unwrap();
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(4096)
-        .unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
     assert!(disk.read(8192, &mut [0; 512]).is_err());
     let mut seen = 0;
     let result = disk.read_with(0, 64 << 10, &mut |piece| seen += piece.len());
@@ -257,9 +252,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Some blocks survive, chosen by `seed`.
 fn survives(seed: u64, offset: u64) -> bool {
-    (seed ^ (offset / 512).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-        .count_ones()
-        .is_multiple_of(2)
+    (seed ^ (offset / 512).wrapping_mul(0x9E37_79B9_7F4A_7C15)).count_ones().is_multiple_of(2)
 }
 
 /// A disk as two arrays: what reads return, and what is on the stable medium.
@@ -294,12 +287,8 @@ impl Reference {
 fn run(disk: &mut Disk, steps: &[Step], atomic: usize) {
     disk.set_atomic_bytes(atomic);
     let zeros = vec![0; BYTES as usize];
-    let mut reference = Reference {
-        current: zeros.clone(),
-        stable: zeros.clone(),
-        atomic,
-        cached: true,
-    };
+    let mut reference =
+        Reference { current: zeros.clone(), stable: zeros.clone(), atomic, cached: true };
     for step in steps {
         match *step {
             Step::Write(at, length, fill) => {
@@ -330,21 +319,15 @@ fn run(disk: &mut Disk, steps: &[Step], atomic: usize) {
                 reference.cached = on;
             }
             Step::PowerCut(seed) => {
-                disk.power_cut(&mut |offset| survives(seed, offset))
-                    .unwrap();
+                disk.power_cut(&mut |offset| survives(seed, offset)).unwrap();
                 reference.power_cut(seed);
             }
         }
         let mut handed_out = Vec::new();
-        disk.read_with(0, BYTES as usize, &mut |piece| {
-            handed_out.extend_from_slice(piece)
-        })
-        .unwrap();
+        disk.read_with(0, BYTES as usize, &mut |piece| handed_out.extend_from_slice(piece))
+            .unwrap();
         assert!(handed_out == reference.current, "read_with after {step:?}");
-        assert!(
-            read(disk, 0, BYTES as usize) == reference.current,
-            "read after {step:?}"
-        );
+        assert!(read(disk, 0, BYTES as usize) == reference.current, "read after {step:?}");
     }
 }
 
