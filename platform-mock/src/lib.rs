@@ -4,5 +4,7 @@
 
 pub mod bus;
 pub mod disk;
+pub mod in_process;
+pub mod memory;
 pub mod qtest;
 pub mod target;

@@ -1,0 +1,3 @@
+//! x
+mod arena;
+pub use arena::MockDma;
