@@ -1,0 +1,4 @@
+//! x
+pub mod chip;
+mod doorbell;
+mod message;
