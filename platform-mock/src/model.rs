@@ -1,4 +1,6 @@
 //! x
 pub mod chip;
+mod devices;
 mod doorbell;
 mod message;
+mod sgl;
