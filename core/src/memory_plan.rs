@@ -14,7 +14,7 @@
 //! that is never used, because the IOC computes a frame's address as base + SMID x size.
 
 use crate::error::{Error, MemoryProblem};
-use crate::generation::Facts;
+use crate::facts::Facts;
 use crate::platform::BusAddr;
 use crate::sgl::{SglFormat, elements_capacity};
 
@@ -27,8 +27,8 @@ const REGION_ALIGNMENT: u32 = 4096;
 const PAGE_BYTES: u32 = 4096;
 /// Reply frames beyond one for each request: events come unasked.
 const EVENT_FRAMES: u16 = 16;
-/// Requests of the driver's own: one for management, one for discovery's pages.
-pub(crate) const INTERNAL_SLOTS: u16 = 2;
+/// Requests of the driver's own: pages and acknowledgements, port enable, event notification.
+pub(crate) const INTERNAL_SLOTS: u16 = 3;
 /// Slots for task management.
 pub(crate) const TASK_SLOTS: u16 = 2;
 /// More commands than any of these controllers takes.
@@ -92,7 +92,7 @@ pub struct MemoryPlan {
 
 /// Where each structure begins and how big its entries are, in bytes from the region's start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Layout {
+pub struct Layout {
     pub(crate) frame_bytes: u32,
     pub(crate) chains: u32,
     pub(crate) chain_bytes: u32,
@@ -112,7 +112,7 @@ pub(crate) struct Layout {
 
 /// What a generation fixes about its messages.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Bytes of the SCSI I/O message before its SGL.
     pub(crate) scsi_io_header: u32,
     /// The longest request frame worth having.
@@ -157,7 +157,7 @@ impl MemoryPlan {
     pub(crate) fn new(facts: &Facts, wants: &Wants, shape: Shape) -> Result<Self, Error> {
         let bad = |field, value| Err(Error::BadFacts { field, value });
         let frame_bytes = facts.request_frame_bytes.min(shape.frame_limit);
-        if frame_bytes < shape.scsi_io_header + 32 || frame_bytes % 4 != 0 {
+        if frame_bytes < shape.scsi_io_header + 32 || !frame_bytes.is_multiple_of(4) {
             return bad("RequestFrameSize", facts.request_frame_bytes / 4);
         }
         if facts.reply_frame_bytes < 64 || facts.reply_frame_bytes > 4096 {
@@ -185,14 +185,15 @@ impl MemoryPlan {
         let slots = commands + own;
         let reply_frames = slots + EVENT_FRAMES;
 
-        let sgl = if wants.addresses_below_4gib && shape.sgl == SglFormat::Mpi64 && !shape.reply_rings
-        {
-            SglFormat::Mpi32
-        } else {
-            shape.sgl
-        };
+        let sgl =
+            if wants.addresses_below_4gib && shape.sgl == SglFormat::Mpi64 && !shape.reply_rings {
+                SglFormat::Mpi32
+            } else {
+                shape.sgl
+            };
         let room = (frame_bytes - shape.scsi_io_header) as usize;
-        let (chain_bytes, chains, segments) = chains(facts, wants, sgl, room);
+        let (chain_bytes, chains, segments) =
+            chains(facts, wants, sgl, shape.scsi_io_header as usize, room);
 
         // All rings have one depth, so it is that of the first queue, which also answers the
         // driver's own requests and carries the events. At most three quarters are ever in use.
@@ -259,7 +260,7 @@ impl MemoryPlan {
     pub fn check(&self, bus: BusAddr, bytes: usize) -> Result<(), Error> {
         let problem = if bytes < self.bytes {
             MemoryProblem::TooSmall { needed: self.bytes, supplied: bytes }
-        } else if bus.0 % u64::from(REGION_ALIGNMENT) != 0 {
+        } else if !bus.0.is_multiple_of(u64::from(REGION_ALIGNMENT)) {
             MemoryProblem::Misaligned { at: bus, alignment: self.alignment }
         } else if bus.high() != bus.offset(self.bytes as u64 - 1).high() {
             MemoryProblem::CrossesWindow { at: bus, bytes: self.bytes }
@@ -279,17 +280,28 @@ fn per_queue(commands: u16, most: u16, queues: u8) -> u16 {
     let queues = u16::from(queues.max(1));
     let share = commands.checked_div(queues).unwrap_or(commands);
     let rounded_up = if share.saturating_mul(queues) < commands { share + 1 } else { share.max(1) };
-    if u32::from(rounded_up) * u32::from(queues) <= u32::from(most) { rounded_up } else { share.max(1) }
+    if u32::from(rounded_up) * u32::from(queues) <= u32::from(most) {
+        rounded_up
+    } else {
+        share.max(1)
+    }
 }
 
 /// How many chain frames, of how many bytes, give room for the segments wanted, and how many
 /// segments there is room for then.
-fn chains(facts: &Facts, wants: &Wants, sgl: SglFormat, room: usize) -> (u32, u32, u16) {
+fn chains(
+    facts: &Facts,
+    wants: &Wants,
+    sgl: SglFormat,
+    header: usize,
+    room: usize,
+) -> (u32, u32, u16) {
     let limit = facts.chain_bytes.clamp(64, 4096);
     let wanted = usize::from(wants.segments.max(1));
     let most_chains = u32::from(facts.max_chain_depth).min(64);
-    let capacity =
-        |bytes: u32, count: u32| elements_capacity(sgl, room, bytes as usize, count as usize);
+    let capacity = |bytes: u32, count: u32| {
+        elements_capacity(sgl, header, room, bytes as usize, count as usize)
+    };
     if capacity(limit, 0) >= wanted || most_chains == 0 {
         return (0, 0, capacity(limit, 0).min(usize::from(u16::MAX)) as u16);
     }

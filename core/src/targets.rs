@@ -5,74 +5,13 @@
 //! (WWN), so a disk that is pulled and put back is the same target. What is new comes out as
 //! [`TargetChange`]s, computed from the table itself, so that no storm of events can lose one.
 
-use crate::generation::Device;
+use crate::request::Device;
+
+pub use crate::reply::{DevicePage, News};
 
 /// The id of a target: stable while the controller object lives, whatever firmware renumbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TargetId(pub u16);
-
-/// What a SAS device page 0 says, the same for all generations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct DevicePage {
-    /// SAS address (WWN of the port); 0 where the firmware gives none.
-    pub sas_address: u64,
-    /// DevHandle.
-    pub handle: u16,
-    /// How commands reach it: the DevHandle again (MPI2), or bus and target id (MPI1).
-    pub address: u16,
-    /// DevHandle of the expander or controller it hangs on.
-    pub parent_handle: u16,
-    /// Enclosure handle.
-    pub enclosure_handle: u16,
-    /// Slot in the enclosure.
-    pub slot: u16,
-    /// Phy of the parent.
-    pub phy: u8,
-    /// Physical port of the controller.
-    pub port: u8,
-    /// `AccessStatus`: 0 is no error.
-    pub access_status: u8,
-    /// `DeviceInfo`: what kind of device (`MPI2_SAS_DEVICE_INFO_*`).
-    pub device_info: u32,
-}
-
-impl DevicePage {
-    /// Whether it takes SCSI commands: an end device with an SSP target, STP target or SATA port.
-    #[must_use]
-    pub const fn is_target(&self) -> bool {
-        const END_DEVICE: u32 = 1;
-        const TYPE_MASK: u32 = 7;
-        const SATA_DEVICE: u32 = 0x80;
-        const STP_TARGET: u32 = 0x200;
-        const SSP_TARGET: u32 = 0x400;
-        self.device_info & TYPE_MASK == END_DEVICE
-            && self.device_info & (SATA_DEVICE | STP_TARGET | SSP_TARGET) != 0
-    }
-
-    /// Whether it is a SATA disk behind the firmware's translation.
-    #[must_use]
-    pub const fn is_sata(&self) -> bool {
-        const SATA_DEVICE: u32 = 0x80;
-        self.device_info & SATA_DEVICE != 0
-    }
-}
-
-/// News of a device in an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum News {
-    /// A device answers under this handle: its page tells who it is.
-    Added {
-        /// DevHandle.
-        handle: u16,
-    },
-    /// The device under this handle no longer answers.
-    Gone {
-        /// DevHandle.
-        handle: u16,
-    },
-    /// Something changed that only a new scan tells.
-    Rescan,
-}
 
 /// A target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -237,10 +176,18 @@ fn same(one: &DevicePage, other: &DevicePage) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
     fn disk(sas_address: u64, handle: u16) -> DevicePage {
-        DevicePage { sas_address, handle, address: handle, device_info: 0x401, ..DevicePage::default() }
+        DevicePage {
+            sas_address,
+            handle,
+            address: handle,
+            device_info: 0x401,
+            ..DevicePage::default()
+        }
     }
 
     fn changes(targets: &mut Targets<'_>) -> Vec<TargetChange> {

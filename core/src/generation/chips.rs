@@ -1,7 +1,8 @@
 //! The chips, keyed by PCI id, with what is different about each as data.
 //!
 //! Sources: the device id lists of mpi_cnfg.h ("Manufacturing Config pages") and mpi2_cnfg.h, and
-//! mpt3sas for what each needs.
+//! mpt3sas for what each needs. The SAS1078 is left out: its errata want local addresses in some
+//! SGEs (mptbase, "36GB limitation"), which nobody here could test.
 
 /// The PCI vendor id of LSI Logic, now Broadcom, on all of them.
 pub const VENDOR: u16 = 0x1000;
@@ -47,8 +48,6 @@ pub struct Quirks {
 
 const MPI1: Quirks =
     Quirks { address_bits: 64, zero_reads: false, atomic_descriptors: false, split_posts: false };
-/// Frames with an address above 2^35 are not fetched by the SAS1078 (mptbase's errata note).
-const SAS1078: Quirks = Quirks { address_bits: 35, ..MPI1 };
 const MPI20: Quirks = MPI1;
 /// An SGE that reaches the last byte of the address space faults the firmware, so the top bit is
 /// left alone (controllers.md 6, point 5).
@@ -69,7 +68,6 @@ pub const CHIPS: &[Chip] = &[
     chip(0x0054, "SAS1068", Family::Mpi1, MPI1),
     chip(0x0058, "SAS1068E", Family::Mpi1, MPI1),
     chip(0x0059, "SAS1068E", Family::Mpi1, MPI1),
-    chip(0x0062, "SAS1078", Family::Mpi1, SAS1078),
     chip(0x0070, "SAS2004", Family::Mpi20, MPI20),
     chip(0x0072, "SAS2008", Family::Mpi20, MPI20),
     chip(0x0074, "SAS2108", Family::Mpi20, MPI20),
@@ -153,9 +151,10 @@ mod tests {
     fn quirks_follow_the_chip() {
         let find = |device| Chip::find(VENDOR, device).expect("known");
         assert_eq!(find(0x54).family, Family::Mpi1);
-        assert_eq!(find(0x62).quirks.address_bits, 35);
+        assert_eq!(Chip::find(VENDOR, 0x62), None, "SAS1078 and its addressing errata: not taken");
         assert_eq!(find(0x72).family, Family::Mpi20);
         assert_eq!(find(0x97).family, Family::Mpi25);
+        assert_eq!(find(0x97).quirks.address_bits, 63);
         assert!(find(0xe6).quirks.zero_reads && find(0xe6).quirks.atomic_descriptors);
         assert!(!find(0xac).quirks.atomic_descriptors);
         assert_eq!(Chip::find(0x8086, 0x54), None);

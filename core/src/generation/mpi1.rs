@@ -1,35 +1,39 @@
 //! MPI 1.x, SAS.
 
 use embedded_hal::delay::DelayNs;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::Chip;
 use super::sealed::{Place, Sealed};
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi1, PortFacts, Post, Reply,
-    ReplyHeader, TaskAttribute,
+    ReplyHeader, TaskAttribute, expect, has_result,
 };
-use crate::admin::Event;
-use crate::bringup::expect;
 use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
 use crate::log_info::LogInfo;
 use crate::mem::Memory;
 use crate::memory_plan::{Layout, MemoryPlan, Shape};
 use crate::outcome::ReplyFacts;
+use crate::pages::{PageRequest, PageSize};
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::queue::fifo::Fifo;
-use crate::recovery::{TaskReply, TaskRequest};
 use crate::regs::Bus;
 use crate::regs::mpi1::REPLY_QUEUE;
+use crate::reply::{DevicePage, Event, News, TaskReply};
+use crate::request::TaskRequest;
 use crate::sgl::{self, Direction, SglFormat, SglSpace};
-use crate::targets::{DevicePage, News};
-use crate::wire::config::{self, PageRequest};
-use crate::wire::event::{self, EventCode};
-use crate::wire::ioc::mpi1 as ioc;
+use crate::wire::config::mpi1::{ConfigReply, ConfigRequest};
+use crate::wire::config::pages::mpi1::SasDevice0;
+use crate::wire::config::{PageHeader, PageType};
+use crate::wire::event::mpi1::SasDeviceStatusChange;
+use crate::wire::event::{DeviceStatusReason, EventCode, event_data};
+use crate::wire::ioc::WhoInit;
+use crate::wire::ioc::mpi1::{self as ioc, Capabilities};
+use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi1::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi1 as task;
-use crate::wire::{Function, IocStatus};
+use crate::wire::{Function, IocStatus, read_reply};
 
 const HANDSHAKE_LIMIT_MS: u32 = 10_000;
 const IOC_INIT_LIMIT_MS: u32 = 30_000;
@@ -54,20 +58,20 @@ impl Sealed for Mpi1 {
         delay: &mut impl DelayNs,
         _chip: &Chip,
     ) -> Result<Facts, Error> {
-        let request =
-            ioc::IocFactsRequest { function: Function::IOC_FACTS.0, ..FromZeros::new_zeroed() };
-        let mut reply = ioc::IocFactsReply::new_zeroed();
+        let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
+        let mut reply = ioc::IocFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::IOC_FACTS, reply.as_bytes(), length)?;
-        let capabilities = ioc::IocCapabilities::from_bits_retain(reply.ioc_capabilities.get());
+        let capabilities = reply.capabilities();
         let frame_bytes = u32::from(reply.request_frame_size.get()) * 4;
         Ok(Facts {
             message_version: reply.msg_version.get(),
-            firmware_version: reply.fw_version.get().to_be_bytes(),
+            firmware_version: reply.firmware_version,
             product_id: reply.product_id.get(),
             capabilities: capabilities.bits(),
-            event_replay: capabilities.contains(ioc::IocCapabilities::EVENT_REPLAY),
+            // MPI1 has no such thing; discovery starts anew at port enable.
+            event_replay: false,
             credits: reply.global_credits.get(),
             high_priority_credits: reply.high_priority_queue_depth.get(),
             request_frame_bytes: frame_bytes,
@@ -80,9 +84,9 @@ impl Sealed for Mpi1 {
             queue_array: false,
             atomic_descriptors: false,
             high_priority_queue: reply.msg_version.get() >= 0x0105
-                && capabilities.contains(ioc::IocCapabilities::HIGH_PRI_Q),
+                && capabilities.contains(Capabilities::HIGH_PRIORITY_QUEUE),
             ports: reply.number_of_ports,
-            max_devices: u16::from(reply.max_devices),
+            max_devices: reply.devices_per_bus(),
         })
     }
 
@@ -92,17 +96,17 @@ impl Sealed for Mpi1 {
         port: u8,
     ) -> Result<PortFacts, Error> {
         let request = ioc::PortFactsRequest {
-            function: Function::PORT_FACTS.0,
+            function: Function::PORT_FACTS,
             port_number: port,
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::PortFactsReply::new_zeroed();
+        let mut reply = ioc::PortFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::PORT_FACTS, reply.as_bytes(), length)?;
         Ok(PortFacts {
             port_type: reply.port_type,
-            max_posted_buffers: reply.max_posted_cmd_buffers.get(),
+            max_posted_buffers: reply.max_posted_command_buffers.get(),
         })
     }
 
@@ -125,18 +129,18 @@ impl Sealed for Mpi1 {
     ) -> Result<(), Error> {
         let HostMemory { plan, bus: base } = memory;
         let request = ioc::IocInitRequest {
-            who_init: ioc::WHO_INIT_HOST_DRIVER,
-            function: Function::IOC_INIT.0,
+            who_init: WhoInit::HOST_DRIVER,
+            function: Function::IOC_INIT,
             // 0 stands for 256.
             max_devices: if facts.max_devices > 255 { 0 } else { facts.max_devices as u8 },
             max_buses: MAX_BUSES,
             reply_frame_size: (plan.layout.reply_bytes as u16).into(),
-            host_mfa_high_addr: base.high().into(),
-            sense_buffer_high_addr: base.offset(u64::from(plan.layout.sense)).high().into(),
+            host_mfa_high_address: base.high().into(),
+            sense_buffer_high_address: base.offset(u64::from(plan.layout.sense)).high().into(),
             msg_version: facts.message_version.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::IocInitReply::new_zeroed();
+        let mut reply = ioc::IocInitReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), IOC_INIT_LIMIT_MS)?;
         expect::<Self>(Function::IOC_INIT, reply.as_bytes(), length)
@@ -190,26 +194,23 @@ impl Sealed for Mpi1 {
         .map_err(SubmitError::Sgl)?;
         let direction = match command.direction {
             Direction::None => 0,
-            Direction::Read => scsi_io::CONTROL_READ,
-            Direction::Write => scsi_io::CONTROL_WRITE,
+            Direction::Read => control::READ,
+            Direction::Write => control::WRITE,
         };
         let attribute = match command.attribute {
-            TaskAttribute::Simple => scsi_io::CONTROL_SIMPLE_QUEUE,
-            TaskAttribute::HeadOfQueue => scsi_io::CONTROL_HEAD_OF_QUEUE,
-            TaskAttribute::Ordered => scsi_io::CONTROL_ORDERED_QUEUE,
-            TaskAttribute::Aca => scsi_io::CONTROL_ACA_QUEUE,
+            TaskAttribute::Simple => control::SIMPLE_QUEUE,
+            TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+            TaskAttribute::Ordered => control::ORDERED_QUEUE,
+            TaskAttribute::Aca => control::ACA_QUEUE,
         };
         let [bus, target_id] = device.address.to_be_bytes();
-        let mut cdb = [0u8; 16];
-        for (to, from) in cdb.iter_mut().zip(command.cdb.bytes()) {
-            *to = *from;
-        }
+        let cdb = command.cdb.padded_16().ok_or(SubmitError::CdbLength(command.cdb.length()))?;
         let request = ScsiIoRequest {
             target_id,
             bus,
             chain_offset: encoded.chain_offset,
-            function: Function::SCSI_IO_REQUEST.0,
-            cdb_length: command.cdb.len(),
+            function: Function::SCSI_IO,
+            cdb_length: command.cdb.length(),
             sense_buffer_length: layout.sense_bytes as u8,
             msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
             msg_context: u32::from(place.smid).into(),
@@ -217,8 +218,8 @@ impl Sealed for Mpi1 {
             control: (direction | attribute).into(),
             cdb,
             data_length: command.data_length.into(),
-            sense_buffer_low_addr: memory.bus(place.sense).low().into(),
-            ..FromZeros::new_zeroed()
+            sense_buffer_low_address: memory.bus(place.sense).low().into(),
+            ..Default::default()
         };
         memory.write_words::<6>(place.frame, &zerocopy::transmute!(request));
         Ok(())
@@ -249,7 +250,7 @@ impl Sealed for Mpi1 {
     fn reply_header(frame: &[u8]) -> Option<ReplyHeader> {
         let (header, _) = crate::wire::mpi1::ReplyHeader::read_from_prefix(frame).ok()?;
         Some(ReplyHeader {
-            function: Function(header.function),
+            function: header.function,
             length: u16::from(header.msg_length) * 4,
             context: header.msg_context.get(),
             status: IocStatus(header.ioc_status.get()),
@@ -258,29 +259,48 @@ impl Sealed for Mpi1 {
     }
 
     fn scsi_reply(frame: &[u8], requested: u32, sense_capacity: u8) -> Option<ReplyFacts> {
-        let (reply, _) = scsi_io::ScsiIoReply::read_from_prefix(frame).ok()?;
-        Some(ReplyFacts {
-            ioc_status: IocStatus(reply.ioc_status.get()),
-            scsi_status: reply.scsi_status,
-            scsi_state: reply.scsi_state,
-            transfer_count: reply.transfer_count.get(),
-            sense_count: reply.sense_count.get(),
-            log_info: reply.ioc_log_info.get(),
-            requested,
-            sense_capacity,
-        })
+        has_result(frame)
+            .then(|| ReplyFacts::from_mpi1(&read_reply(frame), requested, sense_capacity))
     }
 
     fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
-        Message::new(config::mpi1::ConfigRequest::new(request, buffer, smid).as_bytes())
+        let (action, page) = request.parts();
+        let message = ConfigRequest {
+            action,
+            function: Function::CONFIG,
+            ext_page_length: page.ext_length.into(),
+            ext_page_type: page.ext_type,
+            msg_context: u32::from(smid).into(),
+            header: PageHeader {
+                page_version: page.version,
+                page_length: page.length,
+                page_number: page.number,
+                page_type: page.page_type,
+            },
+            page_address: request.address.into(),
+            ..Default::default()
+        };
+        // An MPI element on every generation: only SCSI I/O and its kin have IEEE ones.
+        Message::with_buffer(message.as_bytes(), buffer, request.bytes())
+    }
+
+    fn page_size(frame: &[u8]) -> Option<PageSize> {
+        let (reply, _) = ConfigReply::read_from_prefix(frame).ok()?;
+        let header = reply.header;
+        let length = if PageType(header.page_type & 0x0f) == PageType::EXTENDED {
+            reply.ext_page_length.get()
+        } else {
+            u16::from(header.page_length)
+        };
+        Some(PageSize { version: header.page_version, length })
     }
 
     fn port_enable(smid: u16, port: u8) -> Message {
         let request = ioc::PortEnableRequest {
-            function: Function::PORT_ENABLE.0,
+            function: Function::PORT_ENABLE,
             port_number: port,
             msg_context: u32::from(smid).into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
@@ -288,20 +308,20 @@ impl Sealed for Mpi1 {
     fn event_notification(smid: u16) -> Message {
         let request = ioc::EventNotificationRequest {
             switch: 1,
-            function: Function::EVENT_NOTIFICATION.0,
+            function: Function::EVENT_NOTIFICATION,
             msg_context: u32::from(smid).into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
     fn event_ack(smid: u16, event: u32, context: u32) -> Message {
         let request = ioc::EventAckRequest {
-            function: Function::EVENT_ACK.0,
+            function: Function::EVENT_ACK,
             msg_context: u32::from(smid).into(),
             event: event.into(),
             event_context: context.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
@@ -311,12 +331,12 @@ impl Sealed for Mpi1 {
         let message = task::TaskManagementRequest {
             target_id,
             bus,
-            function: Function::SCSI_TASK_MANAGEMENT.0,
-            task_type: request.kind.0,
+            function: Function::SCSI_TASK_MANAGEMENT,
+            task_type: request.kind,
             msg_context: u32::from(smid).into(),
             lun: request.lun.0,
             task_msg_context: u32::from(request.smid).into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(message.as_bytes())
     }
@@ -324,7 +344,7 @@ impl Sealed for Mpi1 {
     fn task_reply(frame: &[u8]) -> Option<TaskReply> {
         let (reply, _) = task::TaskManagementReply::read_from_prefix(frame).ok()?;
         Some(TaskReply {
-            response: crate::wire::task::TaskResponse(reply.response_code),
+            response: reply.response_code,
             terminated: reply.termination_count.get(),
             status: IocStatus(reply.ioc_status.get()),
             log_info: LogInfo(reply.ioc_log_info.get()),
@@ -332,7 +352,7 @@ impl Sealed for Mpi1 {
     }
 
     fn device_page(page: &[u8]) -> Option<DevicePage> {
-        let (page, _) = config::mpi1::SasDevicePage0::read_from_prefix(page).ok()?;
+        let (page, _) = SasDevice0::read_from_prefix(page).ok()?;
         Some(DevicePage {
             sas_address: page.sas_address.get(),
             handle: page.dev_handle.get(),
@@ -348,7 +368,7 @@ impl Sealed for Mpi1 {
     }
 
     fn event(frame: &[u8]) -> Option<Event> {
-        let (event, _) = event::mpi1::EventNotificationReply::read_from_prefix(frame).ok()?;
+        let (event, _) = ioc::EventNotificationReply::read_from_prefix(frame).ok()?;
         Some(Event {
             code: event.event.get(),
             context: event.event_context.get(),
@@ -357,23 +377,22 @@ impl Sealed for Mpi1 {
     }
 
     fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
-        let Ok((header, data)) = event::mpi1::EventNotificationReply::read_from_prefix(frame) else {
+        let Ok((header, _)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
             return;
         };
-        let code = header.event.get();
-        if code != u32::from(EventCode::SAS_DEVICE_STATUS_CHANGE.0) {
+        if EventCode::from(header.event) != EventCode::SAS_DEVICE_STATUS_CHANGE {
             return;
         }
-        let Ok((change, _)) = event::mpi1::SasDeviceStatusChange::read_from_prefix(data) else {
+        let Ok((change, _)) = SasDeviceStatusChange::read_from_prefix(event_data(frame)) else {
             news(News::Rescan);
             return;
         };
         let handle = change.dev_handle.get();
-        match change.reason_code {
-            event::mpi1::SAS_DEVICE_ADDED | event::mpi1::SAS_DEVICE_ADDED_NOT_PERSISTENT => {
+        match DeviceStatusReason(change.reason_code) {
+            DeviceStatusReason::ADDED | DeviceStatusReason::NO_PERSIST_ADDED => {
                 news(News::Added { handle });
             }
-            event::mpi1::SAS_DEVICE_NOT_RESPONDING => news(News::Gone { handle }),
+            DeviceStatusReason::NOT_RESPONDING => news(News::Gone { handle }),
             _ => {}
         }
     }

@@ -1,35 +1,39 @@
 //! MPI 2.0, 2.5 and 2.6.
 
 use embedded_hal::delay::DelayNs;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::{Chip, Family};
 use super::sealed::{Place, Sealed};
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi2, PortFacts, Post, Reply,
-    ReplyHeader, TaskAttribute,
+    ReplyHeader, TaskAttribute, expect, has_result,
 };
-use crate::admin::Event;
-use crate::bringup::expect;
 use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
 use crate::log_info::LogInfo;
 use crate::mem::Memory;
 use crate::memory_plan::{Layout, MemoryPlan, Shape};
 use crate::outcome::ReplyFacts;
+use crate::pages::{PageRequest, PageSize};
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::queue::ring::{PostMethod, Ring};
-use crate::recovery::{TaskReply, TaskRequest};
 use crate::regs::Bus;
 use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
+use crate::reply::{DevicePage, Event, News, TaskReply};
+use crate::request::TaskRequest;
 use crate::sgl::{self, Direction, SglFormat, SglSpace};
-use crate::targets::{DevicePage, News};
-use crate::wire::config::{self, PageRequest};
-use crate::wire::event::{self, EventCode};
-use crate::wire::ioc::mpi2 as ioc;
+use crate::wire::config::mpi2::{ConfigReply, ConfigRequest};
+use crate::wire::config::pages::mpi2::SasDevice0;
+use crate::wire::config::{PageHeader, PageType};
+use crate::wire::event::mpi2::{SasTopology, TopologyReason};
+use crate::wire::event::{EventCode, event_data};
+use crate::wire::ioc::WhoInit;
+use crate::wire::ioc::mpi2::{self as ioc, Capabilities};
+use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi2::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi2 as task;
-use crate::wire::{Function, IocStatus};
+use crate::wire::{Function, IocStatus, read_reply};
 
 /// The version that this driver's messages are written to, for each family (`MPI2_VERSION`).
 const MESSAGE_VERSION: u16 = 0x0200;
@@ -50,7 +54,7 @@ const WANTED_EVENTS: [EventCode; 8] = [
     EventCode::SAS_DEVICE_STATUS_CHANGE,
     EventCode::SAS_DISCOVERY,
     EventCode::SAS_TOPOLOGY_CHANGE_LIST,
-    EventCode::SAS_ENCLOSURE_DEVICE_STATUS_CHANGE,
+    EventCode::ENCLOSURE_DEVICE_STATUS_CHANGE,
     EventCode::LOG_ENTRY_ADDED,
     EventCode::IR_VOLUME,
     EventCode::IR_PHYSICAL_DISK,
@@ -71,12 +75,12 @@ impl Sealed for Mpi2 {
         delay: &mut impl DelayNs,
         chip: &Chip,
     ) -> Result<Facts, Error> {
-        let request = ioc::IocFactsRequest { function: Function::IOC_FACTS.0, ..FromZeros::new_zeroed() };
-        let mut reply = ioc::IocFactsReply::new_zeroed();
+        let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
+        let mut reply = ioc::IocFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::IOC_FACTS, reply.as_bytes(), length)?;
-        let capabilities = ioc::IocCapabilities::from_bits_retain(reply.ioc_capabilities.get());
+        let capabilities = reply.capabilities();
         let frame_bytes = u32::from(reply.ioc_request_frame_size.get()) * 4;
         // 0 means that a chain frame is as big as a request frame; so it is before MPI 2.5.
         let chain_bytes = match reply.ioc_max_chain_segment_size.get() {
@@ -85,10 +89,10 @@ impl Sealed for Mpi2 {
         };
         Ok(Facts {
             message_version: reply.msg_version.get(),
-            firmware_version: reply.fw_version.get().to_be_bytes(),
+            firmware_version: reply.firmware_version,
             product_id: reply.product_id.get(),
             capabilities: capabilities.bits(),
-            event_replay: capabilities.contains(ioc::IocCapabilities::EVENT_REPLAY),
+            event_replay: capabilities.contains(Capabilities::EVENT_REPLAY),
             credits: reply.request_credit.get(),
             high_priority_credits: reply.high_priority_credit.get(),
             request_frame_bytes: frame_bytes,
@@ -96,13 +100,13 @@ impl Sealed for Mpi2 {
             chain_bytes,
             max_chain_depth: reply.max_chain_depth,
             reply_queue_depth: reply.max_reply_descriptor_post_queue_depth.get(),
-            queues: if capabilities.contains(ioc::IocCapabilities::MSI_X_INDEX) {
+            queues: if capabilities.contains(Capabilities::MSI_X_INDEX) {
                 reply.max_msix_vectors.max(1)
             } else {
                 1
             },
-            queue_array: capabilities.contains(ioc::IocCapabilities::RDPQ_ARRAY_CAPABLE),
-            atomic_descriptors: capabilities.contains(ioc::IocCapabilities::ATOMIC_REQ),
+            queue_array: capabilities.contains(Capabilities::RDPQ_ARRAY),
+            atomic_descriptors: capabilities.contains(Capabilities::ATOMIC_REQUEST),
             high_priority_queue: true,
             ports: reply.number_of_ports,
             max_devices: reply.max_dev_handle.get(),
@@ -115,17 +119,17 @@ impl Sealed for Mpi2 {
         port: u8,
     ) -> Result<PortFacts, Error> {
         let request = ioc::PortFactsRequest {
-            function: Function::PORT_FACTS.0,
+            function: Function::PORT_FACTS,
             port_number: port,
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::PortFactsReply::new_zeroed();
+        let mut reply = ioc::PortFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
         expect::<Self>(Function::PORT_FACTS, reply.as_bytes(), length)?;
         Ok(PortFacts {
             port_type: reply.port_type,
-            max_posted_buffers: reply.max_posted_cmd_buffers.get(),
+            max_posted_buffers: reply.max_posted_command_buffers.get(),
         })
     }
 
@@ -152,9 +156,9 @@ impl Sealed for Mpi2 {
         let array = uses_queue_array(facts, plan);
         let rings = if array { layout.queue_array } else { layout.reply_post };
         let request = ioc::IocInitRequest {
-            who_init: ioc::WHO_INIT_HOST_DRIVER,
-            function: Function::IOC_INIT.0,
-            msg_flags: if array { ioc::IOC_INIT_RDPQ_ARRAY_MODE } else { 0 },
+            who_init: WhoInit::HOST_DRIVER,
+            function: Function::IOC_INIT,
+            msg_flags: if array { ioc::IOC_INIT_RDPQ_ARRAY } else { 0 },
             msg_version: MESSAGE_VERSION.into(),
             header_version: HEADER_VERSION.into(),
             host_page_size: HOST_PAGE_SHIFT,
@@ -168,9 +172,9 @@ impl Sealed for Mpi2 {
             reply_descriptor_post_queue_address: at(rings).0.into(),
             reply_free_queue_address: at(layout.reply_free).0.into(),
             time_stamp: now_ms.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
-        let mut reply = ioc::IocInitReply::new_zeroed();
+        let mut reply = ioc::IocInitReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), IOC_INIT_LIMIT_MS)?;
         expect::<Self>(Function::IOC_INIT, reply.as_bytes(), length)
@@ -247,32 +251,29 @@ impl Sealed for Mpi2 {
         .map_err(SubmitError::Sgl)?;
         let direction = match command.direction {
             Direction::None => 0,
-            Direction::Read => scsi_io::CONTROL_READ,
-            Direction::Write => scsi_io::CONTROL_WRITE,
+            Direction::Read => control::READ,
+            Direction::Write => control::WRITE,
         };
         let attribute = match command.attribute {
-            TaskAttribute::Simple => scsi_io::CONTROL_SIMPLE_QUEUE,
-            TaskAttribute::HeadOfQueue => scsi_io::CONTROL_HEAD_OF_QUEUE,
-            TaskAttribute::Ordered => scsi_io::CONTROL_ORDERED_QUEUE,
-            TaskAttribute::Aca => scsi_io::CONTROL_ACA_QUEUE,
+            TaskAttribute::Simple => control::SIMPLE_QUEUE,
+            TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+            TaskAttribute::Ordered => control::ORDERED_QUEUE,
+            TaskAttribute::Aca => control::ACA_QUEUE,
         };
-        let cdb_length = command.cdb.len();
-        // A CDB beyond 16 bytes says how many more 32-bit words there are.
-        let additional = u32::from(cdb_length.saturating_sub(16)) / 4;
+        let cdb_length = command.cdb.length();
         let request = ScsiIoRequest {
             dev_handle: device.address.into(),
             chain_offset: encoded.chain_offset,
-            function: Function::SCSI_IO_REQUEST.0,
+            function: Function::SCSI_IO,
             sense_buffer_low_address: memory.bus(place.sense).low().into(),
             sense_buffer_length: layout.sense_bytes as u8,
-            sgl_offset0: (SGL_OFFSET / 4) as u8,
+            sgl_offset_0: scsi_io::SGL_OFFSET_0,
             data_length: command.data_length.into(),
             io_flags: u16::from(cdb_length).into(),
             lun: command.lun.0,
-            control: (direction | attribute | additional << scsi_io::CONTROL_ADDITIONAL_CDB_SHIFT)
-                .into(),
-            cdb: *command.cdb.bytes(),
-            ..FromZeros::new_zeroed()
+            control: (direction | attribute | control::additional_cdb_length(cdb_length)).into(),
+            cdb: *command.cdb.padded(),
+            ..Default::default()
         };
         memory.write_words::<12>(place.frame, &zerocopy::transmute!(request));
         Ok(())
@@ -305,7 +306,7 @@ impl Sealed for Mpi2 {
     fn reply_header(frame: &[u8]) -> Option<ReplyHeader> {
         let (header, _) = crate::wire::mpi2::ReplyHeader::read_from_prefix(frame).ok()?;
         Some(ReplyHeader {
-            function: Function(header.function),
+            function: header.function,
             length: u16::from(header.msg_length) * 4,
             context: 0,
             status: IocStatus(header.ioc_status.get()),
@@ -314,53 +315,67 @@ impl Sealed for Mpi2 {
     }
 
     fn scsi_reply(frame: &[u8], requested: u32, sense_capacity: u8) -> Option<ReplyFacts> {
-        let (reply, _) = scsi_io::ScsiIoReply::read_from_prefix(frame).ok()?;
-        Some(ReplyFacts {
-            ioc_status: IocStatus(reply.ioc_status.get()),
-            scsi_status: reply.scsi_status,
-            scsi_state: reply.scsi_state,
-            transfer_count: reply.transfer_count.get(),
-            sense_count: reply.sense_count.get(),
-            log_info: reply.ioc_log_info.get(),
-            requested,
-            sense_capacity,
-        })
+        has_result(frame)
+            .then(|| ReplyFacts::from_mpi2(&read_reply(frame), requested, sense_capacity))
     }
 
     fn config(_smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
-        Message::new(config::mpi2::ConfigRequest::new(request, buffer).as_bytes())
+        let (action, page) = request.parts();
+        let message = ConfigRequest {
+            action,
+            function: Function::CONFIG,
+            ext_page_length: page.ext_length.into(),
+            ext_page_type: page.ext_type,
+            header: PageHeader {
+                page_version: page.version,
+                page_length: page.length,
+                page_number: page.number,
+                page_type: page.page_type,
+            },
+            page_address: request.address.into(),
+            ..Default::default()
+        };
+        // An MPI element on every generation: only SCSI I/O and its kin have IEEE ones.
+        Message::with_buffer(message.as_bytes(), buffer, request.bytes())
+    }
+
+    fn page_size(frame: &[u8]) -> Option<PageSize> {
+        let (reply, _) = ConfigReply::read_from_prefix(frame).ok()?;
+        let header = reply.header;
+        let length = if PageType(header.page_type & 0x0f) == PageType::EXTENDED {
+            reply.ext_page_length.get()
+        } else {
+            u16::from(header.page_length)
+        };
+        Some(PageSize { version: header.page_version, length })
     }
 
     fn port_enable(_smid: u16, port: u8) -> Message {
         let request = ioc::PortEnableRequest {
-            function: Function::PORT_ENABLE.0,
+            function: Function::PORT_ENABLE,
             port_flags: port,
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
     fn event_notification(_smid: u16) -> Message {
-        let mut masks = [u32::MAX; 4];
-        for wanted in WANTED_EVENTS {
-            if let Some(mask) = masks.get_mut(usize::from(wanted.0 / 32)) {
-                *mask &= !(1 << (wanted.0 % 32));
-            }
-        }
+        let masks =
+            WANTED_EVENTS.iter().fold(ioc::EventMasks::NONE, |masks, wanted| masks.with(*wanted));
         let request = ioc::EventNotificationRequest {
-            function: Function::EVENT_NOTIFICATION.0,
-            event_masks: masks.map(Into::into),
-            ..FromZeros::new_zeroed()
+            function: Function::EVENT_NOTIFICATION,
+            event_masks: masks.words(),
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
     fn event_ack(_smid: u16, event: u32, context: u32) -> Message {
         let request = ioc::EventAckRequest {
-            function: Function::EVENT_ACK.0,
+            function: Function::EVENT_ACK,
             event: (event as u16).into(),
             event_context: context.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(request.as_bytes())
     }
@@ -368,11 +383,11 @@ impl Sealed for Mpi2 {
     fn task_management(_smid: u16, request: &TaskRequest) -> Message {
         let message = task::TaskManagementRequest {
             dev_handle: request.device.address.into(),
-            function: Function::SCSI_TASK_MANAGEMENT.0,
-            task_type: request.kind.0,
+            function: Function::SCSI_TASK_MANAGEMENT,
+            task_type: request.kind,
             lun: request.lun.0,
             task_mid: request.smid.into(),
-            ..FromZeros::new_zeroed()
+            ..Default::default()
         };
         Message::new(message.as_bytes())
     }
@@ -380,7 +395,7 @@ impl Sealed for Mpi2 {
     fn task_reply(frame: &[u8]) -> Option<TaskReply> {
         let (reply, _) = task::TaskManagementReply::read_from_prefix(frame).ok()?;
         Some(TaskReply {
-            response: crate::wire::task::TaskResponse(reply.response_code),
+            response: reply.response_code,
             terminated: reply.termination_count.get(),
             status: IocStatus(reply.ioc_status.get()),
             log_info: LogInfo(reply.ioc_log_info.get()),
@@ -388,7 +403,7 @@ impl Sealed for Mpi2 {
     }
 
     fn device_page(page: &[u8]) -> Option<DevicePage> {
-        let (page, _) = config::mpi2::SasDevicePage0::read_from_prefix(page).ok()?;
+        let (page, _) = SasDevice0::read_from_prefix(page).ok()?;
         let handle = page.dev_handle.get();
         Some(DevicePage {
             sas_address: page.sas_address.get(),
@@ -405,7 +420,7 @@ impl Sealed for Mpi2 {
     }
 
     fn event(frame: &[u8]) -> Option<Event> {
-        let (event, _) = event::mpi2::EventNotificationReply::read_from_prefix(frame).ok()?;
+        let (event, _) = ioc::EventNotificationReply::read_from_prefix(frame).ok()?;
         Some(Event {
             code: u32::from(event.event.get()),
             context: event.event_context.get(),
@@ -414,22 +429,22 @@ impl Sealed for Mpi2 {
     }
 
     fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
-        let Ok((header, data)) = event::mpi2::EventNotificationReply::read_from_prefix(frame) else {
+        let Ok((header, _)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
             return;
         };
         if EventCode(header.event.get()) != EventCode::SAS_TOPOLOGY_CHANGE_LIST {
             return;
         }
-        let Some(list) = event::mpi2::TopologyChangeList::parse(data) else { return };
+        let Some(list) = SasTopology::parse(event_data(frame)) else { return };
         // A list longer than its frame was cut off: what is missing, a scan tells.
-        if list.is_cut_off() {
+        if list.entries().count() < usize::from(list.head.num_entries) {
             news(News::Rescan);
         }
-        for entry in list.entries() {
-            let handle = entry.attached_dev_handle.get();
-            match entry.reason() {
-                event::mpi2::PhyReason::TARGET_ADDED => news(News::Added { handle }),
-                event::mpi2::PhyReason::TARGET_NOT_RESPONDING => news(News::Gone { handle }),
+        for (_, phy) in list.entries() {
+            let handle = phy.attached_dev_handle.get();
+            match phy.reason() {
+                TopologyReason::TARGET_ADDED => news(News::Added { handle }),
+                TopologyReason::TARGET_NOT_RESPONDING => news(News::Gone { handle }),
                 _ => {}
             }
         }
