@@ -83,6 +83,7 @@ pub enum TaskRoute {
 /// A task management request under way.
 #[derive(Clone, Copy, Debug)]
 struct Task {
+    smid: u16,
     /// The reply, once it has come; `None` inside if it could not be read.
     reply: Option<Option<TaskReply>>,
 }
@@ -160,6 +161,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         } else {
             self.admin.enable_port(&mut self.queue);
         }
+        self.admin.go_on(&mut self.queue, &mut self.targets);
     }
 
     /// Gives a command for `target` to the controller and returns its SMID.
@@ -199,10 +201,11 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         let found = queue.drain(&mut complete, &mut |memory, other| {
             own = true;
             match other {
-                Other::Reply { header, frame }
+                Other::Reply { smid, header, frame }
                     if header.function == Function::SCSI_TASK_MANAGEMENT =>
                 {
-                    if let Some(task) = task {
+                    // Another SMID's is the late answer to a request that was given up.
+                    if let Some(task) = task.as_mut().filter(|task| task.smid == smid) {
                         task.reply = Some(G::task_reply(frame));
                     }
                 }
@@ -382,13 +385,17 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         complete: impl FnMut(Completion<'_>),
     ) -> Result<usize, Error> {
         self.request_page(request)?;
-        self.wait(
+        let waited = self.wait(
             delay,
             "a configuration page",
             PAGE_LIMIT_MS,
             |controller| controller.take_page(page),
             complete,
-        )?
+        );
+        if waited.is_err() {
+            self.admin.abandon_page();
+        }
+        waited?
     }
 
     /// Asks for a task management function; [`Controller::take_task_reply`] has the answer after
@@ -418,21 +425,25 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         if by_doorbell && !G::TASKS_BY_DOORBELL {
             return Err(Error::Unsupported("task management through the doorbell"));
         }
-        if by_doorbell {
-            let smid = self.queue.take_own(INTERNAL_SLOTS).ok_or(Error::Busy)?;
+        let mut slots = INTERNAL_SLOTS..INTERNAL_SLOTS + TASK_SLOTS;
+        let smid = if by_doorbell {
+            let smid = slots.find_map(|slot| self.queue.take_own(slot)).ok_or(Error::Busy)?;
             let message = G::task_management(smid, request);
             if let Err(error) = send_only(&self.queue.bus, delay, message.bytes()) {
                 self.queue.give_up_own(smid);
                 return Err(error);
             }
+            smid
         } else {
-            self.queue
-                .post_own(INTERNAL_SLOTS, Post::HighPriority, |smid| {
-                    G::task_management(smid, request)
+            slots
+                .find_map(|slot| {
+                    self.queue.post_own(slot, Post::HighPriority, |smid| {
+                        G::task_management(smid, request)
+                    })
                 })
-                .ok_or(Error::Busy)?;
-        }
-        self.task = Some(Task { reply: None });
+                .ok_or(Error::Busy)?
+        };
+        self.task = Some(Task { smid, reply: None });
         Ok(())
     }
 
@@ -458,13 +469,17 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         complete: impl FnMut(Completion<'_>),
     ) -> Result<TaskReply, Error> {
         self.request_task_management(request, route, delay)?;
-        self.wait(
+        let waited = self.wait(
             delay,
             "task management",
             TASK_LIMIT_MS,
             |controller| controller.take_task_reply(),
             complete,
-        )?
+        );
+        if waited.is_err() {
+            self.task = None;
+        }
+        waited?
     }
 
     /// The SMID of the outstanding command with this cookie, as task management wants it.

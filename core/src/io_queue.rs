@@ -43,7 +43,7 @@ pub struct Completion<'q> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Other<'q> {
     /// The reply to a request of the driver's own; its slot is free again.
-    Reply { header: ReplyHeader, frame: &'q [u8] },
+    Reply { smid: u16, header: ReplyHeader, frame: &'q [u8] },
     /// An event.
     Event { frame: &'q [u8] },
 }
@@ -243,7 +243,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         };
         if self.slots.finish_internal(smid) {
             self.own_outstanding = self.own_outstanding.saturating_sub(1);
-            other(&self.memory, Other::Reply { header, frame });
+            other(&self.memory, Other::Reply { smid, header, frame });
             return;
         }
         if header.function == Function::EVENT_NOTIFICATION {
