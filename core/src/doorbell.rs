@@ -14,6 +14,10 @@ use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptS
 const START_LIMIT_MS: u32 = 5_000;
 /// How long it has to take each further word or hand out each half-word of a reply once begun.
 const WORD_LIMIT_MS: u32 = 5_000;
+/// Half-words of the longest reply: its length is one byte that counts 32-bit words.
+const MOST_HALVES: u32 = 2 * 255;
+/// How long the IOC has for each half-word of a reply that somebody else asked for.
+const LEFT_OVER_LIMIT_MS: u32 = 100;
 
 /// Sends `request` (a multiple of 4 bytes, at most 255 words) and reads the reply into `reply`.
 ///
@@ -79,6 +83,34 @@ pub fn send_only<R: Registers>(
     wait_for_ioc(bus, delay, "the IOC to take the request from the doorbell", WORD_LIMIT_MS)?;
     bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
     Ok(())
+}
+
+/// Reads to its end a reply that an earlier driver left unread, and says whether the doorbell is
+/// free then. It stays in use if what was cut off is a request.
+///
+/// # Errors
+///
+/// [`Error::Gone`].
+pub(crate) fn read_out<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+) -> Result<bool, Error> {
+    for _ in 0..=MOST_HALVES {
+        let used = bus.status(DOORBELL)?.used();
+        if used {
+            let next = "the next half-word of a reply that was left unread";
+            match wait_for_ioc(bus, delay, next, LEFT_OVER_LIMIT_MS) {
+                Ok(()) => {}
+                Err(Error::Gone) => return Err(Error::Gone),
+                Err(_) => return Ok(false),
+            }
+        }
+        bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+        if !used {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
