@@ -81,6 +81,7 @@ pub fn send_only<R: Registers>(
     Ok(())
 }
 
+#[inline(never)]
 fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
     if bus.status(DOORBELL)?.used() {
         return Err(Error::DoorbellBusy);
@@ -103,6 +104,7 @@ fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) ->
 
 /// Waits until the IOC wrote its doorbell, and says "fault" instead of "timeout" if that is why
 /// it did not.
+#[inline(never)]
 fn wait_for_ioc<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
@@ -114,6 +116,7 @@ fn wait_for_ioc<R: Registers>(
     explain(bus, waited)
 }
 
+#[inline(never)]
 fn wait_for_acknowledge<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
