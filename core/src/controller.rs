@@ -223,17 +223,22 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
 
     /// Tells the controller the time, in milliseconds from any start. Once a second it looks at
     /// the doorbell: if the IOC has faulted or gone, everything outstanding is completed.
-    pub fn tick(&mut self, now_ms: u64, complete: impl FnMut(Completion<'_>)) {
+    pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
         self.now_ms = now_ms;
         self.queue.set_now(now_ms);
         if now_ms.saturating_sub(self.watched_at_ms) >= WATCH_INTERVAL_MS {
             self.watched_at_ms = now_ms;
-            self.watch(complete);
+            self.watch_state(&mut complete);
         }
     }
 
     /// Looks at the doorbell now; one register read.
-    pub fn watch(&mut self, complete: impl FnMut(Completion<'_>)) {
+    pub fn watch(&mut self, mut complete: impl FnMut(Completion<'_>)) {
+        self.watch_state(&mut complete);
+    }
+
+    #[inline(never)]
+    fn watch_state(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         if self.state != State::Running {
             return;
         }
@@ -256,7 +261,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         }
         self.admin.give_up(error);
         self.task = None;
-        self.queue.halt(reason, complete);
+        self.queue.halt_to(reason, complete);
     }
 
     /// The next thing for the platform to act on. Call until `None` after each poll and tick.
@@ -318,16 +323,35 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         mut done: impl FnMut(&mut Self) -> Option<T>,
         mut complete: impl FnMut(Completion<'_>),
     ) -> Result<T, Error> {
+        let mut found = None;
+        let mut is_done = |controller: &mut Self| {
+            found = done(controller);
+            found.is_some()
+        };
+        self.wait_for(delay, Waited { what, limit_ms, last: 0 }, &mut is_done, &mut complete)?;
+        // It came, or the wait would have ended in an error.
+        found.ok_or(Error::NotOperational)
+    }
+
+    /// The wait itself, once for all that is waited for.
+    #[inline(never)]
+    fn wait_for(
+        &mut self,
+        delay: &mut dyn DelayNs,
+        waited: Waited,
+        is_done: &mut dyn FnMut(&mut Self) -> bool,
+        mut complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
         let mut waited_us = 0u64;
         let mut polls = 0u32;
         loop {
             self.poll(&mut complete);
-            if let Some(value) = done(self) {
-                return Ok(value);
+            if is_done(self) {
+                return Ok(());
             }
             // A dead controller answers nothing: look whether it is alive, at first often.
             if polls % 64 == 63 {
-                self.watch(&mut complete);
+                self.watch_state(complete);
             }
             match self.state {
                 State::Running => {}
@@ -335,9 +359,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 State::Fault(code) => return Err(Error::Fault(code)),
                 State::Reset => return Err(Error::NotOperational),
             }
-            if waited_us >= u64::from(limit_ms) * 1000 {
+            if waited_us >= u64::from(waited.limit_ms) * 1000 {
                 let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
-                return Err(Error::Timeout(Waited { what, limit_ms, last }));
+                return Err(Error::Timeout(Waited { last, ..waited }));
             }
             let step = if polls < 1000 { QUICK_STEP_US } else { SLOW_STEP_US };
             delay.delay_us(step);

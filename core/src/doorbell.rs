@@ -113,6 +113,7 @@ pub(crate) fn read_out<R: Registers>(
     Ok(false)
 }
 
+#[inline(never)]
 fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
     if bus.status(DOORBELL)?.used() {
         return Err(Error::DoorbellBusy);
@@ -135,6 +136,7 @@ fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) ->
 
 /// Waits until the IOC wrote its doorbell, and says "fault" instead of "timeout" if that is why
 /// it did not.
+#[inline(never)]
 fn wait_for_ioc<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
@@ -146,6 +148,7 @@ fn wait_for_ioc<R: Registers>(
     explain(bus, waited)
 }
 
+#[inline(never)]
 fn wait_for_acknowledge<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
