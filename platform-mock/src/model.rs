@@ -84,7 +84,11 @@ enum Transport {
 /// Something that happens when its time has come.
 #[derive(Debug)]
 enum Later {
-    Event { code: u16, data: Vec<u8>, acknowledge: bool },
+    Event {
+        code: u16,
+        data: Vec<u8>,
+        acknowledge: bool,
+    },
     Reply(Reply),
     /// The reply to a request that came through the doorbell.
     Doorbell(message::Message),
@@ -353,7 +357,9 @@ impl Ioc for Model {
         match written {
             Ok(true) => {}
             Ok(false) => {
-                self.front.complain(format!("{value:#x} was written at {offset:#x}, where no register is"));
+                self.front.complain(format!(
+                    "{value:#x} was written at {offset:#x}, where no register is"
+                ));
             }
             Err(complaint) => self.front.complain(complaint),
         }

@@ -66,10 +66,8 @@ pub(crate) const CAPABILITY_RDPQ: u32 = 0x4_0000;
 /// Request descriptors may be 32 bits long.
 pub(crate) const CAPABILITY_ATOMIC: u32 = 0x8_0000;
 
-const MPI2_CAPABILITIES: u32 = CAPABILITY_MSIX_INDEX
-    | CAPABILITY_EVENT_REPLAY
-    | CAPABILITY_TASK_SET_FULL
-    | CAPABILITY_TLR;
+const MPI2_CAPABILITIES: u32 =
+    CAPABILITY_MSIX_INDEX | CAPABILITY_EVENT_REPLAY | CAPABILITY_TASK_SET_FULL | CAPABILITY_TLR;
 
 impl Chip {
     /// MPI 1.5, as QEMU's `mptsas1068` has it.
@@ -149,7 +147,10 @@ impl Chip {
         message_version: 0x0206,
         product_id: 0x2228,
         firmware: [28, 0, 0, 0],
-        capabilities: MPI2_CAPABILITIES | CAPABILITY_FAST_PATH | CAPABILITY_RDPQ | CAPABILITY_ATOMIC,
+        capabilities: MPI2_CAPABILITIES
+            | CAPABILITY_FAST_PATH
+            | CAPABILITY_RDPQ
+            | CAPABILITY_ATOMIC,
         request_credit: 7360,
         high_priority_credit: 128,
         request_frame_bytes: 128,

@@ -107,11 +107,11 @@ impl Devices {
     /// The device with this handle.
     pub(crate) fn by_handle(&mut self, handle: u16) -> Result<&mut Device, Absent> {
         let gone = self.gone.contains(&handle);
-        self.slots
-            .iter_mut()
-            .flatten()
-            .find(|device| device.handle == handle)
-            .ok_or(if gone { Absent::Gone } else { Absent::Invalid })
+        self.slots.iter_mut().flatten().find(|device| device.handle == handle).ok_or(if gone {
+            Absent::Gone
+        } else {
+            Absent::Invalid
+        })
     }
 
     /// The device with the lowest handle above `handle`; of all, for 0xFFFF.

@@ -35,11 +35,16 @@ impl State {
 enum Handshake {
     Idle,
     /// So many words of the request are missing.
-    Receiving { missing: usize },
+    Receiving {
+        missing: usize,
+    },
     /// The request is complete, the firmware thinks.
     Thinking,
     /// Half-word `next` of the reply is in the doorbell.
-    Replying { reply: Message, next: usize },
+    Replying {
+        reply: Message,
+        next: usize,
+    },
 }
 
 /// How far the firmware is from running. Times are in nanoseconds.
@@ -47,11 +52,17 @@ enum Handshake {
 enum Phase {
     Up,
     /// The host has set the reset bit.
-    ResetAsked { since: u64 },
+    ResetAsked {
+        since: u64,
+    },
     /// The reset bit is held.
-    Resetting { since: u64 },
+    Resetting {
+        since: u64,
+    },
     /// READY comes then.
-    Booting { until: u64 },
+    Booting {
+        until: u64,
+    },
 }
 
 /// What a step of the front asks of the rest of the firmware.
@@ -380,7 +391,9 @@ impl Front {
                         self.handshake = Handshake::Idle;
                     }
                 }
-                _ => self.complain(format!("the doorbell was written with {word:#010x}, which is no function")),
+                _ => self.complain(format!(
+                    "the doorbell was written with {word:#010x}, which is no function"
+                )),
             },
             Handshake::Receiving { missing } => {
                 let at = self.request_words * 4;

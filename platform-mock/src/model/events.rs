@@ -69,7 +69,8 @@ impl Events {
 
     /// Whether the host wants this event.
     pub(crate) fn wants(&self, code: u16) -> bool {
-        let masked = self.masks.get(usize::from(code / 32)).is_none_or(|mask| mask >> (code % 32) & 1 != 0);
+        let masked =
+            self.masks.get(usize::from(code / 32)).is_none_or(|mask| mask >> (code % 32) & 1 != 0);
         self.on && (self.mpi1 || !masked)
     }
 
@@ -122,7 +123,13 @@ pub(crate) enum Change {
 }
 
 /// Data of the event that tells of a device (MPI2: of phy `slot` of the controller).
-pub(crate) fn device(mpi1: bool, phys: u8, rate: u8, device: &Device, change: Change) -> (u16, Vec<u8>) {
+pub(crate) fn device(
+    mpi1: bool,
+    phys: u8,
+    rate: u8,
+    device: &Device,
+    change: Change,
+) -> (u16, Vec<u8>) {
     let handle = device.handle.to_le_bytes();
     if mpi1 {
         let reason = if change == Change::Added { 3 } else { 4 };

@@ -53,7 +53,10 @@ impl FactsOverride {
         let place = |one: usize, two: usize| Some(if mpi1 { one } else { two });
         let mpi2 = |at: usize| (!mpi1).then_some(at);
         put(place(0x24, 0x18), self.credits.map(u16::to_le_bytes).as_ref().map(|b| &b[..]));
-        put(place(0x1a, 0x24), self.request_frame_words.map(u16::to_le_bytes).as_ref().map(|b| &b[..]));
+        put(
+            place(0x1a, 0x24),
+            self.request_frame_words.map(u16::to_le_bytes).as_ref().map(|b| &b[..]),
+        );
         put(mpi2(0x36), self.reply_frame_words.as_ref().map(std::slice::from_ref));
         put(place(0x18, 0x34), self.reply_depth.map(u16::to_le_bytes).as_ref().map(|b| &b[..]));
         put(Some(0x14), self.max_chain_depth.as_ref().map(std::slice::from_ref));

@@ -213,7 +213,9 @@ impl Model {
         if self.events.acknowledge(code, context) {
             return message;
         }
-        self.front.complain(format!("event {code:#x} with context {context:#x} was acknowledged, which waits for nothing"));
+        self.front.complain(format!(
+            "event {code:#x} with context {context:#x} was acknowledged, which waits for nothing"
+        ));
         message.with16(0x0e, ioc_status::INVALID_FIELD)
     }
 
@@ -249,7 +251,8 @@ impl Model {
                 self.later.push_back((end, Later::Event { code, data, acknowledge: false }));
             }
         } else {
-            let (code, data) = events::topology(self.chip.phys, rate, |slot| self.devices.slot(slot));
+            let (code, data) =
+                events::topology(self.chip.phys, rate, |slot| self.devices.slot(slot));
             self.later.push_back((end, Later::Event { code, data, acknowledge: false }));
         }
         let (code, data) = events::discovery(mpi1, false);

@@ -264,14 +264,7 @@ fn sas_device_0(chip: &Chip, device: &Device, page: Page) -> Page {
     if chip.is_mpi1() {
         return page.u8(device.slot).u8(0).u32(DEVICE_INFO).u16(DEVICE_FLAGS).u8(device.slot).u8(0);
     }
-    page.u8(0)
-        .u8(0)
-        .u32(DEVICE_INFO)
-        .u16(DEVICE_FLAGS)
-        .u8(0)
-        .u8(1)
-        .u64(config.wwn)
-        .zeros_to(0x38)
+    page.u8(0).u8(0).u32(DEVICE_INFO).u16(DEVICE_FLAGS).u8(0).u8(1).u64(config.wwn).zeros_to(0x38)
 }
 
 /// The phy that a SAS phy page's address names: by number, or by its place in the table.

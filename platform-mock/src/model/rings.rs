@@ -199,7 +199,10 @@ impl Rings {
                 ring.host = index;
                 Ok(true)
             }
-            _ => Err(format!("the host index of reply queue {queue} was set to {index}, with {} queues of {depth}", self.rings.len())),
+            _ => Err(format!(
+                "the host index of reply queue {queue} was set to {index}, with {} queues of {depth}",
+                self.rings.len()
+            )),
         }
     }
 
@@ -246,9 +249,14 @@ impl Rings {
         let is_scsi = frame[3] == 0 || frame[3] == 0x16;
         let handle = (descriptor >> 48) as u16;
         if matches!(kind, 0x00 | FAST_PATH) != is_scsi {
-            complaints.push(format!("function {:#04x} was posted with descriptor {descriptor:#018x}, of another type", frame[3]));
+            complaints.push(format!(
+                "function {:#04x} was posted with descriptor {descriptor:#018x}, of another type",
+                frame[3]
+            ));
         } else if is_scsi && handle != 0 && handle != le16(&frame, 0) {
-            complaints.push(format!("descriptor {descriptor:#018x} and its frame name different devices"));
+            complaints.push(format!(
+                "descriptor {descriptor:#018x} and its frame name different devices"
+            ));
         }
         Some(Ok(Request {
             key: smid.into(),
@@ -293,7 +301,8 @@ impl Rings {
                 if memory.write(self.reply_high | u64::from(low), bytes).is_err() {
                     return Posted::Fault(FAULT_BAD_ADDRESS);
                 }
-                self.free_next = if self.free_next + 1 == self.free_depth { 0 } else { self.free_next + 1 };
+                self.free_next =
+                    if self.free_next + 1 == self.free_depth { 0 } else { self.free_next + 1 };
                 head | 1 | u64::from(low) << 32
             }
         };

@@ -128,8 +128,11 @@ pub(crate) struct ScsiIo {
 impl ScsiIo {
     pub(crate) fn parse(request: &Request, rules: &Rules) -> Self {
         let frame = &request.frame[..];
-        let (lun_at, control_at, cdb_at, data_at, sense_at) =
-            if rules.mpi1 { (0x0c, 0x14, 0x18, 0x28, 0x2c) } else { (0x34, 0x3c, 0x40, 0x1c, 0x0c) };
+        let (lun_at, control_at, cdb_at, data_at, sense_at) = if rules.mpi1 {
+            (0x0c, 0x14, 0x18, 0x28, 0x2c)
+        } else {
+            (0x34, 0x3c, 0x40, 0x1c, 0x0c)
+        };
         let mut cdb = array::<32>(frame, cdb_at);
         let (address, cdb_bytes, sense_bytes, offset) = if rules.mpi1 {
             cdb[16..].fill(0);

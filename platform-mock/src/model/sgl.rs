@@ -106,7 +106,9 @@ pub(crate) fn decode(
                 continue;
             }
             if chain_at == 0 {
-                return Err(BadSgl("the last element comes before the data's end, without a chain"));
+                return Err(BadSgl(
+                    "the last element comes before the data's end, without a chain",
+                ));
             }
             if chain_at < at {
                 return Err(BadSgl("the chain element lies over elements"));
@@ -176,11 +178,7 @@ fn mpi(element: &[u8], list: &List) -> Result<Simple, BadSgl> {
         return Err(BadSgl("an element has no bytes and does not end the list"));
     }
     let at = if flags & MPI_64_BIT != 0 { le64(element, 4) } else { le32(element, 4).into() };
-    Ok(Simple {
-        segment: Segment { at, bytes },
-        last: flags & MPI_LAST_ELEMENT != 0,
-        ends,
-    })
+    Ok(Simple { segment: Segment { at, bytes }, last: flags & MPI_LAST_ELEMENT != 0, ends })
 }
 
 fn mpi_chain(element: &[u8]) -> Result<Chain, BadSgl> {

@@ -5,10 +5,10 @@
 
 use crate::memory::DeviceMemory;
 
+use super::Model;
 use super::message::{Message, array, le16, le32};
 use super::queues::{Answer, Reply, Request};
 use super::scsi::{self, Ending, ScsiIo, ioc_status};
-use super::Model;
 
 const ABORT_TASK: u8 = 1;
 const ABORT_TASK_SET: u8 = 2;
@@ -29,8 +29,7 @@ impl Model {
         let mpi1 = self.chip.is_mpi1();
         let frame = &request.frame;
         let kind = frame[5];
-        let address =
-            if mpi1 { u16::from_be_bytes([frame[1], frame[0]]) } else { le16(frame, 0) };
+        let address = if mpi1 { u16::from_be_bytes([frame[1], frame[0]]) } else { le16(frame, 0) };
         let lun: [u8; 8] = array(frame, 0x0c);
         let task = if mpi1 { le32(frame, 0x30) } else { le16(frame, 0x30).into() };
         let message = Message::new(if mpi1 { 0x18 } else { 0x1c }, frame[3])
