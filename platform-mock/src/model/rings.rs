@@ -114,13 +114,13 @@ impl Rings {
         if free_depth < 16 || free_depth % 16 != 0 {
             return Err("ReplyFreeQueueDepth");
         }
-        if frames == 0 || frames % 16 != 0 {
+        if frames == 0 || !frames.is_multiple_of(16) {
             return Err("SystemRequestFrameBaseAddress");
         }
-        if post == 0 || post % 16 != 0 {
+        if post == 0 || !post.is_multiple_of(16) {
             return Err("ReplyDescriptorPostQueueAddress");
         }
-        if free == 0 || free % 16 != 0 || !one_window(free, free_depth * 4) {
+        if free == 0 || !free.is_multiple_of(16) || !one_window(free, free_depth * 4) {
             return Err("ReplyFreeQueueAddress");
         }
         if array && chip.capabilities & super::chip::CAPABILITY_RDPQ == 0 {
@@ -322,12 +322,6 @@ impl Rings {
         if let Some(word) = self.outstanding.get_mut(key as usize / 64) {
             *word &= !(1 << (key % 64));
         }
-    }
-
-    /// The bus address of the entry that queue 0's next descriptor goes to, for tests.
-    #[cfg(test)]
-    pub(crate) fn next_entry(&self) -> u64 {
-        self.rings[0].at + u64::from(self.rings[0].next) * 8
     }
 }
 
