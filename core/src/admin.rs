@@ -255,7 +255,8 @@ impl Admin {
     ) {
         if header.function != Function::CONFIG {
             let claimed = header.function;
-            let error = Error::BadReply { function: Function::CONFIG, claimed, bytes: header.length };
+            let error =
+                Error::BadReply { function: Function::CONFIG, claimed, bytes: header.length };
             self.page_failed(error, None, purpose, targets);
             return;
         }
@@ -269,7 +270,7 @@ impl Admin {
             self.page_failed(ioc_error(header), Some(code), purpose, targets);
             return;
         }
-        let Some(found) = G::page_header(frame).filter(|found| found.length > 0) else {
+        let Some(found) = G::page_size(frame).filter(|found| found.length > 0) else {
             let function = Function::CONFIG;
             let error = Error::BadReply { function, claimed: function, bytes: header.length };
             self.page_failed(error, None, purpose, targets);

@@ -105,7 +105,14 @@ impl<G: Generation, R: Registers> Reset<G, R> {
             attempt += 1;
         };
         let port = G::port_facts(&self.bus, delay, 0)?;
-        Ok(Ready { bus: self.bus, chip: self.chip, facts, port, reset, generation: self.generation })
+        Ok(Ready {
+            bus: self.bus,
+            chip: self.chip,
+            facts,
+            port,
+            reset,
+            generation: self.generation,
+        })
     }
 }
 

@@ -20,8 +20,8 @@ use crate::platform::{DmaRegion, Registers};
 use crate::queue::{Completion, Other, Queue};
 use crate::recovery::{self, TaskReply, TaskRequest};
 use crate::regs::{
-    Bus, DOORBELL, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask,
-    HostInterruptStatus, IocState,
+    Bus, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask, HostInterruptStatus,
+    IocState,
 };
 use crate::shared::ReplyFrames;
 use crate::slots::SlotRecord;
@@ -173,11 +173,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     ///
     /// A [`SubmitError`]: nothing was posted and no completion will come.
     #[inline]
-    pub fn submit(
-        &mut self,
-        target: TargetId,
-        command: &Command<'_>,
-    ) -> Result<u16, SubmitError> {
+    pub fn submit(&mut self, target: TargetId, command: &Command<'_>) -> Result<u16, SubmitError> {
         match self.targets.device(target) {
             Some(device) => self.queue.submit(device, command),
             None => Err(SubmitError::NoTarget),
@@ -294,7 +290,13 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// What port enable met with; [`Error::Timeout`], [`Error::Fault`] or [`Error::Gone`].
     pub fn wait_until_settled(&mut self, delay: &mut impl DelayNs) -> Result<(), Error> {
         let limit = PORT_ENABLE_LIMIT_MS;
-        self.wait(delay, "port enable", limit, |controller| controller.admin.port_enabled(), |_| {})??;
+        self.wait(
+            delay,
+            "port enable",
+            limit,
+            |controller| controller.admin.port_enabled(),
+            |_| {},
+        )??;
         self.wait(
             delay,
             "discovery to find every disk",

@@ -81,11 +81,7 @@ pub fn send_only<R: Registers>(
     Ok(())
 }
 
-fn send<R: Registers>(
-    bus: &Bus<R>,
-    delay: &mut impl DelayNs,
-    request: &[u8],
-) -> Result<(), Error> {
+fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
     if bus.status(DOORBELL)?.used() {
         return Err(Error::DoorbellBusy);
     }
@@ -123,9 +119,8 @@ fn wait_for_acknowledge<R: Registers>(
     delay: &mut impl DelayNs,
     what: &'static str,
 ) -> Result<(), Error> {
-    let waited = bus.wait(delay, HOST_INTERRUPT_STATUS, what, WORD_LIMIT_MS, |status| {
-        !status.system_to_ioc()
-    });
+    let waited = bus
+        .wait(delay, HOST_INTERRUPT_STATUS, what, WORD_LIMIT_MS, |status| !status.system_to_ioc());
     explain(bus, waited)
 }
 

@@ -177,10 +177,9 @@ impl fmt::Display for Error {
 impl fmt::Display for MemoryProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooSmall { needed, supplied } => write!(
-                f,
-                "the DMA region has {supplied} bytes, the plan asks for {needed}"
-            ),
+            Self::TooSmall { needed, supplied } => {
+                write!(f, "the DMA region has {supplied} bytes, the plan asks for {needed}")
+            }
             Self::Misaligned { at, alignment } => write!(
                 f,
                 "the DMA region is at bus address {at}, which is not a multiple of {alignment}"
@@ -240,7 +239,10 @@ impl fmt::Display for SubmitError {
             }
             Self::NoTarget => f.write_str("there is no such target, or it has gone"),
             Self::CdbLength(length) => {
-                write!(f, "this controller's SCSI I/O message has no room for a CDB of {length} bytes")
+                write!(
+                    f,
+                    "this controller's SCSI I/O message has no room for a CDB of {length} bytes"
+                )
             }
             Self::Sgl(error) => error.fmt(f),
         }

@@ -6,12 +6,14 @@
 //! status stands in the request frame, which [`sealed::Sealed::scsi_reply`] may read.
 
 use embedded_hal::delay::DelayNs;
+use zerocopy::IntoBytes;
 
 use crate::error::Error;
 use crate::platform::{BusAddr, Registers};
 use crate::regs::Bus;
 use crate::scsi::{Cdb, Lun};
 use crate::sgl::{Direction, Segment};
+use crate::wire::sge::{MpiSgeFlags, MpiSimple64, flags_length};
 
 pub mod chips;
 #[cfg(feature = "mpi1")]
@@ -174,6 +176,30 @@ impl Message {
         Self { bytes, length }
     }
 
+    /// Takes a wire struct and appends the one element that describes `bytes` at `buffer`, which
+    /// the device may write.
+    pub(crate) fn with_buffer(message: &[u8], buffer: BusAddr, bytes: u32) -> Self {
+        let element = MpiSimple64 {
+            flags_length: flags_length(
+                MpiSgeFlags::SIMPLE
+                    | MpiSgeFlags::ADDRESS_64
+                    | MpiSgeFlags::LAST_ELEMENT
+                    | MpiSgeFlags::END_OF_BUFFER
+                    | MpiSgeFlags::END_OF_LIST,
+                bytes,
+            )
+            .into(),
+            address: buffer.0.into(),
+        };
+        let mut whole = Self::new(message);
+        let rest = whole.bytes.iter_mut().skip(usize::from(whole.length));
+        for (to, from) in rest.zip(element.as_bytes()) {
+            *to = *from;
+            whole.length += 1;
+        }
+        whole
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
@@ -205,17 +231,17 @@ pub struct HostMemory<'p> {
 
 pub(crate) mod sealed {
     use super::{
-        Bus, BusAddr, Command, DelayNs, Device, Error, Facts, HostMemory, Message,
-        PortFacts, Post, Registers, Reply, ReplyHeader,
+        Bus, BusAddr, Command, DelayNs, Device, Error, Facts, HostMemory, Message, PortFacts, Post,
+        Registers, Reply, ReplyHeader,
     };
     use crate::error::SubmitError;
     use crate::generation::chips::Chip;
     use crate::mem::Memory;
     use crate::memory_plan::{Layout, MemoryPlan, Shape};
     use crate::outcome::ReplyFacts;
+    use crate::pages::{PageRequest, PageSize};
     use crate::platform::DmaRegion;
     use crate::targets::DevicePage;
-    use crate::pages::{PageHeader, PageRequest};
 
     /// Where a command's frame, chains and sense lie.
     #[derive(Clone, Copy, Debug)]
@@ -270,8 +296,13 @@ pub(crate) mod sealed {
         fn prepare<D: DmaRegion>(memory: &Memory<D>, plan: &MemoryPlan);
 
         /// The port of queue `queue`.
-        fn port(plan: &MemoryPlan, facts: &Facts, chip: &Chip, bus: BusAddr, queue: u8)
-        -> Self::Port;
+        fn port(
+            plan: &MemoryPlan,
+            facts: &Facts,
+            chip: &Chip,
+            bus: BusAddr,
+            queue: u8,
+        ) -> Self::Port;
 
         /// Gives the reply frame at `offset` to the IOC as entry `host_index`; returns the next
         /// index. `quiet` writes memory only, for the frames given before IOC init.
@@ -325,8 +356,8 @@ pub(crate) mod sealed {
         /// A configuration page request; the page goes to or comes from `buffer`.
         fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message;
 
-        /// The page header in a configuration reply.
-        fn page_header(frame: &[u8]) -> Option<PageHeader>;
+        /// How long the page is, by a configuration reply.
+        fn page_size(frame: &[u8]) -> Option<PageSize>;
 
         /// Port enable.
         fn port_enable(smid: u16, port: u8) -> Message;

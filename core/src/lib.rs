@@ -11,6 +11,7 @@ mod fmt;
 
 mod admin;
 pub mod bringup;
+mod codes;
 pub mod controller;
 pub mod doorbell;
 pub mod error;

@@ -92,7 +92,7 @@ pub struct MemoryPlan {
 
 /// Where each structure begins and how big its entries are, in bytes from the region's start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Layout {
+pub struct Layout {
     pub(crate) frame_bytes: u32,
     pub(crate) chains: u32,
     pub(crate) chain_bytes: u32,
@@ -112,7 +112,7 @@ pub(crate) struct Layout {
 
 /// What a generation fixes about its messages.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Bytes of the SCSI I/O message before its SGL.
     pub(crate) scsi_io_header: u32,
     /// The longest request frame worth having.
@@ -185,14 +185,15 @@ impl MemoryPlan {
         let slots = commands + own;
         let reply_frames = slots + EVENT_FRAMES;
 
-        let sgl = if wants.addresses_below_4gib && shape.sgl == SglFormat::Mpi64 && !shape.reply_rings
-        {
-            SglFormat::Mpi32
-        } else {
-            shape.sgl
-        };
+        let sgl =
+            if wants.addresses_below_4gib && shape.sgl == SglFormat::Mpi64 && !shape.reply_rings {
+                SglFormat::Mpi32
+            } else {
+                shape.sgl
+            };
         let room = (frame_bytes - shape.scsi_io_header) as usize;
-        let (chain_bytes, chains, segments) = chains(facts, wants, sgl, shape.scsi_io_header as usize, room);
+        let (chain_bytes, chains, segments) =
+            chains(facts, wants, sgl, shape.scsi_io_header as usize, room);
 
         // All rings have one depth, so it is that of the first queue, which also answers the
         // driver's own requests and carries the events. At most three quarters are ever in use.
@@ -279,7 +280,11 @@ fn per_queue(commands: u16, most: u16, queues: u8) -> u16 {
     let queues = u16::from(queues.max(1));
     let share = commands.checked_div(queues).unwrap_or(commands);
     let rounded_up = if share.saturating_mul(queues) < commands { share + 1 } else { share.max(1) };
-    if u32::from(rounded_up) * u32::from(queues) <= u32::from(most) { rounded_up } else { share.max(1) }
+    if u32::from(rounded_up) * u32::from(queues) <= u32::from(most) {
+        rounded_up
+    } else {
+        share.max(1)
+    }
 }
 
 /// How many chain frames, of how many bytes, give room for the segments wanted, and how many
@@ -294,8 +299,9 @@ fn chains(
     let limit = facts.chain_bytes.clamp(64, 4096);
     let wanted = usize::from(wants.segments.max(1));
     let most_chains = u32::from(facts.max_chain_depth).min(64);
-    let capacity =
-        |bytes: u32, count: u32| elements_capacity(sgl, header, room, bytes as usize, count as usize);
+    let capacity = |bytes: u32, count: u32| {
+        elements_capacity(sgl, header, room, bytes as usize, count as usize)
+    };
     if capacity(limit, 0) >= wanted || most_chains == 0 {
         return (0, 0, capacity(limit, 0).min(usize::from(u16::MAX)) as u16);
     }

@@ -119,14 +119,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         let taken = self.slots.take(command.tag)?;
         let place = self.place(taken.smid);
-        let written = G::write_scsi_io(
-            &self.port,
-            &self.memory,
-            &self.layout,
-            place,
-            device,
-            command,
-        );
+        let written =
+            G::write_scsi_io(&self.port, &self.memory, &self.layout, place, device, command);
         if let Err(error) = written {
             self.slots.put_back(taken);
             return Err(error);
@@ -283,11 +277,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         let is_scsi_io = header.function == Function::SCSI_IO
             || header.function == Function::RAID_SCSI_IO_PASSTHROUGH;
         let capacity = self.layout.sense_bytes.min(SENSE_BYTES as u32) as u8;
-        let facts = if is_scsi_io {
-            G::scsi_reply(frame, finished.requested, capacity)
-        } else {
-            None
-        };
+        let facts =
+            if is_scsi_io { G::scsi_reply(frame, finished.requested, capacity) } else { None };
         let outcome = match facts {
             Some(facts) => judge(&facts),
             None => {
@@ -397,9 +388,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         let (bus, memory, layout) = (&self.bus, &self.memory, &self.layout);
         for index in 0..self.replies.count() {
             let at = (layout.replies + u32::from(index).wrapping_mul(layout.reply_bytes)) as usize;
-            self.replies.give(index, |host_index| {
-                G::give_reply_frame(bus, memory, layout, at, host_index)
-            });
+            self.replies
+                .give(index, |host_index| G::give_reply_frame(bus, memory, layout, at, host_index));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::regs::{
     HostDiagnostic, HostInterruptMask, HostInterruptStatus, IocState, WRITE_SEQUENCE,
 };
 use crate::scsi::Lun;
-use crate::wire::task::TaskResponse;
+use crate::wire::task::ResponseCode;
 
 pub use crate::wire::task::TaskType;
 
@@ -204,10 +204,7 @@ fn wait_ready<R: Registers>(
 ) -> Result<(), Error> {
     let doorbell: Doorbell =
         bus.wait(delay, DOORBELL, "the IOC to become READY", limit_ms, |doorbell: Doorbell| {
-            matches!(
-                doorbell.state(),
-                IocState::Ready | IocState::Fault | IocState::Coredump
-            )
+            matches!(doorbell.state(), IocState::Ready | IocState::Fault | IocState::Coredump)
         })?;
     match doorbell.state() {
         IocState::Ready => Ok(()),
@@ -232,7 +229,7 @@ pub struct TaskRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TaskReply {
     /// The target's answer.
-    pub response: TaskResponse,
+    pub response: ResponseCode,
     /// Commands that it ended.
     pub terminated: u32,
     /// How the IOC saw it.

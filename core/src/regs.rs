@@ -130,7 +130,7 @@ pub enum IocState {
 bitfield! {
     /// The doorbell register as read.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct Doorbell(u32);
+    pub struct Doorbell(pub u32);
     impl Debug;
     /// Fault code, or one half-word of a handshake's reply.
     pub u16, data, set_data: 15, 0;
@@ -170,7 +170,7 @@ impl Doorbell {
 bitfield! {
     /// The host diagnostic register (mpi.h, mpi2.h "HostDiagnostic").
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct HostDiagnostic(u32);
+    pub struct HostDiagnostic(pub u32);
     impl Debug;
     /// MPI2: hold the IOC's processor in reset; MPI1: disable the ARM.
     pub hold_ioc_reset, set_hold_ioc_reset: 1;
@@ -185,7 +185,7 @@ bitfield! {
 bitfield! {
     /// The host interrupt status register.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct HostInterruptStatus(u32);
+    pub struct HostInterruptStatus(pub u32);
     impl Debug;
     /// The IOC wrote its doorbell.
     pub ioc_to_system, set_ioc_to_system: 0;
@@ -200,7 +200,7 @@ bitfield! {
 bitfield! {
     /// The host interrupt mask register; a set bit holds the interrupt back.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct HostInterruptMask(u32);
+    pub struct HostInterruptMask(pub u32);
     impl Debug;
     /// Doorbell interrupts.
     pub doorbell, set_doorbell: 0;
@@ -260,12 +260,7 @@ impl<R: Clone> Bus<R> {
 impl<R: Registers> Bus<R> {
     /// Wraps a register window.
     pub const fn new(registers: R) -> Self {
-        Self {
-            registers,
-            reads: Cell::new(0),
-            writes: Cell::new(0),
-            gone: Cell::new(false),
-        }
+        Self { registers, reads: Cell::new(0), writes: Cell::new(0), gone: Cell::new(false) }
     }
 
     /// Reads a register; all ones once the controller is gone.

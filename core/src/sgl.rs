@@ -341,25 +341,13 @@ pub fn encode<D: DmaRegion>(
             SglFormat::Mpi64 => mpi::write_single_64(memory, space.sgl_offset, segment, direction),
             SglFormat::Ieee64 => ieee::write_single(memory, space.sgl_offset, segment),
         }
-        return Ok(Encoded {
-            chain_offset: 0,
-            chains_used: 0,
-            elements: 1,
-        });
+        return Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 });
     }
     // In two parts, so that a caller who builds the space on the spot need not store it unless it
     // comes to this: the compiler would share one copy of the whole, stored up front.
     let frame = [space.sgl_offset, space.header_bytes, space.frame_sgl_bytes];
     let chains = [space.chain_offset, space.chain_bytes, space.chain_count];
-    encode_any(
-        format,
-        memory,
-        (frame, chains),
-        segments,
-        direction,
-        data_length,
-        limit,
-    )
+    encode_any(format, memory, (frame, chains), segments, direction, data_length, limit)
 }
 
 /// A quick answer to whether the format reaches the segment; "no" means that `encode_any` looks.

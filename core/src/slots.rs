@@ -42,13 +42,8 @@ enum Owner {
 
 impl SlotRecord {
     /// A record before any plan.
-    pub const NEW: Self = Self {
-        cookie: 0,
-        requested: 0,
-        next_free: NONE,
-        device: 0,
-        owner: Owner::Nobody,
-    };
+    pub const NEW: Self =
+        Self { cookie: 0, requested: 0, next_free: NONE, device: 0, owner: Owner::Nobody };
 }
 
 impl Default for SlotRecord {

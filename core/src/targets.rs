@@ -6,6 +6,7 @@
 //! [`TargetChange`]s, computed from the table itself, so that no storm of events can lose one.
 
 use crate::generation::Device;
+use crate::wire::config::pages::DeviceInfo;
 
 /// The id of a target: stable while the controller object lives, whatever firmware renumbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -40,20 +41,13 @@ impl DevicePage {
     /// Whether it takes SCSI commands: an end device with an SSP target, STP target or SATA port.
     #[must_use]
     pub const fn is_target(&self) -> bool {
-        const END_DEVICE: u32 = 1;
-        const TYPE_MASK: u32 = 7;
-        const SATA_DEVICE: u32 = 0x80;
-        const STP_TARGET: u32 = 0x200;
-        const SSP_TARGET: u32 = 0x400;
-        self.device_info & TYPE_MASK == END_DEVICE
-            && self.device_info & (SATA_DEVICE | STP_TARGET | SSP_TARGET) != 0
+        DeviceInfo::from_bits_retain(self.device_info).is_scsi_target()
     }
 
     /// Whether it is a SATA disk behind the firmware's translation.
     #[must_use]
     pub const fn is_sata(&self) -> bool {
-        const SATA_DEVICE: u32 = 0x80;
-        self.device_info & SATA_DEVICE != 0
+        DeviceInfo::from_bits_retain(self.device_info).is_sata()
     }
 }
 
@@ -240,7 +234,13 @@ mod tests {
     use super::*;
 
     fn disk(sas_address: u64, handle: u16) -> DevicePage {
-        DevicePage { sas_address, handle, address: handle, device_info: 0x401, ..DevicePage::default() }
+        DevicePage {
+            sas_address,
+            handle,
+            address: handle,
+            device_info: 0x401,
+            ..DevicePage::default()
+        }
     }
 
     fn changes(targets: &mut Targets<'_>) -> Vec<TargetChange> {

@@ -33,14 +33,8 @@ struct Host<'a> {
 impl Host<'_> {
     fn le(&self, address: u64, width: usize) -> Result<u64, String> {
         let start = address.checked_sub(self.bus).ok_or("below the region")? as usize;
-        let bytes = self
-            .bytes
-            .get(start..start + width)
-            .ok_or("above the region")?;
-        Ok(bytes
-            .iter()
-            .rev()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        let bytes = self.bytes.get(start..start + width).ok_or("above the region")?;
+        Ok(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }
 
     /// `frame` is the message's bus address, `chain_offset` the field of its header.
@@ -53,11 +47,7 @@ impl Host<'_> {
         data_length: u32,
     ) -> Result<Decoded, String> {
         let size = if wide { 12 } else { 8 };
-        let mut decoded = Decoded {
-            ranges: vec![],
-            to_controller: false,
-            chains: 0,
-        };
+        let mut decoded = Decoded { ranges: vec![], to_controller: false, chains: 0 };
         let mut directions = vec![];
         let (mut start, mut at) = (frame, frame + header);
         let mut next_chain = u64::from(chain_offset) * 4;
@@ -113,19 +103,13 @@ impl Host<'_> {
         }
         decoded.to_controller = directions[0];
         if left != 0 || directions.iter().any(|&way| way != decoded.to_controller) {
-            return Err(format!(
-                "{left} bytes missing, or directions differ: {directions:?}"
-            ));
+            return Err(format!("{left} bytes missing, or directions differ: {directions:?}"));
         }
         Ok(decoded)
     }
 
     fn decode_ieee(&self, frame: u64, header: u64, chain_offset: u8) -> Result<Decoded, String> {
-        let mut decoded = Decoded {
-            ranges: vec![],
-            to_controller: false,
-            chains: 0,
-        };
+        let mut decoded = Decoded { ranges: vec![], to_controller: false, chains: 0 };
         let (mut start, mut at) = (frame, frame + header);
         let mut next_chain = u64::from(chain_offset) * 16;
         let mut chain_length = None;
@@ -207,17 +191,8 @@ impl Arena {
             chain_count,
         };
         let bytes = chain_offset + chain_bytes * chain_count + 64;
-        let bus = if format == SglFormat::Mpi32 {
-            0x8000_0000
-        } else {
-            0x12_3456_8000
-        };
-        Self {
-            format,
-            space,
-            bytes,
-            bus,
-        }
+        let bus = if format == SglFormat::Mpi32 { 0x8000_0000 } else { 0x12_3456_8000 };
+        Self { format, space, bytes, bus }
     }
 
     /// What `encode` says, and what the region holds then.
@@ -231,23 +206,12 @@ impl Arena {
         let region = TestRegion::new(self.bytes, BusAddr(self.bus), FILL);
         let memory = Memory::new(&region);
         let (space, format) = (&self.space, self.format);
-        let encoded = encode(
-            format,
-            &memory,
-            space,
-            segments,
-            direction,
-            data_length,
-            limit,
-        );
+        let encoded = encode(format, &memory, space, segments, direction, data_length, limit);
         (encoded, region.bytes())
     }
 
     fn decode(&self, bytes: &[u8], encoded: &Encoded, data_length: u32) -> Result<Decoded, String> {
-        let host = Host {
-            bytes,
-            bus: self.bus,
-        };
+        let host = Host { bytes, bus: self.bus };
         let (frame, header) = (self.bus + 64, self.space.header_bytes as u64);
         match self.format {
             SglFormat::Ieee64 => host.decode_ieee(frame, header, encoded.chain_offset),
@@ -272,11 +236,7 @@ impl Arena {
 }
 
 fn formats() -> impl Strategy<Value = SglFormat> {
-    prop_oneof![
-        Just(SglFormat::Mpi32),
-        Just(SglFormat::Mpi64),
-        Just(SglFormat::Ieee64)
-    ]
+    prop_oneof![Just(SglFormat::Mpi32), Just(SglFormat::Mpi64), Just(SglFormat::Ieee64)]
 }
 
 fn arenas() -> impl Strategy<Value = Arena> {
@@ -285,13 +245,7 @@ fn arenas() -> impl Strategy<Value = Arena> {
     (formats(), any::<bool>(), frames, chains, 0..5_usize).prop_map(
         |(format, old, frame, chain, count)| match format {
             SglFormat::Ieee64 => Arena::new(format, 0x60, frame * 4 + 12, chain * 16, count),
-            _ => Arena::new(
-                format,
-                if old { 0x30 } else { 0x60 },
-                frame * 4,
-                chain * 8,
-                count,
-            ),
+            _ => Arena::new(format, if old { 0x30 } else { 0x60 }, frame * 4, chain * 8, count),
         },
     )
 }
@@ -336,17 +290,10 @@ prop_compose! {
 
 /// Elements that a segment takes, counted one boundary after another.
 fn elements_of(segment: &Segment, limit: u64) -> u64 {
-    let (mut at, end) = (
-        segment.address.0,
-        segment.address.0 + u64::from(segment.length),
-    );
+    let (mut at, end) = (segment.address.0, segment.address.0 + u64::from(segment.length));
     let mut elements = 0;
     while at < end {
-        at = if end - at <= limit {
-            end
-        } else {
-            (at + limit) / 4096 * 4096
-        };
+        at = if end - at <= limit { end } else { (at + limit) / 4096 * 4096 };
         elements += 1;
     }
     elements
@@ -414,10 +361,7 @@ proptest! {
 }
 
 fn segment(address: u64, length: u32) -> Segment {
-    Segment {
-        address: BusAddr(address),
-        length,
-    }
+    Segment { address: BusAddr(address), length }
 }
 
 /// The bytes of the list in the frame.
@@ -429,11 +373,7 @@ fn in_frame<'a>(arena: &Arena, bytes: &'a [u8], count: usize) -> &'a [u8] {
 fn one_segment_is_one_element_byte_for_byte() {
     let one = [segment(0x0011_2233, 0x0004_5678)];
     let cases: [(SglFormat, Direction, &[u8]); 4] = [
-        (
-            SglFormat::Mpi32,
-            Direction::Read,
-            &[0x78, 0x56, 0x04, 0xd1, 0x33, 0x22, 0x11, 0],
-        ),
+        (SglFormat::Mpi32, Direction::Read, &[0x78, 0x56, 0x04, 0xd1, 0x33, 0x22, 0x11, 0]),
         (
             SglFormat::Mpi64,
             Direction::Read,
@@ -447,27 +387,14 @@ fn one_segment_is_one_element_byte_for_byte() {
         (
             SglFormat::Ieee64,
             Direction::Write,
-            &[
-                0x33, 0x22, 0x11, 0, 0, 0, 0, 0, 0x78, 0x56, 4, 0, 0, 0, 0, 0x40,
-            ],
+            &[0x33, 0x22, 0x11, 0, 0, 0, 0, 0, 0x78, 0x56, 4, 0, 0, 0, 0, 0x40],
         ),
     ];
     for (format, direction, expected) in cases {
         let arena = Arena::new(format, 0x60, 32, 128, 1);
         let (result, bytes) = arena.encode(&one, direction, 0x0004_5678, ElementLimit::MAX);
-        assert_eq!(
-            result,
-            Ok(Encoded {
-                chain_offset: 0,
-                chains_used: 0,
-                elements: 1
-            })
-        );
-        assert_eq!(
-            in_frame(&arena, &bytes, expected.len()),
-            expected,
-            "{format:?} {direction:?}"
-        );
+        assert_eq!(result, Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 }));
+        assert_eq!(in_frame(&arena, &bytes, expected.len()), expected, "{format:?} {direction:?}");
     }
 }
 
@@ -476,28 +403,14 @@ fn a_command_without_data_still_has_one_empty_element() {
     let cases: [(SglFormat, &[u8]); 3] = [
         (SglFormat::Mpi32, &[0, 0, 0, 0xd1, 0, 0, 0, 0]),
         (SglFormat::Mpi64, &[0, 0, 0, 0xd3, 0, 0, 0, 0, 0, 0, 0, 0]),
-        (
-            SglFormat::Ieee64,
-            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40],
-        ),
+        (SglFormat::Ieee64, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40]),
     ];
     for (format, expected) in cases {
         let arena = Arena::new(format, 0x60, 16, 0, 0);
         for segments in [&[][..], &[segment(0x1000, 0)]] {
             let (result, bytes) = arena.encode(segments, Direction::Write, 0, ElementLimit::MAX);
-            assert_eq!(
-                result,
-                Ok(Encoded {
-                    chain_offset: 0,
-                    chains_used: 0,
-                    elements: 1
-                })
-            );
-            assert_eq!(
-                in_frame(&arena, &bytes, expected.len()),
-                expected,
-                "{format:?}"
-            );
+            assert_eq!(result, Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 }));
+            assert_eq!(in_frame(&arena, &bytes, expected.len()), expected, "{format:?}");
         }
     }
 }
@@ -509,14 +422,7 @@ fn an_mpi_chain_is_announced_in_dwords_and_counts_its_own_chain_element() {
     let segments: Vec<_> = (1..=6).map(|n| segment(n << 16, 0x200)).collect();
     let (result, bytes) = arena.encode(&segments, Direction::Read, 6 * 0x200, ElementLimit::MAX);
     let chain_offset = (0x60 + 12) / 4;
-    assert_eq!(
-        result,
-        Ok(Encoded {
-            chain_offset,
-            chains_used: 2,
-            elements: 6
-        })
-    );
+    assert_eq!(result, Ok(Encoded { chain_offset, chains_used: 2, elements: 6 }));
     let first = arena.bus + arena.space.chain_offset as u64;
     let mut frame = vec![0, 2, 0, 0x92, 0, 0, 1, 0, 0, 0, 0, 0];
     frame.extend([36, 0, 24 / 4, 0x32]);
@@ -532,14 +438,7 @@ fn an_ieee_chain_is_announced_in_units_of_16_bytes() {
     let arena = Arena::new(SglFormat::Ieee64, 0x60, 32, 48, 2);
     let segments: Vec<_> = (1..=6).map(|n| segment(n << 16, 0x200)).collect();
     let (result, bytes) = arena.encode(&segments, Direction::Read, 6 * 0x200, ElementLimit::MAX);
-    assert_eq!(
-        result,
-        Ok(Encoded {
-            chain_offset: 7,
-            chains_used: 2,
-            elements: 6
-        })
-    );
+    assert_eq!(result, Ok(Encoded { chain_offset: 7, chains_used: 2, elements: 6 }));
     let first = arena.bus + arena.space.chain_offset as u64;
     let chain = &in_frame(&arena, &bytes, 32)[16..];
     assert_eq!(chain[..8], first.to_le_bytes());
@@ -556,14 +455,8 @@ fn a_segment_above_the_limit_is_split_on_page_boundaries() {
         let segments = [segment(0x1_0000_0200, 0x0180_0000)];
         let (result, bytes) =
             arena.encode(&segments, Direction::Read, 0x0180_0000, ElementLimit::MAX);
-        let ranges = arena
-            .decode(&bytes, &result.unwrap(), 0x0180_0000)
-            .unwrap()
-            .ranges;
-        assert_eq!(
-            ranges,
-            [(0x1_0000_0200, 0xff_fe00), (0x1_0100_0000, 0x80_0200)]
-        );
+        let ranges = arena.decode(&bytes, &result.unwrap(), 0x0180_0000).unwrap().ranges;
+        assert_eq!(ranges, [(0x1_0000_0200, 0xff_fe00), (0x1_0100_0000, 0x80_0200)]);
         // One byte below the field's end is still one element.
         let segments = [segment(0x1_0000_0200, 0x00ff_ffff)];
         let (result, _) = arena.encode(&segments, Direction::Read, 0x00ff_ffff, ElementLimit::MAX);
@@ -573,24 +466,15 @@ fn a_segment_above_the_limit_is_split_on_page_boundaries() {
 
 #[test]
 fn addresses_out_of_the_formats_reach_are_refused_and_nothing_is_written() {
-    let at = |address| SglError::AddressAbove4GiB {
-        address: BusAddr(address),
-    };
-    let high = |address| SglError::AddressTooHigh {
-        address: BusAddr(address),
-    };
+    let at = |address| SglError::AddressAbove4GiB { address: BusAddr(address) };
+    let high = |address| SglError::AddressTooHigh { address: BusAddr(address) };
     let cases = [
         (SglFormat::Mpi32, 0xffff_f000, 4096, Ok(())),
         (SglFormat::Mpi32, 0xffff_f000, 4097, Err(at(0xffff_f000))),
         (SglFormat::Mpi32, 1 << 32, 1, Err(at(1 << 32))),
         (SglFormat::Mpi32, u64::MAX, 2, Err(at(u64::MAX))),
         (SglFormat::Mpi64, (1 << 63) - 512, 512, Ok(())),
-        (
-            SglFormat::Mpi64,
-            (1 << 63) - 512,
-            513,
-            Err(high((1 << 63) - 512)),
-        ),
+        (SglFormat::Mpi64, (1 << 63) - 512, 513, Err(high((1 << 63) - 512))),
         (SglFormat::Ieee64, (1 << 63) - 512, 512, Ok(())),
         (SglFormat::Ieee64, 1 << 63, 1, Err(high(1 << 63))),
         (SglFormat::Ieee64, u64::MAX, 1, Err(high(u64::MAX))),
@@ -603,11 +487,7 @@ fn addresses_out_of_the_formats_reach_are_refused_and_nothing_is_written() {
             let segments = &segments[..1 + extra as usize];
             let (result, bytes) =
                 arena.encode(segments, Direction::Read, length + extra, ElementLimit::MAX);
-            assert_eq!(
-                result.map(drop),
-                expected,
-                "{format:?} {address:#x}+{length:#x}"
-            );
+            assert_eq!(result.map(drop), expected, "{format:?} {address:#x}+{length:#x}");
             assert!(result.is_ok() || bytes.iter().all(|&byte| byte == FILL));
         }
     }
@@ -619,20 +499,10 @@ fn a_chain_frame_above_4_gib_is_refused_where_addresses_are_32_bits() {
     arena.bus = (1 << 32) - arena.space.chain_offset as u64 - 64;
     let segments = [segment(0x1000, 1), segment(0x3000, 1), segment(0x5000, 1)];
     let (result, bytes) = arena.encode(&segments, Direction::Read, 3, ElementLimit::MAX);
-    assert_eq!(
-        result,
-        Err(SglError::AddressAbove4GiB {
-            address: BusAddr((1 << 32) - 64)
-        })
-    );
+    assert_eq!(result, Err(SglError::AddressAbove4GiB { address: BusAddr((1 << 32) - 64) }));
     assert!(bytes.iter().all(|&byte| byte == FILL));
     // Without a chain its address does not matter.
-    assert!(
-        arena
-            .encode(&segments[..2], Direction::Read, 2, ElementLimit::MAX)
-            .0
-            .is_ok()
-    );
+    assert!(arena.encode(&segments[..2], Direction::Read, 2, ElementLimit::MAX).0.is_ok());
 }
 
 #[test]
@@ -641,63 +511,25 @@ fn a_space_that_breaks_its_promises_is_refused_and_nothing_is_written() {
     let space = sound.space;
     assert_eq!(space.check(SglFormat::Ieee64, sound.bytes), Ok(()));
     let broken = [
-        SglSpace {
-            sgl_offset: space.sgl_offset + 4,
-            ..space
-        },
-        SglSpace {
-            sgl_offset: usize::MAX & !15,
-            ..space
-        },
-        SglSpace {
-            header_bytes: 0x58,
-            ..space
-        },
-        SglSpace {
-            frame_sgl_bytes: 15,
-            ..space
-        },
-        SglSpace {
-            chain_offset: space.chain_offset + 8,
-            ..space
-        },
-        SglSpace {
-            chain_bytes: 120,
-            ..space
-        },
-        SglSpace {
-            chain_count: 3,
-            ..space
-        },
-        SglSpace {
-            chain_count: usize::MAX,
-            ..space
-        },
+        SglSpace { sgl_offset: space.sgl_offset + 4, ..space },
+        SglSpace { sgl_offset: usize::MAX & !15, ..space },
+        SglSpace { header_bytes: 0x58, ..space },
+        SglSpace { frame_sgl_bytes: 15, ..space },
+        SglSpace { chain_offset: space.chain_offset + 8, ..space },
+        SglSpace { chain_bytes: 120, ..space },
+        SglSpace { chain_count: 3, ..space },
+        SglSpace { chain_count: usize::MAX, ..space },
     ];
     let segments = [segment(0x1000, 1), segment(0x3000, 1)];
     for space in broken {
-        let arena = Arena {
-            space,
-            ..sound.clone()
-        };
+        let arena = Arena { space, ..sound.clone() };
         let (result, bytes) = arena.encode(&segments, Direction::Read, 2, ElementLimit::MAX);
         assert_eq!(result, Err(SglError::SpaceUnusable), "{space:?}");
         assert!(bytes.iter().all(|&byte| byte == FILL));
     }
     // The short way for one segment minds what it depends on.
-    for sgl_offset in [
-        space.sgl_offset + 4,
-        sound.bytes - 8,
-        sound.bytes,
-        usize::MAX & !15,
-    ] {
-        let arena = Arena {
-            space: SglSpace {
-                sgl_offset,
-                ..space
-            },
-            ..sound.clone()
-        };
+    for sgl_offset in [space.sgl_offset + 4, sound.bytes - 8, sound.bytes, usize::MAX & !15] {
+        let arena = Arena { space: SglSpace { sgl_offset, ..space }, ..sound.clone() };
         let (result, _) = arena.encode(&segments[..1], Direction::Read, 1, ElementLimit::MAX);
         assert_eq!(result, Err(SglError::SpaceUnusable), "{sgl_offset:#x}");
     }
@@ -707,53 +539,25 @@ fn a_space_that_breaks_its_promises_is_refused_and_nothing_is_written() {
 fn capacities_are_those_of_known_controllers() {
     // SAS2008: 128-byte frames, chains of the same size.
     assert_eq!(elements_capacity(SglFormat::Mpi64, 0x60, 32, 128, 0), 2);
-    assert_eq!(
-        elements_capacity(SglFormat::Mpi64, 0x60, 32, 128, 1),
-        1 + 10
-    );
-    assert_eq!(
-        elements_capacity(SglFormat::Mpi64, 0x60, 32, 128, 3),
-        1 + 9 + 9 + 10
-    );
+    assert_eq!(elements_capacity(SglFormat::Mpi64, 0x60, 32, 128, 1), 1 + 10);
+    assert_eq!(elements_capacity(SglFormat::Mpi64, 0x60, 32, 128, 3), 1 + 9 + 9 + 10);
     // SAS3008: the same with IEEE elements, eight to a frame.
-    assert_eq!(
-        elements_capacity(SglFormat::Ieee64, 0x60, 32, 128, 2),
-        1 + 7 + 8
-    );
+    assert_eq!(elements_capacity(SglFormat::Ieee64, 0x60, 32, 128, 2), 1 + 7 + 8);
     // QEMU's SAS1068: 512-byte frames.
-    assert_eq!(
-        elements_capacity(SglFormat::Mpi64, 0x30, 464, 512, 1),
-        37 + 42
-    );
-    assert_eq!(
-        elements_capacity(SglFormat::Mpi32, 0x30, 464, 512, 1),
-        57 + 64
-    );
+    assert_eq!(elements_capacity(SglFormat::Mpi64, 0x30, 464, 512, 1), 37 + 42);
+    assert_eq!(elements_capacity(SglFormat::Mpi32, 0x30, 464, 512, 1), 57 + 64);
     // One slot cannot chain: the chain element must follow a simple one.
     assert_eq!(elements_capacity(SglFormat::Mpi64, 0x60, 16, 128, 4), 1);
     assert_eq!(elements_capacity(SglFormat::Ieee64, 0x60, 8, 128, 4), 0);
     // The offset byte reaches 255 units: slot 255 of 16 bytes, slot 85 of 12.
-    assert_eq!(
-        elements_capacity(SglFormat::Ieee64, 0x60, 32, 8192, 1),
-        1 + 256
-    );
-    assert_eq!(
-        elements_capacity(SglFormat::Mpi64, 0x60, 32, 8192, 1),
-        1 + 86
-    );
+    assert_eq!(elements_capacity(SglFormat::Ieee64, 0x60, 32, 8192, 1), 1 + 256);
+    assert_eq!(elements_capacity(SglFormat::Mpi64, 0x60, 32, 8192, 1), 1 + 86);
 }
 
 #[test]
 fn errors_say_what_to_do_next() {
-    let text = SglError::TooManySegments {
-        needed: 40,
-        room: 20,
-    }
-    .to_string();
+    let text = SglError::TooManySegments { needed: 40, room: 20 }.to_string();
     assert!(text.contains("40") && text.contains("20") && text.contains("smaller"));
-    let text = SglError::AddressAbove4GiB {
-        address: BusAddr(0x1_0000_0000),
-    }
-    .to_string();
+    let text = SglError::AddressAbove4GiB { address: BusAddr(0x1_0000_0000) }.to_string();
     assert!(text.contains("0x100000000") && text.contains("map it lower"));
 }

@@ -53,12 +53,7 @@ const BENCHES: &[Bench] = &[
         counted: &[],
         outside: None,
     },
-    Bench {
-        name: "mmio",
-        about: "register accesses per I/O",
-        counted: &[],
-        outside: None,
-    },
+    Bench { name: "mmio", about: "register accesses per I/O", counted: &[], outside: None },
     Bench {
         name: "size",
         about: "bytes of text per target, of DMA memory and of state per slot",
@@ -69,10 +64,7 @@ const BENCHES: &[Bench] = &[
 
 impl Bench {
     fn has_program(&self, workspace: &Workspace) -> bool {
-        let mut packages = workspace
-            .packages
-            .iter()
-            .filter(|package| package.name == PACKAGE);
+        let mut packages = workspace.packages.iter().filter(|package| package.name == PACKAGE);
         packages.any(|package| package.benches.iter().any(|bench| bench == self.name))
     }
 
@@ -90,12 +82,7 @@ impl Bench {
         }
         let executable = build(runner, workspace, self.name)?;
         let what = format!("bench {}", self.name);
-        let done = runner.run(
-            &what,
-            &mut Command::new(&executable),
-            Stdout::Apart,
-            STEP_LIMIT,
-        )?;
+        let done = runner.run(&what, &mut Command::new(&executable), Stdout::Apart, STEP_LIMIT)?;
         done.expect(&what)?;
         figures.append(&mut figures::parse(&done.stdout)?);
         if !self.counted.is_empty() {
@@ -139,15 +126,9 @@ pub(crate) fn run(
             .run(&runner, workspace)
             .map_err(|error| format!("bench {}: {error}", bench.name))?;
         let (count, seconds) = (found.len(), started.elapsed().as_secs_f64());
-        runner.progress.line(&format!(
-            "bench {}: {count} figures ({seconds:.1} s)",
-            bench.name
-        ));
+        runner.progress.line(&format!("bench {}: {count} figures ({seconds:.1} s)", bench.name));
         if found.is_empty() {
-            return Err(format!(
-                "bench {}: the program printed no figure",
-                bench.name
-            ));
+            return Err(format!("bench {}: the program printed no figure", bench.name));
         }
         figures.append(&mut found);
     }
@@ -165,19 +146,13 @@ pub(crate) fn run(
 }
 
 fn choose(workspace: &Workspace, names: &[String]) -> Result<Vec<&'static Bench>, String> {
-    let existing: Vec<&Bench> = BENCHES
-        .iter()
-        .filter(|bench| bench.exists(workspace))
-        .collect();
+    let existing: Vec<&Bench> = BENCHES.iter().filter(|bench| bench.exists(workspace)).collect();
     for name in names {
         if existing.iter().any(|bench| bench.name == name) {
             continue;
         }
         let known: Vec<&str> = existing.iter().map(|bench| bench.name).collect();
-        return Err(format!(
-            "there is no benchmark {name:?}; there are: {}",
-            known.join(", ")
-        ));
+        return Err(format!("there is no benchmark {name:?}; there are: {}", known.join(", ")));
     }
     let wanted = |bench: &&Bench| names.is_empty() || names.iter().any(|name| *name == bench.name);
     Ok(existing.into_iter().filter(wanted).collect())
@@ -200,10 +175,7 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages.lines().find_map(|message| {
         let message: Value = serde_json::from_str(message).ok()?;
         let wanted = message["target"]["kind"][0] == "bench" && message["target"]["name"] == name;
-        message["executable"]
-            .as_str()
-            .filter(|_| wanted)
-            .map(PathBuf::from)
+        message["executable"].as_str().filter(|_| wanted).map(PathBuf::from)
     })
 }
 
@@ -235,11 +207,7 @@ mod tests {
             benches: benches.iter().map(|bench| (*bench).to_owned()).collect(),
             dependencies: Vec::new(),
         };
-        Workspace {
-            root: "/w".into(),
-            target: "/t".into(),
-            packages: vec![package],
-        }
+        Workspace { root: "/w".into(), target: "/t".into(), packages: vec![package] }
     }
 
     #[test]
@@ -254,13 +222,8 @@ mod tests {
 
     #[test]
     fn one_that_does_not_exist_is_refused_with_those_that_do() {
-        let error = choose(&workspace(&["mmio"]), &["core".to_owned()])
-            .err()
-            .unwrap();
-        assert_eq!(
-            error,
-            "there is no benchmark \"core\"; there are: mmio, size"
-        );
+        let error = choose(&workspace(&["mmio"]), &["core".to_owned()]).err().unwrap();
+        assert_eq!(error, "there is no benchmark \"core\"; there are: mmio, size");
     }
 
     #[test]

@@ -20,10 +20,7 @@ pub(crate) struct Reached {
 
 /// Walks the calls from the function called `root`.
 pub(crate) fn reach(image: &Image, root: &str) -> Result<Reached, String> {
-    let start = image
-        .functions
-        .iter()
-        .find(|function| function.name == root);
+    let start = image.functions.iter().find(|function| function.name == root);
     let start = start.ok_or_else(|| format!("the image has no function {root}"))?;
     let mut callers = BTreeMap::from([(root.to_owned(), None)]);
     let mut queue = VecDeque::from([start]);
@@ -134,11 +131,7 @@ mod tests {
         let functions = functions.iter().zip(0u64..).map(|((name, code), index)| {
             let mut code = code.to_vec();
             code.resize(16, 0x90);
-            Function {
-                name: (*name).to_owned(),
-                address: 0x1000 + 16 * index,
-                code,
-            }
+            Function { name: (*name).to_owned(), address: 0x1000 + 16 * index, code }
         });
         Image {
             functions: functions.collect(),
@@ -157,10 +150,7 @@ mod tests {
             ("apart", &[0xc3]),
         ]);
         let reached = reach(&image, "root").unwrap();
-        assert_eq!(
-            reached.names().collect::<Vec<_>>(),
-            ["end", "middle", "root"]
-        );
+        assert_eq!(reached.names().collect::<Vec<_>>(), ["end", "middle", "root"]);
         assert_eq!(reached.path_to("end"), "root -> middle -> end");
     }
 
@@ -199,10 +189,6 @@ mod tests {
     fn a_call_out_of_the_known_code_is_an_error() {
         let image = image(&[("root", &[0xe8, 0, 0x20, 0, 0])]);
         assert!(reach(&image, "root").unwrap_err().contains("no function"));
-        assert!(
-            reach(&image, "other")
-                .unwrap_err()
-                .contains("no function other")
-        );
+        assert!(reach(&image, "other").unwrap_err().contains("no function other"));
     }
 }

@@ -31,15 +31,12 @@ fn count(
 ) -> Result<u64, String> {
     let what = format!("callgrind {scenario} {iterations}");
     let mut command = Command::new("valgrind");
-    command
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(executable)
-        .args([
-            "--scenario",
-            scenario,
-            "--iterations",
-            &iterations.to_string(),
-        ]);
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(executable).args([
+        "--scenario",
+        scenario,
+        "--iterations",
+        &iterations.to_string(),
+    ]);
     let done = runner.run(&what, &mut command, Stdout::Apart, STEP_LIMIT)?;
     done.expect(&what)?;
     collected(&done.log).ok_or_else(|| format!("{what} counted nothing:\n{}", done.log))
@@ -47,9 +44,7 @@ fn count(
 
 /// The total from the line "==1234== Collected : 4567".
 fn collected(log: &str) -> Option<u64> {
-    let line = log
-        .lines()
-        .find_map(|line| line.split_once("Collected : "))?;
+    let line = log.lines().find_map(|line| line.split_once("Collected : "))?;
     line.1.trim().parse().ok()
 }
 

@@ -31,37 +31,22 @@ struct Program {
 /// Runs unit, integration and documentation tests, but for the integration tests whose name
 /// starts with one of `elsewhere`.
 pub(crate) fn host_tests(session: &mut Session<'_>, elsewhere: &[&str]) {
-    let programs = build(
-        session,
-        "the tests build",
-        cargo().args(["test", "--workspace"]),
-    );
+    let programs = build(session, "the tests build", cargo().args(["test", "--workspace"]));
     for program in programs {
         let other = |test: &String| elsewhere.iter().any(|prefix| test.starts_with(prefix));
         if !program.integration_test.as_ref().is_some_and(other) {
             run(session, &program, |_| true);
         }
     }
-    let packages = session
-        .workspace
-        .packages
-        .iter()
-        .filter(|package| package.has_doctests);
-    for name in packages
-        .map(|package| package.name.clone())
-        .collect::<Vec<_>>()
-    {
+    let packages = session.workspace.packages.iter().filter(|package| package.has_doctests);
+    for name in packages.map(|package| package.name.clone()).collect::<Vec<_>>() {
         doctests(session, &name);
     }
 }
 
 /// Runs the integration tests whose name starts with `prefix`.
 pub(crate) fn integration_tests(session: &mut Session<'_>, prefix: &str) {
-    let mut tests = session
-        .workspace
-        .packages
-        .iter()
-        .flat_map(|package| &package.tests);
+    let mut tests = session.workspace.packages.iter().flat_map(|package| &package.tests);
     if !tests.any(|test| test.starts_with(prefix)) {
         return;
     }
@@ -86,29 +71,17 @@ pub(crate) fn loom_tests(session: &mut Session<'_>) {
         let target = session.workspace.scratch().join("loom");
         let mut command = cargo();
         command
-            .args([
-                "test",
-                "--package",
-                &package,
-                "--lib",
-                "--tests",
-                "--release",
-                "--target-dir",
-            ])
+            .args(["test", "--package", &package, "--lib", "--tests", "--release", "--target-dir"])
             .arg(target)
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
-        for mut program in build(
-            session,
-            &format!("the loom tests of {package} build"),
-            &mut command,
-        ) {
+        for mut program in
+            build(session, &format!("the loom tests of {package} build"), &mut command)
+        {
             program.name.push_str(" under loom");
             found += run(session, &program, |name| {
-                name.rsplit("::")
-                    .next()
-                    .is_some_and(|last| last.starts_with(LOOM_PREFIX))
+                name.rsplit("::").next().is_some_and(|last| last.starts_with(LOOM_PREFIX))
             });
         }
         if found == 0 && !session.stopped() {
@@ -131,15 +104,11 @@ fn build(session: &mut Session<'_>, name: &str, command: &mut Command) -> Vec<Pr
         "json-render-diagnostics",
     ]);
     let label = session.label(name);
-    let built = session
-        .runner
-        .run(&label, command, Stdout::Apart, STEP_LIMIT);
+    let built = session.runner.run(&label, command, Stdout::Apart, STEP_LIMIT);
     let (programs, outcome, elapsed) = match built {
-        Ok(done) if done.success() => (
-            programs(session.workspace, &done.stdout),
-            Outcome::Passed,
-            done.elapsed,
-        ),
+        Ok(done) if done.success() => {
+            (programs(session.workspace, &done.stdout), Outcome::Passed, done.elapsed)
+        }
         Ok(done) => (Vec::new(), Outcome::Failed(done.log), done.elapsed),
         Err(error) => (Vec::new(), Outcome::Failed(error), Duration::ZERO),
     };
@@ -172,29 +141,16 @@ fn program(workspace: &Workspace, message: &Value) -> Option<Program> {
         return None;
     }
     let executable = PathBuf::from(message["executable"].as_str()?);
-    let directory = Path::new(message["manifest_path"].as_str()?)
-        .parent()?
-        .to_owned();
-    let package = workspace
-        .packages
-        .iter()
-        .find(|package| package.directory == directory)?;
+    let directory = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    let package = workspace.packages.iter().find(|package| package.directory == directory)?;
     let target = message["target"]["name"].as_str()?;
     let kind = message["target"]["kind"][0].as_str()?;
     let (name, integration_test) = match kind {
-        "test" => (
-            format!("{} {target}", package.name),
-            Some(target.to_owned()),
-        ),
+        "test" => (format!("{} {target}", package.name), Some(target.to_owned())),
         "bin" => (format!("{} bin {target}", package.name), None),
         _ => (package.name.clone(), None),
     };
-    Some(Program {
-        name,
-        integration_test,
-        executable,
-        directory,
-    })
+    Some(Program { name, integration_test, executable, directory })
 }
 
 /// Runs the cases of `program` that are `chosen` by their own name and wanted by their full one.
@@ -206,17 +162,12 @@ fn run(session: &mut Session<'_>, program: &Program, chosen: impl Fn(&str) -> bo
     let label = session.label(&program.name);
     let started = || {
         let mut command = Command::new(&program.executable);
-        command
-            .current_dir(&program.directory)
-            .env("CARGO_MANIFEST_DIR", &program.directory);
+        command.current_dir(&program.directory).env("CARGO_MANIFEST_DIR", &program.directory);
         command
     };
     let mut list = started();
     list.args(["--list", "--format", "terse"]);
-    let names = match session
-        .runner
-        .run(&label, &mut list, Stdout::Apart, STEP_LIMIT)
-    {
+    let names = match session.runner.run(&label, &mut list, Stdout::Apart, STEP_LIMIT) {
         Ok(done) if done.success() => libtest::parse_list(&done.stdout),
         Ok(done) => {
             broken(session, &program.name, &done, "listing the cases");
@@ -235,9 +186,7 @@ fn run(session: &mut Session<'_>, program: &Program, chosen: impl Fn(&str) -> bo
         .filter(|name| session.wants(&format!("{}: {name}", program.name)))
         .collect();
     if session.lists() {
-        names
-            .iter()
-            .for_each(|name| session.list(&format!("{}: {name}", program.name)));
+        names.iter().for_each(|name| session.list(&format!("{}: {name}", program.name)));
         return count;
     }
     if names.is_empty() {
@@ -265,10 +214,7 @@ fn doctests(session: &mut Session<'_>, package: &str) {
     if session.lists() {
         let label = session.label(&name);
         command.args(["--list", "--format", "terse"]);
-        if let Ok(done) = session
-            .runner
-            .run(&label, &mut command, Stdout::Apart, STEP_LIMIT)
-        {
+        if let Ok(done) = session.runner.run(&label, &mut command, Stdout::Apart, STEP_LIMIT) {
             for case in libtest::parse_list(&done.stdout) {
                 session.list(&format!("{name}: {case}"));
             }
@@ -287,12 +233,8 @@ fn account(session: &mut Session<'_>, name: &str, command: &mut Command) {
     };
     let mut run = libtest::parse(&done.log);
     let silent = run.announced.saturating_sub(run.cases.len());
-    let failed = run
-        .cases
-        .iter()
-        .any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
-    run.cases
-        .retain(|(case, _)| session.wants(&format!("{name}: {case}")));
+    let failed = run.cases.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+    run.cases.retain(|(case, _)| session.wants(&format!("{name}: {case}")));
     if !run.cases.is_empty() {
         session.record_all(name, run.cases, done.elapsed);
     }
@@ -310,17 +252,8 @@ fn account(session: &mut Session<'_>, name: &str, command: &mut Command) {
 
 /// A test program that did not get as far as telling about its cases.
 fn broken(session: &mut Session<'_>, name: &str, done: &Finished, what: &str) {
-    let text = format!(
-        "{name} {}; {what}\n{}{}",
-        done.ending(),
-        done.stdout,
-        done.log
-    );
-    session.record(
-        &format!("{name}: runs to its end"),
-        Outcome::Failed(text),
-        done.elapsed,
-    );
+    let text = format!("{name} {}; {what}\n{}{}", done.ending(), done.stdout, done.log);
+    session.record(&format!("{name}: runs to its end"), Outcome::Failed(text), done.elapsed);
 }
 
 #[cfg(test)]
@@ -355,10 +288,7 @@ mod tests {
         ]
         .join("\n");
         let programs = programs(&workspace(), &messages);
-        let names: Vec<_> = programs
-            .iter()
-            .map(|program| program.name.as_str())
-            .collect();
+        let names: Vec<_> = programs.iter().map(|program| program.name.as_str()).collect();
         assert_eq!(names, ["mock", "mock bin tool", "mock qtest_io"]);
         assert_eq!(programs[2].integration_test.as_deref(), Some("qtest_io"));
         assert_eq!(programs[0].directory, Path::new("/w/mock"));

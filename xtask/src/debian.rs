@@ -13,24 +13,15 @@ pub(crate) struct Tool {
 }
 
 /// QEMU for x86 machines, with its mptsas1068.
-pub(crate) const QEMU: Tool = Tool {
-    program: "qemu-system-x86_64",
-    package: "qemu-system-x86",
-};
+pub(crate) const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
 
 /// Counts instructions.
-pub(crate) const VALGRIND: Tool = Tool {
-    program: "valgrind",
-    package: "valgrind",
-};
+pub(crate) const VALGRIND: Tool = Tool { program: "valgrind", package: "valgrind" };
 
 /// Makes sure that `tools` can be run, or says what is missing and what to do.
 pub(crate) fn provide(runner: &Runner, tools: &[Tool]) -> Result<(), String> {
-    let missing: Vec<Tool> = tools
-        .iter()
-        .copied()
-        .filter(|tool| find(tool.program).is_none())
-        .collect();
+    let missing: Vec<Tool> =
+        tools.iter().copied().filter(|tool| find(tool.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -45,9 +36,7 @@ pub(crate) fn provide(runner: &Runner, tools: &[Tool]) -> Result<(), String> {
             if packages.len() == 1 { "" } else { "s" },
         ));
     }
-    runner
-        .progress
-        .line(&format!("installing the Debian packages {names}"));
+    runner.progress.line(&format!("installing the Debian packages {names}"));
     apt(runner, "update the package lists", &["update"])?;
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(packages);
@@ -63,20 +52,14 @@ pub(crate) fn provide(runner: &Runner, tools: &[Tool]) -> Result<(), String> {
 
 fn apt(runner: &Runner, what: &str, arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new("apt-get");
-    command
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    runner
-        .logged(what, &mut command)?
-        .expect(&format!("apt-get {}", arguments.join(" ")))
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    runner.logged(what, &mut command)?.expect(&format!("apt-get {}", arguments.join(" ")))
 }
 
 /// The path of `program`, if it is in `PATH`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|at| at.is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|at| at.is_file())
 }
 
 /// Whether packages come from apt here.

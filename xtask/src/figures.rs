@@ -27,19 +27,13 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("mmio.mpi2.writes_per_io", Bound::AtMost(2.0)),
     ("mmio.mpi2.reads_per_io", Bound::AtMost(0.0)),
     ("slots.two_threads_vs_arrayqueue", Bound::AtLeast(3.0)),
-    (
-        "size.text_bytes.*.mpi2",
-        Bound::AtMost(MPI2_TEXT_LIMIT as f64),
-    ),
+    ("size.text_bytes.*.mpi2", Bound::AtMost(MPI2_TEXT_LIMIT as f64)),
 ];
 
 impl Bound {
     /// The bound of the figure called `name`.
     pub(crate) fn of(name: &str) -> Option<Self> {
-        BOUNDS
-            .iter()
-            .find(|(pattern, _)| matches(pattern, name))
-            .map(|(_, bound)| *bound)
+        BOUNDS.iter().find(|(pattern, _)| matches(pattern, name)).map(|(_, bound)| *bound)
     }
 
     /// Whether `value` keeps to it; what is no number does not.
@@ -80,9 +74,7 @@ pub(crate) fn parse(output: &str) -> Result<Figures, String> {
         let (Some(name), Some(value), None) = (words.next(), words.next(), words.next()) else {
             return Err(format!("not of the form \"figure NAME VALUE\": {line:?}"));
         };
-        let value: f64 = value
-            .parse()
-            .map_err(|_| format!("not a number: {line:?}"))?;
+        let value: f64 = value.parse().map_err(|_| format!("not a number: {line:?}"))?;
         if !value.is_finite() {
             return Err(format!("not a finite number: {line:?}"));
         }
@@ -134,11 +126,7 @@ pub(crate) fn json(figures: &Figures) -> String {
 
 /// Whole numbers as such, others with three digits.
 fn number(value: f64) -> String {
-    if value.fract() == 0.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.3}")
-    }
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
 #[cfg(test)]
@@ -148,42 +136,26 @@ mod tests {
     #[test]
     fn figures_are_read_from_between_other_lines() {
         let figures = parse("warming up\nfigure a.b 1.5\nfigure c 3\n").unwrap();
-        assert_eq!(
-            figures,
-            Figures::from([("a.b".to_owned(), 1.5), ("c".to_owned(), 3.0)])
-        );
+        assert_eq!(figures, Figures::from([("a.b".to_owned(), 1.5), ("c".to_owned(), 3.0)]));
     }
 
     #[test]
     fn a_broken_figure_is_an_error() {
-        for output in [
-            "figure a",
-            "figure a b",
-            "figure a 1 2",
-            "figure a NaN",
-            "figure a 1\nfigure a 2",
-        ] {
+        for output in
+            ["figure a", "figure a b", "figure a 1 2", "figure a NaN", "figure a 1\nfigure a 2"]
+        {
             assert!(parse(output).is_err(), "{output:?}");
         }
     }
 
     #[test]
     fn bounds_are_found_by_name_and_by_pattern() {
-        assert_eq!(
-            Bound::of("core.mpi2.instructions_per_io"),
-            Some(Bound::AtMost(150.0))
-        );
+        assert_eq!(Bound::of("core.mpi2.instructions_per_io"), Some(Bound::AtMost(150.0)));
         assert_eq!(Bound::of("core.mpi1.instructions_per_io"), None);
-        assert_eq!(
-            Bound::of("core.mpi2.floor_ratio.qd64"),
-            Some(Bound::AtMost(2.0))
-        );
+        assert_eq!(Bound::of("core.mpi2.floor_ratio.qd64"), Some(Bound::AtMost(2.0)));
         let text = Bound::of("size.text_bytes.thumbv7em-none-eabihf.mpi2");
         assert_eq!(text, Some(Bound::AtMost(49152.0)));
-        assert_eq!(
-            Bound::of("size.text_bytes.thumbv7em-none-eabihf.mpi1"),
-            None
-        );
+        assert_eq!(Bound::of("size.text_bytes.thumbv7em-none-eabihf.mpi1"), None);
         assert_eq!(Bound::of("size.text_bytes.mpi2"), None);
     }
 
@@ -205,10 +177,7 @@ mod tests {
         let table = table(&figures);
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[1].ends_with('9'), "{table}");
-        assert!(
-            lines[2].ends_with("151.250  at most 150  MISSED"),
-            "{table}"
-        );
+        assert!(lines[2].ends_with("151.250  at most 150  MISSED"), "{table}");
         assert!(lines[3].ends_with("4   at least 3     met"), "{table}");
     }
 

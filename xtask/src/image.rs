@@ -50,11 +50,7 @@ impl Image {
                 let address = symbol.address() & !u64::from(!file.is_64());
                 let code = section.data_range(address, symbol.size()).ok().flatten();
                 let code = code.unwrap_or_default().to_owned();
-                image.functions.push(Function {
-                    name: name.clone(),
-                    address,
-                    code,
-                });
+                image.functions.push(Function { name: name.clone(), address, code });
             }
             // Mapping symbols of the ARM ABI ($t, $d) name nothing.
             if !name.is_empty() && !name.starts_with('$') {
@@ -62,13 +58,9 @@ impl Image {
             }
         }
         image.functions.sort_by_key(|function| function.address);
-        let undefined = file
-            .symbols()
-            .chain(file.dynamic_symbols())
-            .filter(ObjectSymbol::is_undefined);
-        image.imports = undefined
-            .filter_map(|s| s.name().ok().map(readable))
-            .collect();
+        let undefined =
+            file.symbols().chain(file.dynamic_symbols()).filter(ObjectSymbol::is_undefined);
+        image.imports = undefined.filter_map(|s| s.name().ok().map(readable)).collect();
         image.imports.retain(|name| !name.is_empty());
         image.imports.sort();
         image.imports.dedup();
@@ -77,9 +69,7 @@ impl Image {
                 && let Some(table) = file.dynamic_symbol_table()
                 && let Ok(symbol) = object::ObjectSymbolTable::symbol_by_index(&table, index)
             {
-                image
-                    .import_slots
-                    .insert(address, readable(symbol.name().unwrap_or_default()));
+                image.import_slots.insert(address, readable(symbol.name().unwrap_or_default()));
             }
         }
         if image.functions.is_empty() {
@@ -90,9 +80,7 @@ impl Image {
 
     /// The function that `address` lies in.
     pub(crate) fn function_at(&self, address: u64) -> Option<&Function> {
-        let after = self
-            .functions
-            .partition_point(|function| function.address <= address);
+        let after = self.functions.partition_point(|function| function.address <= address);
         let function = self.functions.get(after.checked_sub(1)?)?;
         (address - function.address < function.code.len() as u64).then_some(function)
     }
@@ -115,15 +103,8 @@ mod tests {
             code: vec![0x90; length],
         };
         let functions = vec![function("a", 0x1000, 16), function("b", 0x1020, 8)];
-        let image = Image {
-            functions,
-            ..Image::default()
-        };
-        let name_at = |address| {
-            image
-                .function_at(address)
-                .map(|function| function.name.as_str())
-        };
+        let image = Image { functions, ..Image::default() };
+        let name_at = |address| image.function_at(address).map(|function| function.name.as_str());
         assert_eq!(name_at(0x0fff), None);
         assert_eq!(name_at(0x1000), Some("a"));
         assert_eq!(name_at(0x100f), Some("a"));
@@ -137,12 +118,7 @@ mod tests {
         let program = std::env::current_exe().expect("a path");
         let image = Image::parse(&std::fs::read(program).expect("its bytes")).expect("an image");
         assert!(image.text_bytes > 10_000);
-        assert!(
-            image
-                .symbols
-                .iter()
-                .any(|name| name.contains("core::panicking"))
-        );
+        assert!(image.symbols.iter().any(|name| name.contains("core::panicking")));
         assert!(image.imports.iter().any(|name| name.starts_with("memcpy")));
     }
 

@@ -31,20 +31,13 @@ pub(crate) fn parse(output: &str) -> Run {
 
 /// The names in the answer to `--list --format terse`.
 pub(crate) fn parse_list(output: &str) -> Vec<String> {
-    output
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(str::to_owned)
-        .collect()
+    output.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 /// "running 12 tests"
 fn announced(line: &str) -> Option<usize> {
     let rest = line.strip_prefix("running ")?;
-    rest.strip_suffix(" tests")
-        .or_else(|| rest.strip_suffix(" test"))?
-        .parse()
-        .ok()
+    rest.strip_suffix(" tests").or_else(|| rest.strip_suffix(" test"))?.parse().ok()
 }
 
 /// "test wire::ioc::tests::a_name ... ok", or FAILED, or ignored with or without a reason.
@@ -124,9 +117,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn a_failure_brings_what_it_printed_and_nothing_else() {
         let run = parse(OUTPUT);
-        let Outcome::Failed(text) = &run.cases[2].1 else {
-            panic!("it failed")
-        };
+        let Outcome::Failed(text) = &run.cases[2].1 else { panic!("it failed") };
         assert!(text.contains("assertion failed"));
         assert!(!text.contains("test result"));
         assert!(!text.contains("failures:"));
@@ -143,10 +134,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
         );
         assert_eq!(run.announced, 3);
         assert_eq!(run.cases.len(), 3);
-        assert_eq!(
-            run.cases[1].0,
-            "core/src/regs.rs - regs::Reg (line 9) - compile fail"
-        );
+        assert_eq!(run.cases[1].0, "core/src/regs.rs - regs::Reg (line 9) - compile fail");
         assert_eq!(run.cases[2].1, Outcome::Skipped("ignored".to_owned()));
     }
 
@@ -164,17 +152,11 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn chatter_is_no_case() {
-        assert_eq!(
-            parse("test of the disk ... pending\nrunning late\n"),
-            Run::default()
-        );
+        assert_eq!(parse("test of the disk ... pending\nrunning late\n"), Run::default());
     }
 
     #[test]
     fn a_list_gives_names() {
-        assert_eq!(
-            parse_list("a::b: test\nc: benchmark\n\n1 test, 1 benchmark\n"),
-            ["a::b"]
-        );
+        assert_eq!(parse_list("a::b: test\nc: benchmark\n\n1 test, 1 benchmark\n"), ["a::b"]);
     }
 }

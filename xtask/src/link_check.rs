@@ -21,11 +21,8 @@ const X86_64_LINKS: bool = cfg!(all(target_arch = "x86_64", target_os = "linux")
 pub(crate) const TARGETS: &[&str] = &[X86_64, "thumbv7em-none-eabihf"];
 
 /// Features of the core, and what that set is called.
-pub(crate) const GENERATIONS: &[(&str, &str)] = &[
-    ("mpi1", "mpi1"),
-    ("mpi2", "mpi2"),
-    ("mpi1 and mpi2", "mpi1,mpi2"),
-];
+pub(crate) const GENERATIONS: &[(&str, &str)] =
+    &[("mpi1", "mpi1"), ("mpi2", "mpi2"), ("mpi1 and mpi2", "mpi1,mpi2")];
 
 /// The most that the core with one MPI2 generation may take, in bytes of text.
 pub(crate) const MPI2_TEXT_LIMIT: u64 = 48 * 1024;
@@ -60,23 +57,14 @@ pub(crate) fn build(
     // otherwise replace.
     command
         .current_dir(directory(workspace))
-        .args([
-            "--release",
-            "--no-default-features",
-            "--features",
-            features,
-            "--target",
-            target,
-        ])
+        .args(["--release", "--no-default-features", "--features", features, "--target", target])
         .arg("--target-dir")
         .arg(&built)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_RUSTFLAGS");
     let what = format!("link-check {features} for {target}");
-    runner
-        .logged(&what, &mut command)?
-        .expect(&format!("building {what}"))?;
+    runner.logged(&what, &mut command)?.expect(&format!("building {what}"))?;
     let path = built.join(target).join("release/link-check");
     let bytes =
         std::fs::read(&path).map_err(|error| format!("reading {}: {error}", path.display()))?;
@@ -95,14 +83,7 @@ pub(crate) fn cases(session: &mut Session<'_>) {
         if *target == X86_64 {
             // The target is named so that its flags are not those of build scripts too, and the
             // profile is the release one, since without `std` nothing can unwind.
-            let arguments = [
-                "clippy",
-                "--release",
-                "--features",
-                "mpi1,mpi2",
-                "--target",
-                target,
-            ];
+            let arguments = ["clippy", "--release", "--features", "mpi1,mpi2", "--target", target];
             session.command(
                 "clippy of link-check",
                 cargo()
@@ -129,18 +110,17 @@ pub(crate) fn cases(session: &mut Session<'_>) {
                 }
             };
         for (name, features) in GENERATIONS {
-            session.case(
-                &format!("the core links without an allocator on {target} ({name})"),
-                |s| check(s, features, no_allocator),
-            );
+            session
+                .case(&format!("the core links without an allocator on {target} ({name})"), |s| {
+                    check(s, features, no_allocator)
+                });
             session.case(&format!("no panic is linked on {target} ({name})"), |s| {
                 check(s, features, no_panic_linked)
             });
         }
-        session.case(
-            &format!("MPI2-only text is at most 48 KiB on {target}"),
-            |s| check(s, "mpi2", text_fits),
-        );
+        session.case(&format!("MPI2-only text is at most 48 KiB on {target}"), |s| {
+            check(s, "mpi2", text_fits)
+        });
         session.case(&format!("a planted panic is found on {target}"), |s| {
             check(s, "mpi1,mpi2,planted-panic", planted_panic_linked)
         });
@@ -162,12 +142,7 @@ fn is_panic(name: &str) -> bool {
 /// It has linked; that counts only if nothing is left for somebody else to bring.
 fn no_allocator(image: &Image) -> Result<(), String> {
     let foreign = |name: &&String| !MEMORY_FUNCTIONS.contains(&name.as_str());
-    let imports: Vec<&str> = image
-        .imports
-        .iter()
-        .filter(foreign)
-        .map(String::as_str)
-        .collect();
+    let imports: Vec<&str> = image.imports.iter().filter(foreign).map(String::as_str).collect();
     let allocator = |name: &&String| name.contains("__rust_alloc") || name.contains("alloc::alloc");
     if !imports.is_empty() {
         Err(format!("the image still needs {}", imports.join(", ")))
@@ -179,12 +154,8 @@ fn no_allocator(image: &Image) -> Result<(), String> {
 }
 
 fn no_panic_linked(image: &Image) -> Result<(), String> {
-    let panics: Vec<&str> = image
-        .symbols
-        .iter()
-        .map(String::as_str)
-        .filter(|name| is_panic(name))
-        .collect();
+    let panics: Vec<&str> =
+        image.symbols.iter().map(String::as_str).filter(|name| is_panic(name)).collect();
     if panics.is_empty() {
         return Ok(());
     }
@@ -219,10 +190,7 @@ fn text_fits(image: &Image) -> Result<(), String> {
     if image.text_bytes <= MPI2_TEXT_LIMIT {
         return Ok(());
     }
-    Err(format!(
-        "the text is {} bytes; at most {MPI2_TEXT_LIMIT} are allowed",
-        image.text_bytes
-    ))
+    Err(format!("the text is {} bytes; at most {MPI2_TEXT_LIMIT} are allowed", image.text_bytes))
 }
 
 /// The check of the check: with a panic planted in `probe_submit`, it must be found.
@@ -246,21 +214,13 @@ mod tests {
 
     fn image(symbols: &[&str], imports: &[&str]) -> Image {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Image {
-            symbols: owned(symbols),
-            imports: owned(imports),
-            ..Image::default()
-        }
+        Image { symbols: owned(symbols), imports: owned(imports), ..Image::default() }
     }
 
     #[test]
     fn only_memory_functions_may_come_from_outside() {
         assert!(no_allocator(&image(&["probe_poll"], &["memcpy", "memset"])).is_ok());
-        assert!(
-            no_allocator(&image(&[], &["memcpy", "malloc"]))
-                .unwrap_err()
-                .contains("malloc")
-        );
+        assert!(no_allocator(&image(&[], &["memcpy", "malloc"])).unwrap_err().contains("malloc"));
         assert!(no_allocator(&image(&["__rust_alloc"], &[])).is_err());
     }
 
@@ -279,10 +239,7 @@ mod tests {
 
     #[test]
     fn the_limit_itself_fits() {
-        let of = |text_bytes| Image {
-            text_bytes,
-            ..Image::default()
-        };
+        let of = |text_bytes| Image { text_bytes, ..Image::default() };
         assert!(text_fits(&of(MPI2_TEXT_LIMIT)).is_ok());
         assert!(text_fits(&of(MPI2_TEXT_LIMIT + 1)).is_err());
     }

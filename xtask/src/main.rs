@@ -26,12 +26,7 @@ use crate::workspace::Workspace;
 
 /// Every developer and CI step of fusion-mpt
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    version,
-    arg_required_else_help = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -18,11 +18,7 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new() -> Self {
         let live = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self {
-            started: Instant::now(),
-            live,
-            drawn: Cell::new(None),
-        }
+        Self { started: Instant::now(), live, drawn: Cell::new(None) }
     }
 
     fn stamp(&self) -> String {
@@ -41,11 +37,7 @@ impl Progress {
             return;
         }
         self.drawn.set(Some(Instant::now()));
-        let text = format!(
-            "{} {what} ... {:.0} s",
-            self.stamp(),
-            since.elapsed().as_secs_f64()
-        );
+        let text = format!("{} {what} ... {:.0} s", self.stamp(), since.elapsed().as_secs_f64());
         let mut out = std::io::stdout().lock();
         // A terminal that is gone is no reason to fail a test run.
         let _ = write!(out, "\r\x1b[2K{text}").and_then(|()| out.flush());

@@ -72,15 +72,8 @@ pub(crate) fn render(cases: &[Case], timings: &[Timing]) -> String {
     text.push('\n');
     text.push_str(&table(cases, timings));
     let count = Count::of(cases.iter().map(|case| &case.outcome));
-    let Count {
-        passed,
-        failed,
-        skipped,
-    } = count;
-    let _ = writeln!(
-        text,
-        "\n{passed} passed, {failed} failed, {skipped} skipped"
-    );
+    let Count { passed, failed, skipped } = count;
+    let _ = writeln!(text, "\n{passed} passed, {failed} failed, {skipped} skipped");
     text
 }
 
@@ -102,10 +95,7 @@ fn table(cases: &[Case], timings: &[Timing]) -> String {
     let header = ["tier", "cases", "passed", "failed", "skipped", "seconds"].map(str::to_owned);
     let mut rows = vec![header];
     for (tier, elapsed) in timings {
-        let of_tier = cases
-            .iter()
-            .filter(|case| case.tier == *tier)
-            .map(|case| &case.outcome);
+        let of_tier = cases.iter().filter(|case| case.tier == *tier).map(|case| &case.outcome);
         let count = Count::of(of_tier);
         rows.push([
             (*tier).to_owned(),
@@ -147,11 +137,7 @@ mod tests {
     use super::*;
 
     fn case(name: &str, outcome: Outcome) -> Case {
-        Case {
-            tier: "host",
-            name: name.to_owned(),
-            outcome,
-        }
+        Case { tier: "host", name: name.to_owned(), outcome }
     }
 
     #[test]
@@ -170,10 +156,7 @@ mod tests {
     #[test]
     fn the_table_is_aligned() {
         let cases = [case("a", Outcome::Passed), case("b", Outcome::Passed)];
-        let timings = [
-            ("host", Duration::from_millis(12_340)),
-            ("qtest", Duration::ZERO),
-        ];
+        let timings = [("host", Duration::from_millis(12_340)), ("qtest", Duration::ZERO)];
         assert_eq!(
             table(&cases, &timings),
             "tier   cases  passed  failed  skipped  seconds\n\
@@ -184,9 +167,7 @@ mod tests {
 
     #[test]
     fn long_output_keeps_its_end() {
-        let output: String = (0..SHOWN_LINES + 5)
-            .map(|n| format!("line {n}\n"))
-            .collect();
+        let output: String = (0..SHOWN_LINES + 5).map(|n| format!("line {n}\n")).collect();
         let text = shown(&output);
         assert!(text.starts_with("    (5 lines before these)\n    line 5\n"));
         assert!(text.ends_with("line 304\n"));

@@ -45,11 +45,7 @@ impl Runner {
     pub(crate) fn new(logs: PathBuf) -> Result<Self, String> {
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).map_err(|error| format!("making {}: {error}", logs.display()))?;
-        Ok(Self {
-            logs,
-            next: Cell::new(1),
-            progress: Progress::new(),
-        })
+        Ok(Self { logs, next: Cell::new(1), progress: Progress::new() })
     }
 
     /// Runs `command` to its end, or ends it after `limit`. An error means that it did not start.
@@ -70,19 +66,12 @@ impl Runner {
         };
         let started = Instant::now();
         let mut child = command.spawn().map_err(|error| {
-            format!(
-                "starting {}: {error}",
-                command.get_program().to_string_lossy()
-            )
+            format!("starting {}: {error}", command.get_program().to_string_lossy())
         })?;
         let status = self.wait(what, &mut child, started, limit)?;
         Ok(Finished {
             status,
-            stdout: if stdout == Stdout::Apart {
-                read(&apart)
-            } else {
-                String::new()
-            },
+            stdout: if stdout == Stdout::Apart { read(&apart) } else { String::new() },
             log: read(&path),
             elapsed: started.elapsed(),
         })
@@ -118,10 +107,8 @@ impl Runner {
 
     fn log_path(&self, what: &str) -> PathBuf {
         let number = self.next.replace(self.next.get() + 1);
-        let name: String = what
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .collect();
+        let name: String =
+            what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         self.logs.join(format!("{number:03}-{name}.log"))
     }
 }
@@ -135,10 +122,7 @@ impl Finished {
     pub(crate) fn ending(&self) -> String {
         match self.status {
             Some(status) => format!("ended with {status}"),
-            None => format!(
-                "was stopped after {:.0} s without an end",
-                self.elapsed.as_secs_f64()
-            ),
+            None => format!("was stopped after {:.0} s without an end", self.elapsed.as_secs_f64()),
         }
     }
 
@@ -156,14 +140,11 @@ fn create(path: &Path) -> Result<File, String> {
 }
 
 fn clone(file: &File, path: &Path) -> Result<File, String> {
-    file.try_clone()
-        .map_err(|error| format!("opening {} twice: {error}", path.display()))
+    file.try_clone().map_err(|error| format!("opening {} twice: {error}", path.display()))
 }
 
 fn read(path: &Path) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -184,9 +165,8 @@ mod tests {
     #[test]
     fn both_streams_are_logged_in_order() {
         let runner = runner("order");
-        let done = runner
-            .logged("order", &mut shell("echo one; echo two >&2; echo three"))
-            .unwrap();
+        let done =
+            runner.logged("order", &mut shell("echo one; echo two >&2; echo three")).unwrap();
         assert!(done.success());
         assert_eq!(done.log, "one\ntwo\nthree\n");
         let _ = fs::remove_dir_all(&runner.logs);
@@ -196,13 +176,8 @@ mod tests {
     fn standard_output_can_be_kept_apart() {
         let runner = runner("apart");
         let mut command = shell("echo one; echo two >&2; exit 3");
-        let done = runner
-            .run("apart", &mut command, Stdout::Apart, STEP_LIMIT)
-            .unwrap();
-        assert_eq!(
-            (done.stdout.as_str(), done.log.as_str()),
-            ("one\n", "two\n")
-        );
+        let done = runner.run("apart", &mut command, Stdout::Apart, STEP_LIMIT).unwrap();
+        assert_eq!((done.stdout.as_str(), done.log.as_str()), ("one\n", "two\n"));
         assert_eq!(done.ending(), "ended with exit status: 3");
         assert!(done.expect("the script").unwrap_err().contains("two"));
         let _ = fs::remove_dir_all(&runner.logs);
@@ -213,9 +188,7 @@ mod tests {
         let runner = runner("hang");
         let mut command = Command::new("sleep");
         let limit = Duration::from_millis(50);
-        let done = runner
-            .run("hang", command.arg("60"), Stdout::Logged, limit)
-            .unwrap();
+        let done = runner.run("hang", command.arg("60"), Stdout::Logged, limit).unwrap();
         assert!(!done.success());
         assert!(done.elapsed < Duration::from_secs(30));
         assert!(done.ending().starts_with("was stopped"));
@@ -225,10 +198,7 @@ mod tests {
     #[test]
     fn a_program_that_does_not_exist_is_an_error_in_words() {
         let runner = runner("missing");
-        let error = runner
-            .logged("missing", &mut Command::new("/no/such/program"))
-            .err()
-            .unwrap();
+        let error = runner.logged("missing", &mut Command::new("/no/such/program")).err().unwrap();
         assert!(error.starts_with("starting /no/such/program: "), "{error}");
         let _ = fs::remove_dir_all(&runner.logs);
     }

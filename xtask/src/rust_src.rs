@@ -52,10 +52,7 @@ impl Std {
 /// Finds or makes a standard library for `target`, or says why there is none.
 pub(crate) fn provide(runner: &Runner, workspace: &Workspace, target: &str) -> Result<Std, String> {
     let sysroot = rustc(workspace, &["--print", "sysroot"])?;
-    let installed = Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(target)
-        .join("lib");
+    let installed = Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib");
     if installed.is_dir() {
         return Ok(Std::Installed);
     }
@@ -65,11 +62,9 @@ pub(crate) fn provide(runner: &Runner, workspace: &Workspace, target: &str) -> R
         Err(reason) => reason,
     };
     let release = release(&rustc(workspace, &["-vV"])?)?;
-    from_debian(runner, &workspace.scratch(), &release)
-        .map(Std::Source)
-        .map_err(|by_debian| {
-            format!("no standard library for {target}: {by_rustup}; and from Debian: {by_debian}")
-        })
+    from_debian(runner, &workspace.scratch(), &release).map(Std::Source).map_err(|by_debian| {
+        format!("no standard library for {target}: {by_rustup}; and from Debian: {by_debian}")
+    })
 }
 
 fn rustc(workspace: &Workspace, arguments: &[&str]) -> Result<String, String> {
@@ -83,39 +78,22 @@ fn rustc(workspace: &Workspace, arguments: &[&str]) -> Result<String, String> {
 
 /// "1.95.0" from the answer of `rustc -vV`.
 fn release(version: &str) -> Result<String, String> {
-    let release = version
-        .lines()
-        .find_map(|line| line.strip_prefix("release: "));
-    release
-        .map(str::to_owned)
-        .ok_or_else(|| format!("rustc -vV names no release:\n{version}"))
+    let release = version.lines().find_map(|line| line.strip_prefix("release: "));
+    release.map(str::to_owned).ok_or_else(|| format!("rustc -vV names no release:\n{version}"))
 }
 
 fn add_by_rustup(runner: &Runner, workspace: &Workspace, target: &str) -> Result<(), String> {
     if debian::find("rustup").is_none() {
         return Err("there is no rustup".to_owned());
     }
-    runner
-        .progress
-        .line(&format!("adding the target {target} with rustup"));
+    runner.progress.line(&format!("adding the target {target} with rustup"));
     let mut command = Command::new("rustup");
-    command
-        .current_dir(&workspace.root)
-        .args(["target", "add", target]);
-    let done = runner.run(
-        "rustup target add",
-        &mut command,
-        Stdout::Logged,
-        DOWNLOAD_LIMIT,
-    )?;
+    command.current_dir(&workspace.root).args(["target", "add", target]);
+    let done = runner.run("rustup target add", &mut command, Stdout::Logged, DOWNLOAD_LIMIT)?;
     if done.success() {
         return Ok(());
     }
-    Err(format!(
-        "rustup target add {} ({})",
-        done.ending(),
-        last_line(&done.log)
-    ))
+    Err(format!("rustup target add {} ({})", done.ending(), last_line(&done.log)))
 }
 
 /// What a program said last, which is mostly why it failed.
@@ -135,9 +113,7 @@ fn from_debian(runner: &Runner, scratch: &Path, release: &str) -> Result<PathBuf
     let site = mirror(runner)?;
     let mut tried = Vec::new();
     for suite in SUITES {
-        runner
-            .progress
-            .line(&format!("looking for rust-src {release} in Debian {suite}"));
+        runner.progress.line(&format!("looking for rust-src {release} in Debian {suite}"));
         let apt = OwnApt::new(&scratch.join("apt").join(suite), &site, suite)?;
         match apt.fetch(runner, release) {
             Ok(package) => return unpack(runner, &package, &kept),
@@ -156,9 +132,7 @@ fn unpack(runner: &Runner, package: &Path, kept: &Path) -> Result<PathBuf, Strin
     fs::create_dir_all(&partial).map_err(failed)?;
     let mut command = Command::new("dpkg");
     command.arg("--extract").arg(package).arg(&partial);
-    runner
-        .logged("unpack rust-src", &mut command)?
-        .expect("dpkg --extract")?;
+    runner.logged("unpack rust-src", &mut command)?.expect("dpkg --extract")?;
     fs::rename(&partial, kept).map_err(failed)?;
     library(kept).ok_or_else(|| format!("{} holds no usr/src/rustc-*/library", package.display()))
 }
@@ -175,12 +149,8 @@ fn mirror(runner: &Runner) -> Result<String, String> {
     let ask = || {
         let mut command = Command::new("apt-get");
         command.args(["indextargets", "--format", "$(CREATED_BY)|$(LABEL)|$(SITE)"]);
-        let done = runner.run(
-            "apt-get indextargets",
-            &mut command,
-            Stdout::Apart,
-            DOWNLOAD_LIMIT,
-        )?;
+        let done =
+            runner.run("apt-get indextargets", &mut command, Stdout::Apart, DOWNLOAD_LIMIT)?;
         Ok::<_, String>(debian_site(&done.stdout))
     };
     if let Some(site) = ask()? {
@@ -189,12 +159,8 @@ fn mirror(runner: &Runner) -> Result<String, String> {
     // A fresh image has no lists yet, and apt then knows of no site.
     if debian::is_root() {
         let mut update = Command::new("apt-get");
-        let done = runner.run(
-            "apt-get update",
-            update.arg("update"),
-            Stdout::Logged,
-            DOWNLOAD_LIMIT,
-        )?;
+        let done =
+            runner.run("apt-get update", update.arg("update"), Stdout::Logged, DOWNLOAD_LIMIT)?;
         done.expect("apt-get update")?;
         if let Some(site) = ask()? {
             return Ok(site);
@@ -205,10 +171,7 @@ fn mirror(runner: &Runner) -> Result<String, String> {
 
 /// The site of the main archive: the security archive has a label of its own.
 fn debian_site(index_targets: &str) -> Option<String> {
-    index_targets
-        .lines()
-        .find_map(|line| line.strip_prefix("Packages|Debian|"))
-        .map(str::to_owned)
+    index_targets.lines().find_map(|line| line.strip_prefix("Packages|Debian|")).map(str::to_owned)
 }
 
 /// An apt whose sources, lists and cache are its own.
@@ -230,9 +193,7 @@ impl OwnApt {
         let source = format!("deb {signed_by}{site} {suite} main\n");
         fs::write(folder.join("sources.list"), source).map_err(failed)?;
         fs::write(folder.join("status"), "").map_err(failed)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-        })
+        Ok(Self { folder: folder.to_owned() })
     }
 
     fn command(&self, program: &str) -> Command {
@@ -266,25 +227,16 @@ impl OwnApt {
         let run = |what: &str, command: &mut Command| {
             let done = runner.run(what, command, Stdout::Apart, DOWNLOAD_LIMIT)?;
             if !done.success() {
-                return Err(format!(
-                    "{what} {} ({})",
-                    done.ending(),
-                    last_line(&done.log)
-                ));
+                return Err(format!("{what} {} ({})", done.ending(), last_line(&done.log)));
             }
             Ok(done.stdout)
         };
         run("apt-get update", self.command("apt-get").arg("update"))?;
-        let versions = run(
-            "apt-cache madison",
-            self.command("apt-cache").args(["madison", "rust-src"]),
-        )?;
+        let versions =
+            run("apt-cache madison", self.command("apt-cache").args(["madison", "rust-src"]))?;
         let version = choose_version(&versions, release).ok_or("no such version")?;
         let package = format!("rust-src={version}");
-        run(
-            "apt-get download",
-            self.command("apt-get").args(["download", &package]),
-        )?;
+        run("apt-get download", self.command("apt-get").args(["download", &package]))?;
         let download = self.folder.join("download");
         fs::read_dir(&download)
             .map_err(|error| format!("reading {}: {error}", download.display()))?
@@ -297,16 +249,10 @@ impl OwnApt {
 /// The version of the same release in the answer of `apt-cache madison`, else of the same minor
 /// release: a patch release does not change what `core` may ask of the compiler.
 fn choose_version(madison: &str, release: &str) -> Option<String> {
-    let versions: Vec<&str> = madison
-        .lines()
-        .filter_map(|line| Some(line.split('|').nth(1)?.trim()))
-        .collect();
+    let versions: Vec<&str> =
+        madison.lines().filter_map(|line| Some(line.split('|').nth(1)?.trim())).collect();
     let (minor, _) = release.rsplit_once('.')?;
-    let of = |release: String| {
-        versions
-            .iter()
-            .find(|version| version.starts_with(&release))
-    };
+    let of = |release: String| versions.iter().find(|version| version.starts_with(&release));
     of(format!("{release}+"))
         .or_else(|| of(format!("{minor}.")))
         .map(|version| (*version).to_owned())
@@ -324,10 +270,7 @@ mod tests {
 
     #[test]
     fn the_same_release_is_preferred() {
-        assert_eq!(
-            choose_version(MADISON, "1.95.0").unwrap(),
-            "1.95.0+dfsg1-1~bpo13+1"
-        );
+        assert_eq!(choose_version(MADISON, "1.95.0").unwrap(), "1.95.0+dfsg1-1~bpo13+1");
     }
 
     #[test]

@@ -32,14 +32,7 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(crate) fn new(workspace: &'a Workspace, wanted: Wanted) -> Result<Self, String> {
         let runner = Runner::new(workspace.scratch().join("logs"))?;
-        Ok(Self {
-            workspace,
-            runner,
-            wanted,
-            tier: "",
-            cases: Vec::new(),
-            timings: Vec::new(),
-        })
+        Ok(Self { workspace, runner, wanted, tier: "", cases: Vec::new(), timings: Vec::new() })
     }
 
     /// Runs one tier's cases and accounts for it. A tier in which nothing ran has failed, since
@@ -64,10 +57,7 @@ impl<'a> Session<'a> {
 
     /// Whether `name` passes the filter.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.wanted
-            .filter
-            .as_ref()
-            .is_none_or(|filter| name.contains(filter.as_str()))
+        self.wanted.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
     }
 
     /// Whether cases are only to be named.
@@ -103,11 +93,7 @@ impl<'a> Session<'a> {
     pub(crate) fn command(&mut self, name: &str, command: &mut Command) {
         self.case(name, |session| {
             let what = session.label(name);
-            match session
-                .runner
-                .logged(&what, command)
-                .and_then(|done| done.expect(name))
-            {
+            match session.runner.logged(&what, command).and_then(|done| done.expect(name)) {
                 Ok(()) => Outcome::Passed,
                 Err(text) => Outcome::Failed(text),
             }
@@ -123,14 +109,8 @@ impl<'a> Session<'a> {
             Outcome::Skipped(_) => "skipped",
         };
         let seconds = elapsed.as_secs_f64();
-        self.runner
-            .progress
-            .line(&format!("{}: {word} ({seconds:.1} s)", self.label(name)));
-        self.cases.push(Case {
-            tier: self.tier,
-            name: name.to_owned(),
-            outcome,
-        });
+        self.runner.progress.line(&format!("{}: {word} ({seconds:.1} s)", self.label(name)));
+        self.cases.push(Case { tier: self.tier, name: name.to_owned(), outcome });
     }
 
     /// Takes many cases of one program into the account, with one line for all of them and one
@@ -141,10 +121,8 @@ impl<'a> Session<'a> {
         outcomes: Vec<(String, Outcome)>,
         elapsed: Duration,
     ) {
-        let outcomes: Vec<_> = outcomes
-            .into_iter()
-            .map(|(name, outcome)| (name, self.judge(outcome)))
-            .collect();
+        let outcomes: Vec<_> =
+            outcomes.into_iter().map(|(name, outcome)| (name, self.judge(outcome))).collect();
         let count = Count::of(outcomes.iter().map(|(_, outcome)| outcome));
         let mut line = format!("{}: {} passed", self.label(program), count.passed);
         for (number, word) in [(count.failed, "FAILED"), (count.skipped, "skipped")] {
@@ -152,19 +130,13 @@ impl<'a> Session<'a> {
                 line.push_str(&format!(", {number} {word}"));
             }
         }
-        self.runner
-            .progress
-            .line(&format!("{line} ({:.1} s)", elapsed.as_secs_f64()));
+        self.runner.progress.line(&format!("{line} ({:.1} s)", elapsed.as_secs_f64()));
         for (name, outcome) in outcomes {
             if matches!(outcome, Outcome::Failed(_)) {
                 self.runner.progress.line(&format!("    FAILED {name}"));
             }
             let name = format!("{program}: {name}");
-            self.cases.push(Case {
-                tier: self.tier,
-                name,
-                outcome,
-            });
+            self.cases.push(Case { tier: self.tier, name, outcome });
         }
     }
 
@@ -189,21 +161,12 @@ mod tests {
 
     fn workspace(name: &str) -> Workspace {
         let target = std::env::temp_dir().join(format!("xtask-{}-{name}", std::process::id()));
-        Workspace {
-            root: target.clone(),
-            target,
-            packages: Vec::new(),
-        }
+        Workspace { root: target.clone(), target, packages: Vec::new() }
     }
 
     fn session<'a>(workspace: &'a Workspace, filter: Option<&str>, no_skips: bool) -> Session<'a> {
         let filter = filter.map(str::to_owned);
-        let wanted = Wanted {
-            filter,
-            list: false,
-            fail_fast: true,
-            no_skips,
-        };
+        let wanted = Wanted { filter, list: false, fail_fast: true, no_skips };
         Session::new(workspace, wanted).expect("a log folder")
     }
 
@@ -222,10 +185,7 @@ mod tests {
         let skip = |_: &Session<'_>| Outcome::Skipped("no QEMU".to_owned());
         let mut lenient = session(&workspace, None, false);
         lenient.tier("host", |session| session.case("a", skip));
-        assert_eq!(
-            lenient.cases[0].outcome,
-            Outcome::Skipped("no QEMU".to_owned())
-        );
+        assert_eq!(lenient.cases[0].outcome, Outcome::Skipped("no QEMU".to_owned()));
         let mut strict = session(&workspace, None, true);
         strict.tier("host", |session| session.case("a", skip));
         assert!(

@@ -56,10 +56,8 @@ pub(crate) struct Arguments {
 
 /// The tiers, for `--help`.
 pub(crate) fn help() -> String {
-    let lines: Vec<String> = TIERS
-        .iter()
-        .map(|tier| format!("  {:<8}{}", tier.name, tier.about))
-        .collect();
+    let lines: Vec<String> =
+        TIERS.iter().map(|tier| format!("  {:<8}{}", tier.name, tier.about)).collect();
     format!("Tiers:\n{}", lines.join("\n"))
 }
 
@@ -86,28 +84,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool, 
     }
     if session.cases.is_empty() {
         let filter = arguments.filter.as_deref().unwrap_or_default();
-        return Err(format!(
-            "no case has {filter:?} in its name; `--list` names them all"
-        ));
+        return Err(format!("no case has {filter:?} in its name; `--list` names them all"));
     }
     session.runner.progress.erase();
     print!("{}", report::render(&session.cases, &session.timings));
-    Ok(!session
-        .cases
-        .iter()
-        .any(|case| matches!(case.outcome, Outcome::Failed(_))))
+    Ok(!session.cases.iter().any(|case| matches!(case.outcome, Outcome::Failed(_))))
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Tier>, String> {
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| !TIERS.iter().any(|tier| tier.name == **name))
-    {
+    if let Some(unknown) = names.iter().find(|name| !TIERS.iter().any(|tier| tier.name == **name)) {
         let known: Vec<&str> = TIERS.iter().map(|tier| tier.name).collect();
-        return Err(format!(
-            "there is no tier {unknown:?}; there are: {}",
-            known.join(", ")
-        ));
+        return Err(format!("there is no tier {unknown:?}; there are: {}", known.join(", ")));
     }
     let wanted = |tier: &&Tier| names.is_empty() || names.iter().any(|name| *name == tier.name);
     Ok(TIERS.iter().filter(wanted).collect())
@@ -129,10 +116,7 @@ mod tests {
 
     #[test]
     fn a_tier_is_run_once_and_in_order() {
-        assert_eq!(
-            names(&["qtest", "host", "qtest"]).unwrap(),
-            ["host", "qtest"]
-        );
+        assert_eq!(names(&["qtest", "host", "qtest"]).unwrap(), ["host", "qtest"]);
     }
 
     #[test]

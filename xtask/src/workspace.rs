@@ -52,11 +52,8 @@ impl Workspace {
 
     fn parse(json: &[u8]) -> Option<Self> {
         let metadata: Value = serde_json::from_slice(json).ok()?;
-        let mut packages: Vec<Package> = metadata["packages"]
-            .as_array()?
-            .iter()
-            .map(Package::parse)
-            .collect::<Option<_>>()?;
+        let mut packages: Vec<Package> =
+            metadata["packages"].as_array()?.iter().map(Package::parse).collect::<Option<_>>()?;
         packages.sort_by(|a, b| a.name.cmp(&b.name));
         Some(Self {
             root: metadata["workspace_root"].as_str()?.into(),
@@ -83,9 +80,7 @@ impl Package {
         };
         Some(Self {
             name: package["name"].as_str()?.to_owned(),
-            directory: Path::new(package["manifest_path"].as_str()?)
-                .parent()?
-                .to_owned(),
+            directory: Path::new(package["manifest_path"].as_str()?).parent()?.to_owned(),
             has_doctests: targets.iter().any(|target| target["doctest"] == true),
             tests: names_of("test"),
             benches: names_of("bench"),

@@ -17,6 +17,7 @@ use crate::log_info::LogInfo;
 use crate::mem::Memory;
 use crate::memory_plan::{Layout, MemoryPlan, Shape};
 use crate::outcome::ReplyFacts;
+use crate::pages::{PageRequest, PageSize};
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::queue::fifo::Fifo;
 use crate::recovery::{TaskReply, TaskRequest};
@@ -24,11 +25,14 @@ use crate::regs::Bus;
 use crate::regs::mpi1::REPLY_QUEUE;
 use crate::sgl::{self, Direction, SglFormat, SglSpace};
 use crate::targets::{DevicePage, News};
-use crate::pages::{PageHeader, PageRequest, PageType, Step};
-use crate::wire::config;
-use crate::wire::event::{self, EventCode};
+use crate::wire::config::mpi1::{ConfigReply, ConfigRequest};
+use crate::wire::config::pages::mpi1::SasDevice0;
+use crate::wire::config::{PageHeader, PageType};
+use crate::wire::event::mpi1::SasDeviceStatusChange;
+use crate::wire::event::{DeviceStatusReason, EventCode, event_data};
 use crate::wire::ioc::WhoInit;
 use crate::wire::ioc::mpi1::{self as ioc, Capabilities};
+use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi1::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi1 as task;
 use crate::wire::{Function, IocStatus};
@@ -56,8 +60,7 @@ impl Sealed for Mpi1 {
         delay: &mut impl DelayNs,
         _chip: &Chip,
     ) -> Result<Facts, Error> {
-        let request =
-            ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
+        let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
         let mut reply = ioc::IocFactsReply::default();
         let length =
             handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
@@ -193,14 +196,14 @@ impl Sealed for Mpi1 {
         .map_err(SubmitError::Sgl)?;
         let direction = match command.direction {
             Direction::None => 0,
-            Direction::Read => scsi_io::CONTROL_READ,
-            Direction::Write => scsi_io::CONTROL_WRITE,
+            Direction::Read => control::READ,
+            Direction::Write => control::WRITE,
         };
         let attribute = match command.attribute {
-            TaskAttribute::Simple => scsi_io::CONTROL_SIMPLE_QUEUE,
-            TaskAttribute::HeadOfQueue => scsi_io::CONTROL_HEAD_OF_QUEUE,
-            TaskAttribute::Ordered => scsi_io::CONTROL_ORDERED_QUEUE,
-            TaskAttribute::Aca => scsi_io::CONTROL_ACA_QUEUE,
+            TaskAttribute::Simple => control::SIMPLE_QUEUE,
+            TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+            TaskAttribute::Ordered => control::ORDERED_QUEUE,
+            TaskAttribute::Aca => control::ACA_QUEUE,
         };
         let [bus, target_id] = device.address.to_be_bytes();
         let mut cdb = [0u8; 16];
@@ -220,7 +223,7 @@ impl Sealed for Mpi1 {
             control: (direction | attribute).into(),
             cdb,
             data_length: command.data_length.into(),
-            sense_buffer_low_addr: memory.bus(place.sense).low().into(),
+            sense_buffer_low_address: memory.bus(place.sense).low().into(),
             ..Default::default()
         };
         memory.write_words::<6>(place.frame, &zerocopy::transmute!(request));
@@ -275,7 +278,35 @@ impl Sealed for Mpi1 {
     }
 
     fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
-        Message::new(config::mpi1::ConfigRequest::new(request, buffer, smid).as_bytes())
+        let (action, page) = request.parts();
+        let message = ConfigRequest {
+            action,
+            function: Function::CONFIG,
+            ext_page_length: page.ext_length.into(),
+            ext_page_type: page.ext_type,
+            msg_context: u32::from(smid).into(),
+            header: PageHeader {
+                page_version: page.version,
+                page_length: page.length,
+                page_number: page.number,
+                page_type: page.page_type,
+            },
+            page_address: request.address.into(),
+            ..Default::default()
+        };
+        // An MPI element on every generation: only SCSI I/O and its kin have IEEE ones.
+        Message::with_buffer(message.as_bytes(), buffer, request.bytes())
+    }
+
+    fn page_size(frame: &[u8]) -> Option<PageSize> {
+        let (reply, _) = ConfigReply::read_from_prefix(frame).ok()?;
+        let header = reply.header;
+        let length = if PageType(header.page_type & 0x0f) == PageType::EXTENDED {
+            reply.ext_page_length.get()
+        } else {
+            u16::from(header.page_length)
+        };
+        Some(PageSize { version: header.page_version, length })
     }
 
     fn port_enable(smid: u16, port: u8) -> Message {
@@ -315,7 +346,7 @@ impl Sealed for Mpi1 {
             target_id,
             bus,
             function: Function::SCSI_TASK_MANAGEMENT,
-            task_type: request.kind.0,
+            task_type: request.kind,
             msg_context: u32::from(smid).into(),
             lun: request.lun.0,
             task_msg_context: u32::from(request.smid).into(),
@@ -327,7 +358,7 @@ impl Sealed for Mpi1 {
     fn task_reply(frame: &[u8]) -> Option<TaskReply> {
         let (reply, _) = task::TaskManagementReply::read_from_prefix(frame).ok()?;
         Some(TaskReply {
-            response: crate::wire::task::TaskResponse(reply.response_code),
+            response: reply.response_code,
             terminated: reply.termination_count.get(),
             status: IocStatus(reply.ioc_status.get()),
             log_info: LogInfo(reply.ioc_log_info.get()),
@@ -335,7 +366,7 @@ impl Sealed for Mpi1 {
     }
 
     fn device_page(page: &[u8]) -> Option<DevicePage> {
-        let (page, _) = config::mpi1::SasDevicePage0::read_from_prefix(page).ok()?;
+        let (page, _) = SasDevice0::read_from_prefix(page).ok()?;
         Some(DevicePage {
             sas_address: page.sas_address.get(),
             handle: page.dev_handle.get(),
@@ -351,7 +382,7 @@ impl Sealed for Mpi1 {
     }
 
     fn event(frame: &[u8]) -> Option<Event> {
-        let (event, _) = event::mpi1::EventNotificationReply::read_from_prefix(frame).ok()?;
+        let (event, _) = ioc::EventNotificationReply::read_from_prefix(frame).ok()?;
         Some(Event {
             code: event.event.get(),
             context: event.event_context.get(),
@@ -360,23 +391,22 @@ impl Sealed for Mpi1 {
     }
 
     fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
-        let Ok((header, data)) = event::mpi1::EventNotificationReply::read_from_prefix(frame) else {
+        let Ok((header, _)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
             return;
         };
-        let code = header.event.get();
-        if code != u32::from(EventCode::SAS_DEVICE_STATUS_CHANGE.0) {
+        if EventCode::from(header.event) != EventCode::SAS_DEVICE_STATUS_CHANGE {
             return;
         }
-        let Ok((change, _)) = event::mpi1::SasDeviceStatusChange::read_from_prefix(data) else {
+        let Ok((change, _)) = SasDeviceStatusChange::read_from_prefix(event_data(frame)) else {
             news(News::Rescan);
             return;
         };
         let handle = change.dev_handle.get();
-        match change.reason_code {
-            event::mpi1::SAS_DEVICE_ADDED | event::mpi1::SAS_DEVICE_ADDED_NOT_PERSISTENT => {
+        match DeviceStatusReason(change.reason_code) {
+            DeviceStatusReason::ADDED | DeviceStatusReason::NO_PERSIST_ADDED => {
                 news(News::Added { handle });
             }
-            event::mpi1::SAS_DEVICE_NOT_RESPONDING => news(News::Gone { handle }),
+            DeviceStatusReason::NOT_RESPONDING => news(News::Gone { handle }),
             _ => {}
         }
     }

@@ -17,6 +17,7 @@ use crate::log_info::LogInfo;
 use crate::mem::Memory;
 use crate::memory_plan::{Layout, MemoryPlan, Shape};
 use crate::outcome::ReplyFacts;
+use crate::pages::{PageRequest, PageSize};
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::queue::ring::{PostMethod, Ring};
 use crate::recovery::{TaskReply, TaskRequest};
@@ -24,11 +25,14 @@ use crate::regs::Bus;
 use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
 use crate::sgl::{self, Direction, SglFormat, SglSpace};
 use crate::targets::{DevicePage, News};
-use crate::pages::{PageHeader, PageRequest, PageType, Step};
-use crate::wire::config;
-use crate::wire::event::{self, EventCode};
+use crate::wire::config::mpi2::{ConfigReply, ConfigRequest};
+use crate::wire::config::pages::mpi2::SasDevice0;
+use crate::wire::config::{PageHeader, PageType};
+use crate::wire::event::mpi2::{SasTopology, TopologyReason};
+use crate::wire::event::{EventCode, event_data};
 use crate::wire::ioc::WhoInit;
 use crate::wire::ioc::mpi2::{self as ioc, Capabilities};
+use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi2::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi2 as task;
 use crate::wire::{Function, IocStatus};
@@ -52,7 +56,7 @@ const WANTED_EVENTS: [EventCode; 8] = [
     EventCode::SAS_DEVICE_STATUS_CHANGE,
     EventCode::SAS_DISCOVERY,
     EventCode::SAS_TOPOLOGY_CHANGE_LIST,
-    EventCode::SAS_ENCLOSURE_DEVICE_STATUS_CHANGE,
+    EventCode::ENCLOSURE_DEVICE_STATUS_CHANGE,
     EventCode::LOG_ENTRY_ADDED,
     EventCode::IR_VOLUME,
     EventCode::IR_PHYSICAL_DISK,
@@ -249,30 +253,27 @@ impl Sealed for Mpi2 {
         .map_err(SubmitError::Sgl)?;
         let direction = match command.direction {
             Direction::None => 0,
-            Direction::Read => scsi_io::CONTROL_READ,
-            Direction::Write => scsi_io::CONTROL_WRITE,
+            Direction::Read => control::READ,
+            Direction::Write => control::WRITE,
         };
         let attribute = match command.attribute {
-            TaskAttribute::Simple => scsi_io::CONTROL_SIMPLE_QUEUE,
-            TaskAttribute::HeadOfQueue => scsi_io::CONTROL_HEAD_OF_QUEUE,
-            TaskAttribute::Ordered => scsi_io::CONTROL_ORDERED_QUEUE,
-            TaskAttribute::Aca => scsi_io::CONTROL_ACA_QUEUE,
+            TaskAttribute::Simple => control::SIMPLE_QUEUE,
+            TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+            TaskAttribute::Ordered => control::ORDERED_QUEUE,
+            TaskAttribute::Aca => control::ACA_QUEUE,
         };
         let cdb_length = command.cdb.len();
-        // A CDB beyond 16 bytes says how many more 32-bit words there are.
-        let additional = u32::from(cdb_length.saturating_sub(16)) / 4;
         let request = ScsiIoRequest {
             dev_handle: device.address.into(),
             chain_offset: encoded.chain_offset,
             function: Function::SCSI_IO,
             sense_buffer_low_address: memory.bus(place.sense).low().into(),
             sense_buffer_length: layout.sense_bytes as u8,
-            sgl_offset0: (SGL_OFFSET / 4) as u8,
+            sgl_offset_0: scsi_io::SGL_OFFSET_0,
             data_length: command.data_length.into(),
             io_flags: u16::from(cdb_length).into(),
             lun: command.lun.0,
-            control: (direction | attribute | additional << scsi_io::CONTROL_ADDITIONAL_CDB_SHIFT)
-                .into(),
+            control: (direction | attribute | control::additional_cdb_length(cdb_length)).into(),
             cdb: *command.cdb.bytes(),
             ..Default::default()
         };
@@ -330,7 +331,34 @@ impl Sealed for Mpi2 {
     }
 
     fn config(_smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
-        Message::new(config::mpi2::ConfigRequest::new(request, buffer).as_bytes())
+        let (action, page) = request.parts();
+        let message = ConfigRequest {
+            action,
+            function: Function::CONFIG,
+            ext_page_length: page.ext_length.into(),
+            ext_page_type: page.ext_type,
+            header: PageHeader {
+                page_version: page.version,
+                page_length: page.length,
+                page_number: page.number,
+                page_type: page.page_type,
+            },
+            page_address: request.address.into(),
+            ..Default::default()
+        };
+        // An MPI element on every generation: only SCSI I/O and its kin have IEEE ones.
+        Message::with_buffer(message.as_bytes(), buffer, request.bytes())
+    }
+
+    fn page_size(frame: &[u8]) -> Option<PageSize> {
+        let (reply, _) = ConfigReply::read_from_prefix(frame).ok()?;
+        let header = reply.header;
+        let length = if PageType(header.page_type & 0x0f) == PageType::EXTENDED {
+            reply.ext_page_length.get()
+        } else {
+            u16::from(header.page_length)
+        };
+        Some(PageSize { version: header.page_version, length })
     }
 
     fn port_enable(_smid: u16, port: u8) -> Message {
@@ -343,15 +371,11 @@ impl Sealed for Mpi2 {
     }
 
     fn event_notification(_smid: u16) -> Message {
-        let mut masks = [u32::MAX; 4];
-        for wanted in WANTED_EVENTS {
-            if let Some(mask) = masks.get_mut(usize::from(wanted.0 / 32)) {
-                *mask &= !(1 << (wanted.0 % 32));
-            }
-        }
+        let masks =
+            WANTED_EVENTS.iter().fold(ioc::EventMasks::NONE, |masks, wanted| masks.with(*wanted));
         let request = ioc::EventNotificationRequest {
             function: Function::EVENT_NOTIFICATION,
-            event_masks: masks.map(Into::into),
+            event_masks: masks.words(),
             ..Default::default()
         };
         Message::new(request.as_bytes())
@@ -371,7 +395,7 @@ impl Sealed for Mpi2 {
         let message = task::TaskManagementRequest {
             dev_handle: request.device.address.into(),
             function: Function::SCSI_TASK_MANAGEMENT,
-            task_type: request.kind.0,
+            task_type: request.kind,
             lun: request.lun.0,
             task_mid: request.smid.into(),
             ..Default::default()
@@ -382,7 +406,7 @@ impl Sealed for Mpi2 {
     fn task_reply(frame: &[u8]) -> Option<TaskReply> {
         let (reply, _) = task::TaskManagementReply::read_from_prefix(frame).ok()?;
         Some(TaskReply {
-            response: crate::wire::task::TaskResponse(reply.response_code),
+            response: reply.response_code,
             terminated: reply.termination_count.get(),
             status: IocStatus(reply.ioc_status.get()),
             log_info: LogInfo(reply.ioc_log_info.get()),
@@ -390,7 +414,7 @@ impl Sealed for Mpi2 {
     }
 
     fn device_page(page: &[u8]) -> Option<DevicePage> {
-        let (page, _) = config::mpi2::SasDevicePage0::read_from_prefix(page).ok()?;
+        let (page, _) = SasDevice0::read_from_prefix(page).ok()?;
         let handle = page.dev_handle.get();
         Some(DevicePage {
             sas_address: page.sas_address.get(),
@@ -407,7 +431,7 @@ impl Sealed for Mpi2 {
     }
 
     fn event(frame: &[u8]) -> Option<Event> {
-        let (event, _) = event::mpi2::EventNotificationReply::read_from_prefix(frame).ok()?;
+        let (event, _) = ioc::EventNotificationReply::read_from_prefix(frame).ok()?;
         Some(Event {
             code: u32::from(event.event.get()),
             context: event.event_context.get(),
@@ -416,22 +440,22 @@ impl Sealed for Mpi2 {
     }
 
     fn device_event(frame: &[u8], news: &mut dyn FnMut(News)) {
-        let Ok((header, data)) = event::mpi2::EventNotificationReply::read_from_prefix(frame) else {
+        let Ok((header, _)) = ioc::EventNotificationReply::read_from_prefix(frame) else {
             return;
         };
         if EventCode(header.event.get()) != EventCode::SAS_TOPOLOGY_CHANGE_LIST {
             return;
         }
-        let Some(list) = event::mpi2::TopologyChangeList::parse(data) else { return };
+        let Some(list) = SasTopology::parse(event_data(frame)) else { return };
         // A list longer than its frame was cut off: what is missing, a scan tells.
-        if list.is_cut_off() {
+        if list.entries().count() < usize::from(list.head.num_entries) {
             news(News::Rescan);
         }
-        for entry in list.entries() {
-            let handle = entry.attached_dev_handle.get();
-            match entry.reason() {
-                event::mpi2::PhyReason::TARGET_ADDED => news(News::Added { handle }),
-                event::mpi2::PhyReason::TARGET_NOT_RESPONDING => news(News::Gone { handle }),
+        for (_, phy) in list.entries() {
+            let handle = phy.attached_dev_handle.get();
+            match phy.reason() {
+                TopologyReason::TARGET_ADDED => news(News::Added { handle }),
+                TopologyReason::TARGET_NOT_RESPONDING => news(News::Gone { handle }),
                 _ => {}
             }
         }

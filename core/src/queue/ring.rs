@@ -17,7 +17,7 @@ use crate::regs::mpi2::{
 };
 use crate::regs::{Bus, Reg};
 use crate::sgl::SglFormat;
-use crate::wire::descriptor::{ReplyDescriptor, RequestDescriptor};
+use crate::wire::descriptor::{ReplyDescriptor, ReplyKind, RequestDescriptor};
 
 /// How a request descriptor reaches the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +46,12 @@ pub struct Ring {
 }
 
 impl Ring {
-    pub(crate) fn new(plan: &MemoryPlan, queue: u8, method: PostMethod, supplemental: bool) -> Self {
+    pub(crate) fn new(
+        plan: &MemoryPlan,
+        queue: u8,
+        method: PostMethod,
+        supplemental: bool,
+    ) -> Self {
         let layout = &plan.layout;
         let ring_bytes = layout.reply_post_depth.wrapping_mul(8);
         let (host_index, host_index_word) = host_index_of(queue, supplemental);
@@ -96,12 +101,13 @@ impl Ring {
         }
         let descriptor = ReplyDescriptor(word);
         let reply = match descriptor.kind() {
-            ReplyDescriptor::SCSI_IO_SUCCESS | ReplyDescriptor::FAST_PATH_SCSI_IO_SUCCESS => {
+            ReplyKind::ScsiIoSuccess | ReplyKind::FastPathScsiIoSuccess => {
                 Reply::Success { smid: descriptor.smid() }
             }
-            ReplyDescriptor::ADDRESS_REPLY => {
-                Reply::Frame { smid: Some(descriptor.smid()), address: descriptor.reply_frame_address() }
-            }
+            ReplyKind::AddressReply => Reply::Frame {
+                smid: Some(descriptor.smid()),
+                address: descriptor.reply_frame_address(),
+            },
             _ => Reply::Unknown,
         };
         Some((word, reply))

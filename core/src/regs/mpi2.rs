@@ -61,7 +61,7 @@ registers!(Block {
 bitfield! {
     /// The reply post host index register.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct ReplyPostHostIndex(u32);
+    pub struct ReplyPostHostIndex(pub u32);
     impl Debug;
     /// The next entry to read.
     pub u32, index, set_index: 23, 0;

@@ -30,14 +30,7 @@ pub(super) fn encode_any<D: DmaRegion>(
         chain_bytes,
         chain_count,
     };
-    let job = Job {
-        memory,
-        space,
-        segments,
-        direction,
-        data_length,
-        limit,
-    };
+    let job = Job { memory, space, segments, direction, data_length, limit };
     match format {
         SglFormat::Mpi32 => job.encode::<Mpi32>(),
         SglFormat::Mpi64 => job.encode::<Mpi64>(),
@@ -93,25 +86,9 @@ impl<D: DmaRegion> Job<'_, D> {
     fn encode<E: Elements>(&self) -> Result<Encoded, SglError> {
         let needed = self.survey(E::FORMAT)?;
         if needed == 0 {
-            let (nowhere, end) = (
-                Segment {
-                    address: BusAddr(0),
-                    length: 0,
-                },
-                Place::End,
-            );
-            E::write_simple(
-                self.memory,
-                self.space.sgl_offset,
-                nowhere,
-                Direction::None,
-                end,
-            );
-            return Ok(Encoded {
-                chain_offset: 0,
-                chains_used: 0,
-                elements: 1,
-            });
+            let (nowhere, end) = (Segment { address: BusAddr(0), length: 0 }, Place::End);
+            E::write_simple(self.memory, self.space.sgl_offset, nowhere, Direction::None, end);
+            return Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 });
         }
         Ok(self.write::<E>(needed))
     }
@@ -125,10 +102,7 @@ impl<D: DmaRegion> Job<'_, D> {
             listed = listed.saturating_add(u64::from(segment.length));
         }
         if listed != u64::from(self.data_length) {
-            return Err(SglError::LengthMismatch {
-                declared: self.data_length,
-                listed,
-            });
+            return Err(SglError::LengthMismatch { declared: self.data_length, listed });
         }
         let needed = split(self.segments, self.limit).count();
         let room = self.space.capacity(format);
@@ -137,33 +111,19 @@ impl<D: DmaRegion> Job<'_, D> {
             return Err(SglError::TooManySegments { needed, room });
         }
         if needed > format.slots(self.space.header_bytes, self.space.frame_sgl_bytes) {
-            let chains = self
-                .space
-                .chain_bytes
-                .saturating_mul(self.space.chain_count);
-            reachable(
-                format,
-                self.memory.bus(self.space.chain_offset),
-                chains as u64,
-            )?;
+            let chains = self.space.chain_bytes.saturating_mul(self.space.chain_count);
+            reachable(format, self.memory.bus(self.space.chain_offset), chains as u64)?;
         }
         Ok(needed)
     }
 
     /// Writes `needed` elements, which fit.
     fn write<E: Elements>(&self, needed: usize) -> Encoded {
-        let (size, unit) = (
-            const { E::FORMAT.element_bytes() },
-            const { E::FORMAT.offset_unit() },
-        );
+        let (size, unit) = (const { E::FORMAT.element_bytes() }, const { E::FORMAT.offset_unit() });
         let space = &self.space;
         let frame_slots = E::FORMAT.slots(space.header_bytes, space.frame_sgl_bytes);
         let chain_slots = E::FORMAT.slots(0, space.chain_bytes);
-        let mut encoded = Encoded {
-            chain_offset: 0,
-            chains_used: 0,
-            elements: needed as u32,
-        };
+        let mut encoded = Encoded { chain_offset: 0, chains_used: 0, elements: needed as u32 };
         let mut offset = space.sgl_offset;
         let mut next_chain = space.chain_offset;
         let mut left = needed;
@@ -184,20 +144,10 @@ impl<D: DmaRegion> Job<'_, D> {
             offset += size;
             if place == Place::BeforeChain {
                 here = simple_slots(left, chain_slots);
-                let (elements, next) = if here < left {
-                    (here + 1, here)
-                } else {
-                    (here, 0)
-                };
+                let (elements, next) = if here < left { (here + 1, here) } else { (here, 0) };
                 // `slots` keeps the offset within its byte, and so the length within 16 bits.
                 let (length, next) = ((elements * size) as u16, (next * size / unit) as u8);
-                E::write_chain(
-                    self.memory,
-                    offset,
-                    self.memory.bus(next_chain),
-                    length,
-                    next,
-                );
+                E::write_chain(self.memory, offset, self.memory.bus(next_chain), length, next);
                 offset = next_chain;
                 next_chain += space.chain_bytes;
                 encoded.chains_used += 1;
@@ -210,11 +160,7 @@ impl<D: DmaRegion> Job<'_, D> {
 /// How many of `left` simple elements go into a buffer of `slots`: all, or all slots but the last,
 /// which the chain element takes.
 const fn simple_slots(left: usize, slots: usize) -> usize {
-    if left <= slots {
-        left
-    } else {
-        slots.saturating_sub(1)
-    }
+    if left <= slots { left } else { slots.saturating_sub(1) }
 }
 
 /// Whether elements of `format` may describe the `length` bytes from `address` on.

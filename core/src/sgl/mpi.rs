@@ -15,9 +15,8 @@ use crate::wire::sge::{
     MpiChain32, MpiChain64, MpiSgeFlags, MpiSimple32, MpiSimple64, flags_length,
 };
 
-const LAST: MpiSgeFlags = MpiSgeFlags::LAST_ELEMENT
-    .union(MpiSgeFlags::END_OF_BUFFER)
-    .union(MpiSgeFlags::END_OF_LIST);
+const LAST: MpiSgeFlags =
+    MpiSgeFlags::LAST_ELEMENT.union(MpiSgeFlags::END_OF_BUFFER).union(MpiSgeFlags::END_OF_LIST);
 
 /// With 32-bit addresses.
 pub(super) struct Mpi32;
@@ -104,11 +103,7 @@ impl Elements for Mpi32 {
         direction: Direction,
         place: Place,
     ) {
-        write_dwords(
-            memory,
-            offset,
-            simple_32(&segment, simple_flags(direction, place)),
-        );
+        write_dwords(memory, offset, simple_32(&segment, simple_flags(direction, place)));
     }
 
     fn write_chain<D: DmaRegion>(
@@ -138,11 +133,7 @@ impl Elements for Mpi64 {
         direction: Direction,
         place: Place,
     ) {
-        write_dwords(
-            memory,
-            offset,
-            simple_64(&segment, simple_flags(direction, place)),
-        );
+        write_dwords(memory, offset, simple_64(&segment, simple_flags(direction, place)));
     }
 
     fn write_chain<D: DmaRegion>(

@@ -1,11 +1,16 @@
-//! Configuration requests and replies, and the pages that this driver reads (mpi_cnfg.h,
-//! mpi2_cnfg.h).
+//! Configuration requests: how pages are named, read and written (mpi_cnfg.h, mpi2_cnfg.h).
+//!
+//! A page is read in two steps: [`Action::PAGE_HEADER`] asks for its version and length, then
+//! [`Action::PAGE_READ_CURRENT`] fetches it into the buffer of the one SGE at 0x1C. The pages
+//! themselves are in [`pages`].
 
-use super::{Function, U16, U32, U64, layout};
+pub mod pages;
+
+use super::layout;
 use crate::codes::codes;
 
 codes! {
-    /// Action of a configuration request (`MPI2_CONFIG_ACTION_*`; the same on MPI1).
+    /// Action of a config request.
     #[derive(
         zerocopy::FromBytes,
         zerocopy::IntoBytes,
@@ -14,190 +19,275 @@ codes! {
         zerocopy::Unaligned,
     )]
     pub struct Action(u8) {
-        PAGE_HEADER = 0x00, "header";
-        PAGE_READ_CURRENT = 0x01, "read current";
-        PAGE_WRITE_CURRENT = 0x02, "write current";
-        PAGE_DEFAULT = 0x03, "default";
-        PAGE_WRITE_NVRAM = 0x04, "write NVRAM";
-        PAGE_READ_DEFAULT = 0x05, "read default";
-        PAGE_READ_NVRAM = 0x06, "read NVRAM";
+        PAGE_HEADER = 0x00, "page header";
+        PAGE_READ_CURRENT = 0x01, "read current page";
+        PAGE_WRITE_CURRENT = 0x02, "write current page";
+        PAGE_DEFAULT = 0x03, "restore default page";
+        PAGE_WRITE_NVRAM = 0x04, "write page to NVRAM";
+        PAGE_READ_DEFAULT = 0x05, "read default page";
+        PAGE_READ_NVRAM = 0x06, "read page from NVRAM";
+        PAGE_GET_CHANGEABLE = 0x07, "read changeable mask (MPI 2.x)";
+    }
+}
+
+codes! {
+    /// PageType of a page header, low nibble; the high one holds the page's attribute.
+    pub struct PageType(u8 & 0x0f) {
+        IO_UNIT = 0x00, "IO unit";
+        IOC = 0x01, "IOC";
+        BIOS = 0x02, "BIOS";
+        SCSI_PORT = 0x03, "SCSI port";
+        SCSI_DEVICE = 0x04, "SCSI device";
+        FC_PORT = 0x05, "FC port";
+        FC_DEVICE = 0x06, "FC device";
+        LAN = 0x07, "LAN";
+        RAID_VOLUME = 0x08, "RAID volume";
+        MANUFACTURING = 0x09, "manufacturing";
+        RAID_PHYS_DISK = 0x0a, "RAID physical disk";
+        EXTENDED = 0x0f, "extended";
+    }
+}
+
+codes! {
+    /// ExtPageType of an extended page.
+    pub struct ExtPageType(u8) {
+        SAS_IO_UNIT = 0x10, "SAS IO unit";
+        SAS_EXPANDER = 0x11, "SAS expander";
+        SAS_DEVICE = 0x12, "SAS device";
+        SAS_PHY = 0x13, "SAS phy";
+        LOG = 0x14, "log";
+        ENCLOSURE = 0x15, "enclosure";
+        RAID_CONFIG = 0x16, "RAID configuration";
+        DRIVER_MAPPING = 0x17, "driver mapping";
+        SAS_PORT = 0x18, "SAS port";
+        ETHERNET = 0x19, "Ethernet";
+        EXT_MANUFACTURING = 0x1a, "extended manufacturing";
+        PCIE_IO_UNIT = 0x1b, "PCIe IO unit";
+        PCIE_SWITCH = 0x1c, "PCIe switch";
+        PCIE_DEVICE = 0x1d, "PCIe device";
+        PCIE_LINK = 0x1e, "PCIe link";
     }
 }
 
 layout! {
-    /// The header of a page (CONFIG_PAGE_HEADER, MPI2_CONFIG_PAGE_HEADER).
+    /// Header of a page and part of every config message (MPI2_CONFIG_PAGE_HEADER).
     pub struct PageHeader: 0x04 {
-        0x00 page_version: u8 = "version",
-        0x01 page_length: u8 = "length in dwords, 0 for an extended page",
-        0x02 page_number: u8 = "number",
-        0x03 page_type: u8 = "type, bits 3:0; attributes, bits 7:4",
+        0x00 page_version: u8 = "version of the page's layout",
+        0x01 page_length: u8 = "length in dwords, header included; reserved in extended pages",
+        0x02 page_number: u8 = "page number",
+        0x03 page_type: u8 = "[`PageType`] in the low nibble, attribute in the high one",
     }
 
-    /// The header of an extended page (CONFIG_EXTENDED_PAGE_HEADER).
-    pub struct ExtendedPageHeader: 0x08 {
-        0x00 page_version: u8 = "version",
-        0x01 reserved_01: u8 = "0",
-        0x02 page_number: u8 = "number",
-        0x03 page_type: u8 = "0x0F: extended",
-        0x04 ext_page_length: U16 = "length in dwords",
-        0x06 ext_page_type: u8 = "extended type",
+    /// Header of an extended page (MPI2_CONFIG_EXTENDED_PAGE_HEADER).
+    pub struct ExtPageHeader: 0x08 {
+        0x00 page_version: u8 = "version of the page's layout",
+        0x01 reserved_01: u8 = "reserved",
+        0x02 page_number: u8 = "page number",
+        0x03 page_type: u8 = "[`PageType::EXTENDED`] and the attribute",
+        0x04 ext_page_length: super::U16 = "length in dwords, header included",
+        0x06 ext_page_type: u8 = "see [`ExtPageType`]",
         0x07 reserved_07: u8 = "reserved",
-    }
-
-    /// Manufacturing page 0; the same on both generations.
-    pub struct ManufacturingPage0: 0x4c {
-        0x00 header: PageHeader = "header",
-        0x04 chip_name: [u8; 16] = "chip",
-        0x14 chip_revision: [u8; 8] = "its revision",
-        0x1c board_name: [u8; 16] = "board",
-        0x2c board_assembly: [u8; 16] = "its assembly",
-        0x3c board_tracer_number: [u8; 16] = "its serial number",
-    }
-
-    /// IOC page 0; MPI1's first two words are sizes of NVRAM.
-    pub struct IocPage0: 0x1c {
-        0x00 header: PageHeader = "header",
-        0x04 total_nv_store: U32 = "MPI1: bytes of NVRAM; MPI2: reserved",
-        0x08 free_nv_store: U32 = "MPI1: bytes of it free; MPI2: reserved",
-        0x0c vendor_id: U16 = "PCI vendor",
-        0x0e device_id: U16 = "PCI device",
-        0x10 revision_id: u8 = "PCI revision",
-        0x11 reserved_11: [u8; 3] = "reserved",
-        0x14 class_code: U32 = "PCI class",
-        0x18 subsystem_vendor_id: U16 = "PCI subsystem vendor",
-        0x1a subsystem_id: U16 = "PCI subsystem",
-    }
-
-    /// The front of SAS enclosure page 0; the same on both generations.
-    pub struct SasEnclosurePage0: 0x20 {
-        0x00 header: ExtendedPageHeader = "header",
-        0x08 reserved_08: U32 = "reserved",
-        0x0c enclosure_logical_id: U64 = "logical id (WWN)",
-        0x14 flags: U16 = "how it is managed",
-        0x16 enclosure_handle: U16 = "handle",
-        0x18 num_slots: U16 = "slots",
-        0x1a start_slot: U16 = "first slot",
-        0x1c chassis_slot: u8 = "MPI2: chassis slot",
-        0x1d enclosure_level: u8 = "MPI2: level",
-        0x1e sep_dev_handle: U16 = "MPI2: DevHandle of its processor",
     }
 }
 
-/// MPI 1.x.
+/// Attribute in a page type's high nibble: the host may change the page until the next reset.
+pub const PAGE_ATTRIBUTE_CHANGEABLE: u8 = 0x10;
+/// Attribute in a page type's high nibble: changes outlive a reset.
+pub const PAGE_ATTRIBUTE_PERSISTENT: u8 = 0x20;
+
+/// Which page: what a config request has to be told besides its action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageId {
+    /// The type; [`PageType::EXTENDED`] if `ext_page_type` counts.
+    pub page_type: PageType,
+    /// The extended type, 0 for a plain page.
+    pub ext_page_type: ExtPageType,
+    /// The page number within the type.
+    pub number: u8,
+}
+
+impl PageId {
+    /// A plain page.
+    #[must_use]
+    pub const fn plain(page_type: PageType, number: u8) -> Self {
+        Self { page_type, ext_page_type: ExtPageType(0), number }
+    }
+
+    /// An extended page.
+    #[must_use]
+    pub const fn extended(ext_page_type: ExtPageType, number: u8) -> Self {
+        Self { page_type: PageType::EXTENDED, ext_page_type, number }
+    }
+
+    /// Whether the page has an extended header.
+    #[must_use]
+    pub const fn is_extended(self) -> bool {
+        self.page_type.0 & 0x0f == PageType::EXTENDED.0
+    }
+
+    /// The kind of page in words: the extended type's name if it is an extended page.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        if self.is_extended() { self.ext_page_type.name() } else { self.page_type.name() }
+    }
+}
+
+impl core::fmt::Display for PageId {
+    /// For example `SAS device page 0`.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} page {}", self.name(), self.number)
+    }
+}
+
+/// PageAddress forms: which of several instances of a page is meant.
+///
+/// The form is in bits 31:28. A walk starts at handle 0xFFFF and ends with
+/// [`CONFIG_INVALID_PAGE`](super::IocStatus::CONFIG_INVALID_PAGE), which is no error.
+pub mod page_address {
+    /// The handle from which a walk starts.
+    pub const FIRST: u16 = 0xffff;
+
+    /// SAS device, enclosure or expander: the one with the next handle after `handle`.
+    #[must_use]
+    pub const fn next_handle(handle: u16) -> u32 {
+        handle as u32
+    }
+
+    /// SAS device with this handle.
+    #[must_use]
+    pub const fn sas_device(handle: u16) -> u32 {
+        0x2000_0000 | handle as u32
+    }
+
+    /// SAS device at this bus and target id (MPI 1.x only).
+    #[must_use]
+    pub const fn sas_device_at(bus: u8, target_id: u8) -> u32 {
+        0x1000_0000 | (bus as u32) << 8 | target_id as u32
+    }
+
+    /// SAS phy by its number on the controller.
+    #[must_use]
+    pub const fn sas_phy(number: u8) -> u32 {
+        number as u32
+    }
+
+    /// SAS phy by its place in the IOC's table.
+    #[must_use]
+    pub const fn sas_phy_index(index: u16) -> u32 {
+        0x1000_0000 | index as u32
+    }
+
+    /// Enclosure with this handle.
+    #[must_use]
+    pub const fn enclosure(handle: u16) -> u32 {
+        0x1000_0000 | handle as u32
+    }
+
+    /// Expander with this handle.
+    #[must_use]
+    pub const fn expander(handle: u16) -> u32 {
+        0x2000_0000 | handle as u32
+    }
+
+    /// One phy of the expander with this handle (expander page 1).
+    #[must_use]
+    pub const fn expander_phy(handle: u16, phy: u8) -> u32 {
+        0x1000_0000 | (phy as u32) << 16 | handle as u32
+    }
+
+    /// RAID volume with this handle (MPI 2.x).
+    #[must_use]
+    pub const fn raid_volume(handle: u16) -> u32 {
+        0x1000_0000 | handle as u32
+    }
+
+    /// RAID volume at this bus and target id (MPI 1.x).
+    #[must_use]
+    pub const fn raid_volume_at(bus: u8, target_id: u8) -> u32 {
+        (bus as u32) << 8 | target_id as u32
+    }
+
+    /// RAID physical disk by its number (MPI 2.x form 1; MPI 1.x takes the number alone).
+    #[must_use]
+    pub const fn raid_phys_disk(number: u8) -> u32 {
+        0x1000_0000 | number as u32
+    }
+}
+
+/// Config messages of MPI 1.x.
 pub mod mpi1 {
-    use super::{Action, ExtendedPageHeader, Function, PageHeader, U16, U32, U64, layout};
+    use super::super::{Function, U16, U32};
+    use super::{Action, PageHeader, layout};
 
     layout! {
-        /// Configuration request (MSG_CONFIG) with one 64-bit element.
-        pub struct ConfigRequest: 0x28 {
+        /// Config request (MSG_CONFIG) up to its one SGE at 0x1C.
+        pub struct ConfigRequest: 0x1c {
             0x00 action: Action = "what to do",
             0x01 reserved_01: u8 = "reserved",
             0x02 chain_offset: u8 = "0",
             0x03 function: Function = "[`Function::CONFIG`]",
-            0x04 ext_page_length: U16 = "length of an extended page in dwords",
-            0x06 ext_page_type: u8 = "type of an extended page",
+            0x04 ext_page_length: U16 = "extended page: length in dwords",
+            0x06 ext_page_type: u8 = "extended page: [`ExtPageType`](super::ExtPageType)",
             0x07 msg_flags: u8 = "0",
             0x08 msg_context: U32 = "the host's token",
             0x0c reserved_0c: [u8; 8] = "reserved",
-            0x14 header: PageHeader = "the page",
-            0x18 page_address: U32 = "which of several",
-            0x1c sge_flags_length: U32 = "page buffer: flags and length",
-            0x20 sge_address: U64 = "page buffer: address",
+            0x14 header: PageHeader = "the page; all of it as last read, but for the header action",
+            0x18 page_address: U32 = "which instance, see [`page_address`](super::page_address)",
         }
 
-        /// Configuration reply (MSG_CONFIG_REPLY).
+        /// Config reply (MSG_CONFIG_REPLY).
         pub struct ConfigReply: 0x18 {
             0x00 action: Action = "as in the request",
             0x01 reserved_01: u8 = "reserved",
             0x02 msg_length: u8 = "length in dwords",
             0x03 function: Function = "[`Function::CONFIG`]",
-            0x04 ext_page_length: U16 = "length of an extended page in dwords",
-            0x06 ext_page_type: u8 = "type of an extended page",
+            0x04 ext_page_length: U16 = "extended page: length in dwords",
+            0x06 ext_page_type: u8 = "extended page: its type",
             0x07 msg_flags: u8 = "0",
             0x08 msg_context: U32 = "the request's token",
             0x0c reserved_0c: [u8; 2] = "reserved",
             0x0e ioc_status: U16 = "IOCStatus",
             0x10 ioc_log_info: U32 = "IOCLogInfo",
-            0x14 header: PageHeader = "the page",
-        }
-
-        /// SAS device page 0 (CONFIG_PAGE_SAS_DEVICE_0).
-        pub struct SasDevicePage0: 0x24 {
-            0x00 header: ExtendedPageHeader = "header",
-            0x08 slot: U16 = "slot in the enclosure",
-            0x0a enclosure_handle: U16 = "enclosure",
-            0x0c sas_address: U64 = "SAS address (WWN)",
-            0x14 parent_dev_handle: U16 = "what it hangs on",
-            0x16 phy_num: u8 = "phy of the parent",
-            0x17 access_status: u8 = "0: no errors",
-            0x18 dev_handle: U16 = "DevHandle",
-            0x1a target_id: u8 = "target id",
-            0x1b bus: u8 = "bus",
-            0x1c device_info: U32 = "what kind of device",
-            0x20 flags: U16 = "0x0001: present",
-            0x22 physical_port: u8 = "port of the controller",
-            0x23 reserved_23: u8 = "reserved",
-        }
-
-        /// The front of SAS IO unit page 0 (CONFIG_PAGE_SAS_IO_UNIT_0); its phys follow.
-        pub struct SasIoUnitPage0: 0x10 {
-            0x00 header: ExtendedPageHeader = "header",
-            0x08 nvdata_version_default: U16 = "NVDATA version, default",
-            0x0a nvdata_version_persistent: U16 = "NVDATA version, stored",
-            0x0c num_phys: u8 = "phys",
-            0x0d reserved_0d: u8 = "reserved",
-            0x0e reserved_0e: U16 = "reserved",
-        }
-
-        /// One phy of it (MPI_SAS_IO_UNIT0_PHY_DATA).
-        pub struct SasIoUnit0Phy: 0x10 {
-            0x00 port: u8 = "port",
-            0x01 port_flags: u8 = "port flags",
-            0x02 phy_flags: u8 = "phy flags",
-            0x03 negotiated_link_rate: u8 = "8: 1.5, 9: 3.0 Gb/s; 2: failed",
-            0x04 controller_phy_device_info: U32 = "what the phy does",
-            0x08 attached_device_handle: U16 = "what is attached",
-            0x0a controller_dev_handle: U16 = "the controller's own handle",
-            0x0c discovery_status: U32 = "discovery",
+            0x14 header: PageHeader = "the page's header",
         }
     }
 }
 
-/// MPI 2.x.
+/// Config messages of MPI 2.x.
 pub mod mpi2 {
-    use super::{Action, ExtendedPageHeader, Function, PageHeader, U16, U32, U64, layout};
+    use super::super::{Function, U16, U32};
+    use super::{Action, PageHeader, layout};
 
     layout! {
-        /// Configuration request (MPI2_CONFIG_REQUEST) with one MPI 64-bit element, on 2.5 too.
-        pub struct ConfigRequest: 0x28 {
+        /// Config request (MPI2_CONFIG_REQUEST) up to its one SGE at 0x1C: an MPI element, also
+        /// on 2.5 and 2.6.
+        pub struct ConfigRequest: 0x1c {
             0x00 action: Action = "what to do",
-            0x01 sgl_flags: u8 = "0: MPI elements, system addresses",
+            0x01 sgl_flags: u8 = "SGL type; 0: MPI element in host memory",
             0x02 chain_offset: u8 = "0",
             0x03 function: Function = "[`Function::CONFIG`]",
-            0x04 ext_page_length: U16 = "length of an extended page in dwords",
-            0x06 ext_page_type: u8 = "type of an extended page",
+            0x04 ext_page_length: U16 = "extended page: length in dwords",
+            0x06 ext_page_type: u8 = "extended page: [`ExtPageType`](super::ExtPageType)",
             0x07 msg_flags: u8 = "0",
             0x08 vp_id: u8 = "virtual port",
             0x09 vf_id: u8 = "virtual function",
             0x0a reserved_0a: U16 = "reserved",
             0x0c reserved_0c: u8 = "reserved",
-            0x0d proxy_vf_id: u8 = "0",
+            0x0d proxy_vf_id: u8 = "virtual function asked for, 0",
             0x0e reserved_0e: U16 = "reserved",
             0x10 reserved_10: U32 = "reserved",
-            0x14 header: PageHeader = "the page",
-            0x18 page_address: U32 = "which of several",
-            0x1c sge_flags_length: U32 = "page buffer: flags and length",
-            0x20 sge_address: U64 = "page buffer: address",
+            0x14 header: PageHeader = "the page; all of it as last read, but for the header action",
+            0x18 page_address: U32 = "which instance, see [`page_address`](super::page_address)",
         }
 
-        /// Configuration reply (MPI2_CONFIG_REPLY).
+        /// Config reply (MPI2_CONFIG_REPLY).
         pub struct ConfigReply: 0x18 {
             0x00 action: Action = "as in the request",
             0x01 sgl_flags: u8 = "as in the request",
             0x02 msg_length: u8 = "length in dwords",
             0x03 function: Function = "[`Function::CONFIG`]",
-            0x04 ext_page_length: U16 = "length of an extended page in dwords",
-            0x06 ext_page_type: u8 = "type of an extended page",
+            0x04 ext_page_length: U16 = "extended page: length in dwords",
+            0x06 ext_page_type: u8 = "extended page: its type",
             0x07 msg_flags: u8 = "0",
             0x08 vp_id: u8 = "virtual port",
             0x09 vf_id: u8 = "virtual function",
@@ -205,47 +295,30 @@ pub mod mpi2 {
             0x0c reserved_0c: U16 = "reserved",
             0x0e ioc_status: U16 = "IOCStatus",
             0x10 ioc_log_info: U32 = "IOCLogInfo",
-            0x14 header: PageHeader = "the page",
+            0x14 header: PageHeader = "the page's header",
         }
+    }
+}
 
-        /// The front of SAS device page 0 (MPI2_CONFIG_PAGE_SAS_DEV_0).
-        pub struct SasDevicePage0: 0x24 {
-            0x00 header: ExtendedPageHeader = "header",
-            0x08 slot: U16 = "slot in the enclosure",
-            0x0a enclosure_handle: U16 = "enclosure",
-            0x0c sas_address: U64 = "SAS address (WWN)",
-            0x14 parent_dev_handle: U16 = "what it hangs on",
-            0x16 phy_num: u8 = "phy of the parent",
-            0x17 access_status: u8 = "0: no errors",
-            0x18 dev_handle: U16 = "DevHandle",
-            0x1a attached_phy_identifier: u8 = "phy of the device",
-            0x1b zone_group: u8 = "zone",
-            0x1c device_info: U32 = "what kind of device",
-            0x20 flags: U16 = "0x0001: present",
-            0x22 physical_port: u8 = "port of the controller",
-            0x23 max_port_connections: u8 = "connections",
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-        /// The front of SAS IO unit page 0 (MPI2_CONFIG_PAGE_SASIOUNIT_0); its phys follow.
-        pub struct SasIoUnitPage0: 0x10 {
-            0x00 header: ExtendedPageHeader = "header",
-            0x08 reserved_08: U32 = "reserved",
-            0x0c num_phys: u8 = "phys",
-            0x0d reserved_0d: u8 = "reserved",
-            0x0e reserved_0e: U16 = "reserved",
-        }
+    #[test]
+    fn page_addresses_have_their_form_in_the_top_nibble() {
+        assert_eq!(page_address::next_handle(page_address::FIRST), 0x0000_ffff);
+        assert_eq!(page_address::sas_device(9), 0x2000_0009);
+        assert_eq!(page_address::sas_device_at(1, 2), 0x1000_0102);
+        assert_eq!(page_address::expander_phy(0x0a, 3), 0x1003_000a);
+        assert_eq!(page_address::enclosure(1), 0x1000_0001);
+    }
 
-        /// One phy of it (MPI2_SAS_IO_UNIT0_PHY_DATA).
-        pub struct SasIoUnit0Phy: 0x14 {
-            0x00 port: u8 = "port",
-            0x01 port_flags: u8 = "port flags",
-            0x02 phy_flags: u8 = "phy flags",
-            0x03 negotiated_link_rate: u8 = "8: 1.5, 9: 3, A: 6, B: 12 Gb/s",
-            0x04 controller_phy_device_info: U32 = "what the phy does",
-            0x08 attached_dev_handle: U16 = "what is attached",
-            0x0a controller_dev_handle: U16 = "the controller's own handle",
-            0x0c discovery_status: U32 = "discovery",
-            0x10 reserved_10: U32 = "reserved",
-        }
+    #[test]
+    fn pages_are_named_for_people() {
+        assert_eq!(
+            std::format!("{}", PageId::extended(ExtPageType::SAS_DEVICE, 0)),
+            "SAS device page 0"
+        );
+        assert_eq!(std::format!("{}", PageId::plain(PageType(0x21), 8)), "IOC page 8");
     }
 }

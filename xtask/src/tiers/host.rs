@@ -19,15 +19,16 @@ pub(super) fn run(session: &mut Session<'_>) {
 
     session.command(
         "format",
-        cargo()
-            .current_dir(&root)
-            .args(["fmt", "--all", "--check", "--", "--color=never"]),
+        cargo().current_dir(&root).args(["fmt", "--all", "--check", "--", "--color=never"]),
     );
     session.command(
         "format of link-check",
-        cargo()
-            .current_dir(link_check::directory(session.workspace))
-            .args(["fmt", "--check", "--", "--color=never"]),
+        cargo().current_dir(link_check::directory(session.workspace)).args([
+            "fmt",
+            "--check",
+            "--",
+            "--color=never",
+        ]),
     );
     session.command(
         "clippy",
@@ -45,13 +46,7 @@ pub(super) fn run(session: &mut Session<'_>) {
             &format!("the core builds with {name}"),
             cargo()
                 .current_dir(&root)
-                .args([
-                    "clippy",
-                    "--package",
-                    "fusion-mpt",
-                    "--lib",
-                    "--no-default-features",
-                ])
+                .args(["clippy", "--package", "fusion-mpt", "--lib", "--no-default-features"])
                 .args(["--features", features, "--", "-D", "warnings"]),
         );
     }

@@ -352,9 +352,7 @@ impl EventMasks {
     /// Whether `event` is sent.
     #[must_use]
     pub fn allows(self, event: crate::wire::event::EventCode) -> bool {
-        self.0
-            .get(usize::from(event.0 / 32))
-            .is_some_and(|word| word & (1 << (event.0 % 32)) == 0)
+        self.0.get(usize::from(event.0 / 32)).is_some_and(|word| word & (1 << (event.0 % 32)) == 0)
     }
 
     /// The four dwords of the request.
