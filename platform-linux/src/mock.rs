@@ -1,0 +1,1 @@
+//! The software controllers as buses.
