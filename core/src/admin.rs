@@ -1,41 +1,34 @@
 //! The driver's own requests: port enable, events, configuration pages, discovery.
 //!
-//! One is outstanding at a time, the rest wait in a short queue; port enable, which may take
-//! minutes, has a slot of its own so that events and pages go on meanwhile. Nothing here waits:
+//! One is outstanding at a time, the rest wait in a short queue. Port enable, which may take
+//! minutes, has a slot of its own so that events and pages go on meanwhile; so has event
+//! notification, because on MPI1 every event quotes its context for ever after. Nothing here waits:
 //! each reply, seen by a poll, starts the next request.
 
 use heapless::Deque;
 
 use crate::error::Error;
 use crate::generation::{Generation, Post, ReplyHeader};
+use crate::io_queue::{Other, Queue};
 use crate::log_info::LogInfo;
 use crate::pages::{PageRequest, Step};
 use crate::platform::{DmaRegion, Registers};
-use crate::queue::{Other, Queue};
-use crate::targets::{News, Targets};
+use crate::reply::News;
+use crate::targets::Targets;
 use crate::wire::{Function, IocStatus};
 
-/// Slot of everything but port enable.
+/// Slot of pages and acknowledgements.
 const SLOT: u16 = 0;
 /// Slot of port enable.
 const PORT_ENABLE_SLOT: u16 = 1;
+/// Slot of event notification.
+const EVENT_SLOT: u16 = 2;
 /// Requests that wait. When an event storm overruns them, a scan makes up for what was dropped.
 const WAITING: usize = 16;
 /// How often a page is asked for before its error counts.
 const ATTEMPTS: u8 = 3;
 /// Ends the list of handles, and begins it.
 const NO_HANDLE: u16 = 0xffff;
-
-/// An event, as far as handling it goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Event {
-    /// Which (`MPI2_EVENT_*`).
-    pub code: u32,
-    /// To be quoted in the acknowledgement.
-    pub context: u32,
-    /// Whether the IOC waits for an acknowledgement.
-    pub wants_acknowledge: bool,
-}
 
 /// Why a page is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +43,6 @@ enum Purpose {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
-    EventNotification,
     EventAcknowledge { code: u32, context: u32 },
     Page { request: PageRequest, purpose: Purpose, attempts: u8 },
 }
@@ -94,8 +86,11 @@ impl Admin {
     }
 
     /// Asks for events.
-    pub(crate) fn ask_for_events(&mut self) {
-        self.later(Job::EventNotification);
+    pub(crate) fn ask_for_events<G: Generation, R: Registers, D: DmaRegion>(
+        &mut self,
+        queue: &mut Queue<'_, G, R, D>,
+    ) {
+        queue.post_own(EVENT_SLOT, Post::Default, |smid| G::event_notification(smid));
     }
 
     /// Whether the IOC has agreed to send events.
@@ -207,15 +202,14 @@ impl Admin {
                     self.scan();
                     return;
                 }
+                if header.function == Function::EVENT_NOTIFICATION {
+                    self.events_on = check(header).is_ok();
+                    // MPI1 answers with the first event in the same frame.
+                    self.event::<G>(frame, targets);
+                    return;
+                }
                 let Some(job) = self.underway.take() else { return };
                 match job {
-                    Job::EventNotification => {
-                        self.events_on = check(header).is_ok();
-                        // MPI1 answers with the first event in the same frame.
-                        if header.function == Function::EVENT_NOTIFICATION {
-                            self.event::<G>(frame, targets);
-                        }
-                    }
                     Job::EventAcknowledge { .. } => {}
                     Job::Page { request, purpose, attempts } => {
                         self.page::<G>(header, frame, request, purpose, attempts, targets, page);
@@ -378,7 +372,6 @@ impl Admin {
         }
         let buffer = queue.memory.bus(queue.layout.page as usize);
         let posted = queue.post_own(SLOT, Post::Default, |smid| match &job {
-            Job::EventNotification => G::event_notification(smid),
             Job::EventAcknowledge { code, context } => G::event_ack(smid, *code, *context),
             Job::Page { request, .. } => G::config(smid, request, buffer),
         });

@@ -13,11 +13,12 @@
 
 use embedded_hal::delay::DelayNs;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, PORT_ENABLE_LIMIT_MS};
 use crate::doorbell::handshake;
 use crate::error::Error;
 use crate::generation::chips::Chip;
-use crate::generation::{Facts, Generation, HostMemory, PortFacts};
+use crate::generation::{Facts, Generation, HostMemory, PortFacts, expect};
+use crate::io_queue::Completion;
 use crate::mem::Memory;
 use crate::memory_plan::{MemoryPlan, Wants};
 use crate::platform::{DmaRegion, Registers};
@@ -30,8 +31,6 @@ use crate::wire::Function;
 
 /// How long IOC init may take from its reply to OPERATIONAL (Linux: 10 s).
 const OPERATIONAL_LIMIT_MS: u32 = 10_000;
-/// How long port enable may take: firmware waits for slow disks (Linux: 300 s).
-pub(crate) const PORT_ENABLE_LIMIT_MS: u32 = 300_000;
 /// How often facts are asked for; the first answer after a reset may be cut short (FreeBSD: 5).
 const FACTS_ATTEMPTS: u32 = 5;
 
@@ -60,10 +59,6 @@ impl<G: Generation, R: Registers> Reset<G, R> {
     /// Takes a register window and says what chip is behind it.
     pub const fn new(registers: R, chip: &'static Chip) -> Self {
         Self { bus: Bus::new(registers), chip, generation: core::marker::PhantomData }
-    }
-
-    pub(crate) const fn from_bus(bus: Bus<R>, chip: &'static Chip) -> Self {
-        Self { bus, chip, generation: core::marker::PhantomData }
     }
 
     /// Brings the IOC to READY and asks what it is.
@@ -229,23 +224,28 @@ impl<G: Generation, R: Registers> Ready<G, R> {
     }
 }
 
-/// Checks that a reply that came by handshake answers `function`, and how.
-pub(crate) fn expect<G: Generation>(
-    function: Function,
-    reply: &[u8],
-    length: usize,
-) -> Result<(), Error> {
-    let bytes = length.min(usize::from(u16::MAX)) as u16;
-    let claimed = match G::reply_header(reply) {
-        Some(header) if header.function == function && length >= 20 => {
-            let status = header.status;
-            if status.code() == crate::wire::IocStatus::SUCCESS {
-                return Ok(());
-            }
-            return Err(Error::Ioc { function, status: status.code(), log_info: header.log_info });
-        }
-        Some(header) => header.function,
-        None => Function(0xff),
-    };
-    Err(Error::BadReply { function, claimed, bytes })
+/// What is left of a controller that was taken apart.
+#[derive(Debug)]
+pub struct Parts<G, R, D> {
+    /// The way to start again.
+    pub reset: Reset<G, R>,
+    /// The DMA region.
+    pub region: D,
+}
+
+impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
+    /// Takes the controller apart for another start, memory included; the tables are the caller's
+    /// again, and the target table keeps its ids. Everything outstanding
+    /// completes as reset. The IOC is reset first, so that it no longer writes the memory (trap
+    /// T41); if that fails, which the result says, only a gone controller's memory may be reused
+    /// for something else.
+    pub fn into_reset(
+        self,
+        delay: &mut impl DelayNs,
+        complete: impl FnMut(Completion<'_>),
+    ) -> (Parts<G, R, D>, Result<(), Error>) {
+        let (bus, chip, region, result) = self.take_apart(delay, complete);
+        let reset = Reset { bus, chip, generation: core::marker::PhantomData };
+        (Parts { reset, region }, result)
+    }
 }

@@ -7,17 +7,16 @@
 use embedded_hal::delay::DelayNs;
 
 use crate::admin::Admin;
-use crate::bringup::{PORT_ENABLE_LIMIT_MS, Reset};
 use crate::doorbell::send_only;
 use crate::error::{Error, SubmitError, Waited};
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Device, Facts, Generation, PortFacts, Post};
+use crate::io_queue::{Completion, Other, Queue};
 use crate::mem::Memory;
 use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
 use crate::outcome::Failure;
 use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
-use crate::queue::{Completion, Other, Queue};
 use crate::recovery::{self, TaskReply, TaskRequest};
 use crate::regs::{
     Bus, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask, HostInterruptStatus,
@@ -37,6 +36,8 @@ const PAGE_LIMIT_MS: u32 = 15_000;
 const DISCOVERY_LIMIT_MS: u32 = 60_000;
 /// How long task management may take (Linux: 30 s).
 const TASK_LIMIT_MS: u32 = 30_000;
+/// How long port enable may take: firmware waits for slow disks (Linux: 300 s).
+pub(crate) const PORT_ENABLE_LIMIT_MS: u32 = 300_000;
 /// How often a wait polls, in microseconds, at first and later.
 const QUICK_STEP_US: u32 = 20;
 const SLOW_STEP_US: u32 = 1_000;
@@ -54,6 +55,8 @@ pub enum Action {
     /// The IOC is in FAULT with this code; every command has been completed. Take the controller
     /// apart with [`Controller::into_reset`] and start again.
     ControllerFault(u16),
+    /// Somebody else has reset the IOC; every command has been completed. As for a fault.
+    ControllerReset,
 }
 
 /// What the controller is doing.
@@ -62,6 +65,8 @@ enum State {
     Running,
     Gone,
     Fault(u16),
+    /// No longer operational, and not by our doing.
+    Reset,
 }
 
 /// Which way task management takes.
@@ -80,15 +85,6 @@ pub enum TaskRoute {
 struct Task {
     /// The reply, once it has come; `None` inside if it could not be read.
     reply: Option<Option<TaskReply>>,
-}
-
-/// What is left of a controller that was taken apart.
-#[derive(Debug)]
-pub struct Parts<G, R, D> {
-    /// The way to start again.
-    pub reset: Reset<G, R>,
-    /// The DMA region.
-    pub region: D,
 }
 
 /// A controller in operation.
@@ -158,8 +154,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         G::start_queues(&self.queue.bus, &self.plan, &self.queue.port);
         self.queue.give_all_reply_frames();
         self.targets.lose_all();
-        self.admin.ask_for_events();
-        self.admin.go_on(&mut self.queue, &mut self.targets);
+        self.admin.ask_for_events(&mut self.queue);
         if G::PORT_ENABLE_BY_DOORBELL {
             self.admin.port_is_enabled();
         } else {
@@ -247,7 +242,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                     (State::Fault(code), Failure::ControllerFault(code), Error::Fault(code))
                 }
                 // Somebody else has reset it.
-                _ => (State::Fault(0), Failure::ControllerReset, Error::NotOperational),
+                _ => (State::Reset, Failure::ControllerReset, Error::NotOperational),
             },
             Err(_) => (State::Gone, Failure::DeviceGone, Error::Gone),
         };
@@ -269,6 +264,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 State::Running => {}
                 State::Gone => return Some(Action::ControllerGone),
                 State::Fault(code) => return Some(Action::ControllerFault(code)),
+                State::Reset => return Some(Action::ControllerReset),
             }
         }
         self.targets.next_change().map(|change| match change {
@@ -334,6 +330,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 State::Running => {}
                 State::Gone => return Err(Error::Gone),
                 State::Fault(code) => return Err(Error::Fault(code)),
+                State::Reset => return Err(Error::NotOperational),
             }
             if waited_us >= u64::from(limit_ms) * 1000 {
                 let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
@@ -571,16 +568,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         self.queue.trace()
     }
 
-    /// Takes the controller apart for another start, memory included; the tables are the caller's
-    /// again, and the target table keeps its ids. Everything outstanding
-    /// completes as reset. The IOC is reset first, so that it no longer writes the memory (trap
-    /// T41); if that fails, which the result says, only a gone controller's memory may be reused
-    /// for something else.
-    pub fn into_reset(
+    /// Takes the controller apart: what [`Controller::into_reset`] does, but for the types.
+    pub(crate) fn take_apart(
         mut self,
         delay: &mut impl DelayNs,
         complete: impl FnMut(Completion<'_>),
-    ) -> (Parts<G, R, D>, Result<(), Error>) {
+    ) -> (Bus<R>, &'static Chip, D, Result<(), Error>) {
         let reason = match self.state {
             State::Gone => Failure::DeviceGone,
             _ => Failure::ControllerReset,
@@ -589,12 +582,20 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         let result = match self.state {
             State::Gone => Ok(()),
             State::Fault(_) => recovery::diagnostic_reset(&self.queue.bus, delay),
-            State::Running => recovery::message_unit_reset(&self.queue.bus, delay)
-                .or_else(|_| recovery::diagnostic_reset(&self.queue.bus, delay)),
+            // The capability rule: without event replay a message unit reset loses discovery.
+            State::Running | State::Reset if self.chip.is_mpi1() || self.facts.event_replay => {
+                match recovery::message_unit_reset(&self.queue.bus, delay) {
+                    Err(error) if error != Error::Gone => {
+                        recovery::diagnostic_reset(&self.queue.bus, delay)
+                    }
+                    result => result,
+                }
+            }
+            State::Running | State::Reset => recovery::diagnostic_reset(&self.queue.bus, delay),
         };
         self.queue.halt(reason, complete);
         let (bus, region) = self.queue.into_parts();
-        (Parts { reset: Reset::from_bus(bus, self.chip), region }, result)
+        (bus, self.chip, region, result)
     }
 }
 

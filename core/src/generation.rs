@@ -1,19 +1,20 @@
 //! What differs between the generations, behind one sealed trait.
 //!
 //! [`Mpi1`] and [`Mpi2`] are empty types; everything in which they differ is a function of the
-//! [`sealed::Sealed`] trait, and everything else in this crate is written once. MegaRAID Fusion
+//! `Sealed` trait, and everything else in this crate is written once. MegaRAID Fusion
 //! fits the same trait: it posts like [`Mpi2`], and its [`Reply`]s never carry a frame, since the
-//! status stands in the request frame, which [`sealed::Sealed::scsi_reply`] may read.
+//! status stands in the request frame, which `Sealed::scsi_reply` may read.
 
 use embedded_hal::delay::DelayNs;
-use zerocopy::IntoBytes;
 
 use crate::error::Error;
 use crate::platform::{BusAddr, Registers};
 use crate::regs::Bus;
-use crate::scsi::{Cdb, Lun};
-use crate::sgl::{Direction, Segment};
-use crate::wire::sge::{MpiSgeFlags, MpiSimple64, flags_length};
+use crate::wire::{Function, IocStatus};
+
+pub use crate::facts::{Facts, PortFacts};
+pub use crate::reply::{Reply, ReplyHeader};
+pub use crate::request::{Command, Device, Message, Post, TaskAttribute};
 
 pub mod chips;
 #[cfg(feature = "mpi1")]
@@ -34,192 +35,6 @@ pub enum Mpi2 {}
 /// A generation of controllers. Sealed: the core decides which there are.
 pub trait Generation: sealed::Sealed {}
 
-/// What the IOC says about itself, the same for all generations. From the IOC facts reply; sizes
-/// are bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Facts {
-    /// MPI version, major in the high byte (`MsgVersion`).
-    pub message_version: u16,
-    /// Firmware version (`FWVersion`).
-    pub firmware_version: crate::wire::ioc::Version,
-    /// `ProductID`.
-    pub product_id: u16,
-    /// `IOCCapabilities`.
-    pub capabilities: u32,
-    /// A message unit reset keeps discovery's events: it may be used instead of a diagnostic reset.
-    pub event_replay: bool,
-    /// Requests that may be outstanding (`RequestCredit`, `GlobalCredits`).
-    pub credits: u16,
-    /// Task management requests that may be outstanding besides.
-    pub high_priority_credits: u16,
-    /// Bytes of a request frame.
-    pub request_frame_bytes: u32,
-    /// Bytes of a reply frame.
-    pub reply_frame_bytes: u32,
-    /// Bytes of a chain frame.
-    pub chain_bytes: u32,
-    /// Chain frames that one request may have.
-    pub max_chain_depth: u8,
-    /// Entries of the reply FIFO (MPI1) or the most that a reply post queue may have (MPI2).
-    pub reply_queue_depth: u16,
-    /// Reply queues.
-    pub queues: u8,
-    /// Each reply queue may have an address of its own (RDPQ).
-    pub queue_array: bool,
-    /// 32-bit request descriptors are taken.
-    pub atomic_descriptors: bool,
-    /// Task management has a queue of its own (MPI1; MPI2 always has).
-    pub high_priority_queue: bool,
-    /// Ports.
-    pub ports: u8,
-    /// Devices that the IOC can have, or the highest DevHandle.
-    pub max_devices: u16,
-}
-
-/// What the IOC says about a port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PortFacts {
-    /// `PortType`.
-    pub port_type: crate::wire::ioc::PortType,
-    /// Commands posted by the host, at most (MPI2), or 0.
-    pub max_posted_buffers: u16,
-}
-
-/// Where a command goes, in the generation's own form: a DevHandle (MPI2), or bus and target id
-/// (MPI1). Obtained from the controller, which learnt it from the IOC.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Device {
-    pub(crate) address: u16,
-}
-
-/// In which order the device may run the command (SAM-5 8.6; trap T31).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TaskAttribute {
-    /// In any order.
-    #[default]
-    Simple,
-    /// Before everything that waits.
-    HeadOfQueue,
-    /// After everything before it, before everything after it.
-    Ordered,
-    /// While an auto contingent allegiance is in force.
-    Aca,
-}
-
-/// One SCSI command.
-#[derive(Clone, Copy, Debug)]
-pub struct Command<'c> {
-    /// The logical unit.
-    pub lun: Lun,
-    /// The command descriptor block.
-    pub cdb: &'c Cdb,
-    /// Which way the data goes.
-    pub direction: Direction,
-    /// Bytes of data: the sum of the segments.
-    pub data_length: u32,
-    /// Where the data is. The platform keeps it mapped until the command completes.
-    pub segments: &'c [Segment],
-    /// Ordering.
-    pub attribute: TaskAttribute,
-    /// The caller's tag, which is then the slot; else one is taken from the pool.
-    pub tag: Option<u16>,
-    /// The caller's own word, which comes back with the completion.
-    pub cookie: u64,
-}
-
-/// Which kind of descriptor a request travels by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Post {
-    /// A SCSI command for a device.
-    ScsiIo(Device),
-    /// Task management.
-    HighPriority,
-    /// Everything else.
-    Default,
-}
-
-/// One thing found in a reply queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reply {
-    /// The request succeeded; nothing more to say.
-    Success {
-        /// Which.
-        smid: u16,
-    },
-    /// There is a reply frame.
-    Frame {
-        /// Which request, if the descriptor says (MPI2); 0 for an event. On MPI1 the frame says.
-        smid: Option<u16>,
-        /// The low 32 bits of the frame's bus address, as the device wrote it.
-        address: u32,
-    },
-    /// A descriptor of a kind that this driver never asked for.
-    Unknown,
-}
-
-/// A message of the driver's own, built before its slot is known to be free.
-#[derive(Clone, Copy, Debug)]
-pub struct Message {
-    pub(crate) bytes: [u8; 128],
-    pub(crate) length: u8,
-}
-
-impl Message {
-    /// Takes the bytes of a wire struct.
-    pub(crate) fn new(message: &[u8]) -> Self {
-        let mut bytes = [0; 128];
-        let mut length = 0;
-        for (to, from) in bytes.iter_mut().zip(message) {
-            *to = *from;
-            length += 1;
-        }
-        Self { bytes, length }
-    }
-
-    /// Takes a wire struct and appends the one element that describes `bytes` at `buffer`, which
-    /// the device may write.
-    pub(crate) fn with_buffer(message: &[u8], buffer: BusAddr, bytes: u32) -> Self {
-        let element = MpiSimple64 {
-            flags_length: flags_length(
-                MpiSgeFlags::SIMPLE
-                    | MpiSgeFlags::ADDRESS_64
-                    | MpiSgeFlags::LAST_ELEMENT
-                    | MpiSgeFlags::END_OF_BUFFER
-                    | MpiSgeFlags::END_OF_LIST,
-                bytes,
-            )
-            .into(),
-            address: buffer.0.into(),
-        };
-        let mut whole = Self::new(message);
-        let rest = whole.bytes.iter_mut().skip(usize::from(whole.length));
-        for (to, from) in rest.zip(element.as_bytes()) {
-            *to = *from;
-            whole.length += 1;
-        }
-        whole
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
-    }
-}
-
-/// What every reply frame says, whatever its generation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ReplyHeader {
-    /// The function answered.
-    pub function: crate::wire::Function,
-    /// Bytes of the reply (`MsgLength` x 4).
-    pub length: u16,
-    /// MPI1: the request's `MsgContext`.
-    pub context: u32,
-    /// How it went.
-    pub status: crate::wire::IocStatus,
-    /// More about it.
-    pub log_info: crate::log_info::LogInfo,
-}
-
 /// What bring-up tells the IOC about the host's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct HostMemory<'p> {
@@ -227,6 +42,27 @@ pub struct HostMemory<'p> {
     pub plan: &'p crate::memory_plan::MemoryPlan,
     /// Where the region begins.
     pub bus: BusAddr,
+}
+
+/// Checks that a reply that came by handshake answers `function`, and how.
+pub(crate) fn expect<G: Generation>(
+    function: Function,
+    reply: &[u8],
+    length: usize,
+) -> Result<(), Error> {
+    let bytes = length.min(usize::from(u16::MAX)) as u16;
+    let claimed = match G::reply_header(reply) {
+        Some(header) if header.function == function && length >= 20 => {
+            let status = header.status;
+            if status.code() == IocStatus::SUCCESS {
+                return Ok(());
+            }
+            return Err(Error::Ioc { function, status: status.code(), log_info: header.log_info });
+        }
+        Some(header) => header.function,
+        None => Function(0xff),
+    };
+    Err(Error::BadReply { function, claimed, bytes })
 }
 
 pub(crate) mod sealed {
@@ -241,7 +77,7 @@ pub(crate) mod sealed {
     use crate::outcome::ReplyFacts;
     use crate::pages::{PageRequest, PageSize};
     use crate::platform::DmaRegion;
-    use crate::targets::DevicePage;
+    use crate::reply::DevicePage;
 
     /// Where a command's frame, chains and sense lie.
     #[derive(Clone, Copy, Debug)]
@@ -369,18 +205,18 @@ pub(crate) mod sealed {
         fn event_ack(smid: u16, event: u32, context: u32) -> Message;
 
         /// Task management.
-        fn task_management(smid: u16, request: &crate::recovery::TaskRequest) -> Message;
+        fn task_management(smid: u16, request: &crate::request::TaskRequest) -> Message;
 
         /// The reply to task management.
-        fn task_reply(frame: &[u8]) -> Option<crate::recovery::TaskReply>;
+        fn task_reply(frame: &[u8]) -> Option<crate::reply::TaskReply>;
 
         /// Reads a SAS device page 0.
         fn device_page(page: &[u8]) -> Option<DevicePage>;
 
         /// Looks into an event for news of devices.
-        fn device_event(frame: &[u8], news: &mut dyn FnMut(crate::targets::News));
+        fn device_event(frame: &[u8], news: &mut dyn FnMut(crate::reply::News));
 
         /// The event, its context and whether it wants an acknowledgement.
-        fn event(frame: &[u8]) -> Option<crate::admin::Event>;
+        fn event(frame: &[u8]) -> Option<crate::reply::Event>;
     }
 }

@@ -62,7 +62,7 @@ impl<D: DmaRegion> Memory<D> {
 
     #[inline]
     fn at(&self, offset: usize, width: usize, align: usize) -> Option<NonNull<u8>> {
-        if offset % align != 0 || width > self.length || offset > self.length - width {
+        if !offset.is_multiple_of(align) || width > self.length || offset > self.length - width {
             return None;
         }
         // SAFETY: `offset + width` was just checked to lie within the region.

@@ -14,7 +14,7 @@
 //! that is never used, because the IOC computes a frame's address as base + SMID x size.
 
 use crate::error::{Error, MemoryProblem};
-use crate::generation::Facts;
+use crate::facts::Facts;
 use crate::platform::BusAddr;
 use crate::sgl::{SglFormat, elements_capacity};
 
@@ -27,8 +27,8 @@ const REGION_ALIGNMENT: u32 = 4096;
 const PAGE_BYTES: u32 = 4096;
 /// Reply frames beyond one for each request: events come unasked.
 const EVENT_FRAMES: u16 = 16;
-/// Requests of the driver's own: one for management, one for discovery's pages.
-pub(crate) const INTERNAL_SLOTS: u16 = 2;
+/// Requests of the driver's own: pages and acknowledgements, port enable, event notification.
+pub(crate) const INTERNAL_SLOTS: u16 = 3;
 /// Slots for task management.
 pub(crate) const TASK_SLOTS: u16 = 2;
 /// More commands than any of these controllers takes.
@@ -157,7 +157,7 @@ impl MemoryPlan {
     pub(crate) fn new(facts: &Facts, wants: &Wants, shape: Shape) -> Result<Self, Error> {
         let bad = |field, value| Err(Error::BadFacts { field, value });
         let frame_bytes = facts.request_frame_bytes.min(shape.frame_limit);
-        if frame_bytes < shape.scsi_io_header + 32 || frame_bytes % 4 != 0 {
+        if frame_bytes < shape.scsi_io_header + 32 || !frame_bytes.is_multiple_of(4) {
             return bad("RequestFrameSize", facts.request_frame_bytes / 4);
         }
         if facts.reply_frame_bytes < 64 || facts.reply_frame_bytes > 4096 {
@@ -260,7 +260,7 @@ impl MemoryPlan {
     pub fn check(&self, bus: BusAddr, bytes: usize) -> Result<(), Error> {
         let problem = if bytes < self.bytes {
             MemoryProblem::TooSmall { needed: self.bytes, supplied: bytes }
-        } else if bus.0 % u64::from(REGION_ALIGNMENT) != 0 {
+        } else if !bus.0.is_multiple_of(u64::from(REGION_ALIGNMENT)) {
             MemoryProblem::Misaligned { at: bus, alignment: self.alignment }
         } else if bus.high() != bus.offset(self.bytes as u64 - 1).high() {
             MemoryProblem::CrossesWindow { at: bus, bytes: self.bytes }

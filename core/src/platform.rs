@@ -192,7 +192,7 @@ impl<B> MmioBlock<B> {
 
     fn register(&self, offset: u16, width: usize) -> Option<NonNull<u32>> {
         let offset = usize::from(offset);
-        if offset % 4 != 0 || offset + width > size_of::<B>() {
+        if !offset.is_multiple_of(4) || offset + width > size_of::<B>() {
             return None;
         }
         // SAFETY: `offset` was just checked to lie within the mapping that `new` was promised.
@@ -227,7 +227,7 @@ impl<B> Registers for MmioBlock<B> {
     #[inline]
     fn write64(&self, offset: u16, value: u64) {
         before_register_write();
-        if offset % 8 != 0 {
+        if !offset.is_multiple_of(8) {
             self.write32(offset, value as u32);
             self.write32(offset.wrapping_add(4), (value >> 32) as u32);
         } else if let Some(at) = self.register(offset, 8) {

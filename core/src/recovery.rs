@@ -2,22 +2,22 @@
 //!
 //! Two resets, of different reach (controllers.md 2.4). A *message unit reset* drops both queues
 //! and leaves the links alone, but loses discovery's events on firmware that does not replay
-//! them; a *diagnostic reset* restarts the adapter. [`make_ready`] chooses by what the doorbell
+//! them; a *diagnostic reset* restarts the adapter. `make_ready` chooses by what the doorbell
 //! and the facts say.
 
 use embedded_hal::delay::DelayNs;
 
 use crate::error::Error;
 use crate::generation::chips::Chip;
-use crate::generation::{Device, Facts, Generation};
+use crate::generation::{Facts, Generation};
 use crate::platform::Registers;
 use crate::regs::{
     Bus, DOORBELL, Doorbell, HOST_DIAGNOSTIC, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS,
     HostDiagnostic, HostInterruptMask, HostInterruptStatus, IocState, WRITE_SEQUENCE,
 };
-use crate::scsi::Lun;
-use crate::wire::task::ResponseCode;
 
+pub use crate::reply::TaskReply;
+pub use crate::request::TaskRequest;
 pub use crate::wire::task::TaskType;
 
 /// How long the IOC has to come to READY after a message unit reset (Linux: 15 s for each step).
@@ -210,30 +210,4 @@ fn wait_ready<R: Registers>(
         IocState::Ready => Ok(()),
         _ => Err(Error::Fault(doorbell.data())),
     }
-}
-
-/// A task management request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TaskRequest {
-    /// What to do.
-    pub kind: TaskType,
-    /// To which device.
-    pub device: Device,
-    /// To which logical unit.
-    pub lun: Lun,
-    /// The SMID of the command, for abort and query task; else 0.
-    pub smid: u16,
-}
-
-/// What came of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TaskReply {
-    /// The target's answer.
-    pub response: ResponseCode,
-    /// Commands that it ended.
-    pub terminated: u32,
-    /// How the IOC saw it.
-    pub status: crate::wire::IocStatus,
-    /// More about it.
-    pub log_info: crate::log_info::LogInfo,
 }

@@ -4,7 +4,7 @@
 //! register's offset and direction; a [`Reg`] is an offset into one of them that remembers both,
 //! so that writing a read-only register does not compile. Every back end, a mapped BAR, a
 //! DriverKit call or a socket to an emulator, uses the same constants through
-//! [`Registers`](crate::platform::Registers).
+//! [`Registers`].
 //!
 //! ```compile_fail,E0277
 //! use fusion_mpt::regs::{Bus, mpi1::REQUEST_QUEUE};

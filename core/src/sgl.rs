@@ -28,6 +28,7 @@
 //! A command without data gets one empty element with every end flag and address 0, as OpenBSD has
 //! it: Linux writes all ones there, the address that later firmware faults on.
 
+mod elements;
 mod ieee;
 mod list;
 mod mpi;

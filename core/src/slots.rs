@@ -248,6 +248,8 @@ impl<'a> Slots<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
     fn records<const N: usize>() -> [SlotRecord; N] {

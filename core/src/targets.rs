@@ -5,68 +5,13 @@
 //! (WWN), so a disk that is pulled and put back is the same target. What is new comes out as
 //! [`TargetChange`]s, computed from the table itself, so that no storm of events can lose one.
 
-use crate::generation::Device;
-use crate::wire::config::pages::DeviceInfo;
+use crate::request::Device;
+
+pub use crate::reply::{DevicePage, News};
 
 /// The id of a target: stable while the controller object lives, whatever firmware renumbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TargetId(pub u16);
-
-/// What a SAS device page 0 says, the same for all generations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct DevicePage {
-    /// SAS address (WWN of the port); 0 where the firmware gives none.
-    pub sas_address: u64,
-    /// DevHandle.
-    pub handle: u16,
-    /// How commands reach it: the DevHandle again (MPI2), or bus and target id (MPI1).
-    pub address: u16,
-    /// DevHandle of the expander or controller it hangs on.
-    pub parent_handle: u16,
-    /// Enclosure handle.
-    pub enclosure_handle: u16,
-    /// Slot in the enclosure.
-    pub slot: u16,
-    /// Phy of the parent.
-    pub phy: u8,
-    /// Physical port of the controller.
-    pub port: u8,
-    /// `AccessStatus`: 0 is no error.
-    pub access_status: u8,
-    /// `DeviceInfo`: what kind of device (`MPI2_SAS_DEVICE_INFO_*`).
-    pub device_info: u32,
-}
-
-impl DevicePage {
-    /// Whether it takes SCSI commands: an end device with an SSP target, STP target or SATA port.
-    #[must_use]
-    pub const fn is_target(&self) -> bool {
-        DeviceInfo::from_bits_retain(self.device_info).is_scsi_target()
-    }
-
-    /// Whether it is a SATA disk behind the firmware's translation.
-    #[must_use]
-    pub const fn is_sata(&self) -> bool {
-        DeviceInfo::from_bits_retain(self.device_info).is_sata()
-    }
-}
-
-/// News of a device in an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum News {
-    /// A device answers under this handle: its page tells who it is.
-    Added {
-        /// DevHandle.
-        handle: u16,
-    },
-    /// The device under this handle no longer answers.
-    Gone {
-        /// DevHandle.
-        handle: u16,
-    },
-    /// Something changed that only a new scan tells.
-    Rescan,
-}
 
 /// A target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -231,6 +176,8 @@ fn same(one: &DevicePage, other: &DevicePage) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
     fn disk(sas_address: u64, handle: u16) -> DevicePage {

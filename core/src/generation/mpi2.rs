@@ -7,10 +7,8 @@ use super::chips::{Chip, Family};
 use super::sealed::{Place, Sealed};
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi2, PortFacts, Post, Reply,
-    ReplyHeader, TaskAttribute,
+    ReplyHeader, TaskAttribute, expect,
 };
-use crate::admin::Event;
-use crate::bringup::expect;
 use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
 use crate::log_info::LogInfo;
@@ -20,11 +18,11 @@ use crate::outcome::ReplyFacts;
 use crate::pages::{PageRequest, PageSize};
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::queue::ring::{PostMethod, Ring};
-use crate::recovery::{TaskReply, TaskRequest};
 use crate::regs::Bus;
 use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
+use crate::reply::{DevicePage, Event, News, TaskReply};
+use crate::request::TaskRequest;
 use crate::sgl::{self, Direction, SglFormat, SglSpace};
-use crate::targets::{DevicePage, News};
 use crate::wire::config::mpi2::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi2::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};

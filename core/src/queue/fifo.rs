@@ -5,11 +5,12 @@
 //! context, everything else with the address of a reply frame, which goes back to the device by
 //! being written to the same register.
 
-use crate::generation::{Post, Reply};
 use crate::memory_plan::MemoryPlan;
 use crate::platform::{BusAddr, Registers};
 use crate::regs::Bus;
 use crate::regs::mpi1::{HIGH_PRIORITY_REQUEST_QUEUE, REPLY_QUEUE, REQUEST_QUEUE};
+use crate::reply::Reply;
+use crate::request::Post;
 use crate::sgl::SglFormat;
 
 /// What the reply FIFO reads as when it is empty.

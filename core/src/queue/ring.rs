@@ -7,7 +7,6 @@
 
 use volatile_register::{RW, WO};
 
-use crate::generation::{Post, Reply};
 use crate::mem::Memory;
 use crate::memory_plan::MemoryPlan;
 use crate::platform::{DmaRegion, Registers};
@@ -16,6 +15,8 @@ use crate::regs::mpi2::{
     ReplyPostHostIndex, host_index_of,
 };
 use crate::regs::{Bus, Reg};
+use crate::reply::Reply;
+use crate::request::Post;
 use crate::sgl::SglFormat;
 use crate::wire::descriptor::{ReplyDescriptor, ReplyKind, RequestDescriptor};
 

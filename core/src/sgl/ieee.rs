@@ -7,7 +7,7 @@
 use zerocopy::little_endian::U64;
 use zerocopy::transmute;
 
-use super::list::{Elements, Place};
+use super::elements::{Elements, Place};
 use super::{Direction, Segment, SglFormat};
 use crate::mem::Memory;
 use crate::platform::{BusAddr, DmaRegion};

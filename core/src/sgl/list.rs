@@ -1,5 +1,6 @@
 //! Lists of any length: check everything, then fill the frame and its chain frames in one pass.
 
+use super::elements::{Elements, Place};
 use super::ieee::Ieee64;
 use super::mpi::{Mpi32, Mpi64};
 use super::{
@@ -36,41 +37,6 @@ pub(super) fn encode_any<D: DmaRegion>(
         SglFormat::Mpi64 => job.encode::<Mpi64>(),
         SglFormat::Ieee64 => job.encode::<Ieee64>(),
     }
-}
-
-/// Where an element stands, as far as its flags tell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Another simple element follows.
-    Middle,
-    /// A chain element follows.
-    BeforeChain,
-    /// Nothing follows.
-    End,
-}
-
-/// How one format writes its elements. Offsets are bytes from the start of the region.
-pub(super) trait Elements {
-    const FORMAT: SglFormat;
-
-    /// The element that describes `segment`, at most the limit long.
-    fn write_simple<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        segment: Segment,
-        direction: Direction,
-        place: Place,
-    );
-
-    /// The element that points to a chain frame with `length` bytes of elements, whose own chain
-    /// element stands `next_chain_offset` units into it.
-    fn write_chain<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        chain: BusAddr,
-        length: u16,
-        next_chain_offset: u8,
-    );
 }
 
 struct Job<'a, D> {

@@ -1,0 +1,467 @@
+//! One queue: its slots, its part of the DMA memory, its reply ring or FIFO.
+//!
+//! Queues share nothing. Each has its own SMIDs, frames, chains, sense buffers and reply ring, and
+//! the descriptor that posts a command names the queue to answer on; so each can live in a thread
+//! of its own without a lock. Queue 0 is inside the [`Controller`](crate::controller::Controller)
+//! and also carries the driver's own requests and the IOC's events; the others are handed out by
+//! [`Controller::take_queue`](crate::controller::Controller::take_queue). Only reply frames, which
+//! come with errors, return to a pool that all share (`shared.rs`).
+
+use crate::error::SubmitError;
+use crate::generation::sealed::Place;
+use crate::generation::{Command, Device, Generation, Message, Post, Reply, ReplyHeader};
+use crate::log_info::LogInfo;
+use crate::mem::Memory;
+use crate::memory_plan::{INTERNAL_SLOTS, Layout, MemoryPlan, TASK_SLOTS};
+use crate::outcome::{Failure, Outcome, judge};
+use crate::platform::{DmaRegion, Registers};
+use crate::regs::Bus;
+use crate::shared::ReplyFrames;
+use crate::slots::{Finished, SlotRecord, Slots};
+use crate::trace::{Counters, TRACED_BYTES, Trace, TraceKind};
+use crate::wire::Function;
+
+/// Bytes of a reply frame that are copied out and looked at; no reply this driver reads is longer.
+const REPLY_BYTES: usize = 128;
+/// The longest sense a SCSI I/O message can ask for.
+const SENSE_BYTES: usize = 252;
+
+/// The end of one command. Each accepted command has exactly one.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion<'q> {
+    /// The caller's own word, from [`Command::cookie`].
+    pub cookie: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Sense data, empty unless the outcome has some.
+    pub sense: &'q [u8],
+    /// More from the firmware about what went wrong; zero if there is none.
+    pub log_info: LogInfo,
+}
+
+/// Something in the reply queue that is no command's completion.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Other<'q> {
+    /// The reply to a request of the driver's own; its slot is free again.
+    Reply { header: ReplyHeader, frame: &'q [u8] },
+    /// An event.
+    Event { frame: &'q [u8] },
+}
+
+/// One queue of a controller. One owner at a time.
+#[derive(Debug)]
+pub struct Queue<'a, G: Generation, R, D> {
+    pub(crate) bus: Bus<R>,
+    pub(crate) memory: Memory<D>,
+    pub(crate) layout: Layout,
+    pub(crate) slots: Slots<'a>,
+    pub(crate) port: G::Port,
+    replies: ReplyFrames<'a>,
+    counters: Counters,
+    /// Requests of the driver's own that the device has.
+    own_outstanding: u16,
+    /// Why nothing is accepted any more.
+    halted: Option<Failure>,
+    trace: Option<&'a mut Trace>,
+    now_ms: u64,
+}
+
+impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
+    pub(crate) fn new(
+        bus: Bus<R>,
+        memory: Memory<D>,
+        plan: &MemoryPlan,
+        port: G::Port,
+        index: u8,
+        records: &'a mut [SlotRecord],
+        replies: ReplyFrames<'a>,
+    ) -> Self {
+        let own = INTERNAL_SLOTS + TASK_SLOTS;
+        let (first_smid, internal) = match index {
+            0 => (1, own),
+            _ => (1 + own + plan.commands_per_queue() * u16::from(index), 0),
+        };
+        Self {
+            bus,
+            memory,
+            layout: plan.layout,
+            slots: Slots::new(records, first_smid, internal, plan.tags),
+            port,
+            replies,
+            counters: Counters::default(),
+            own_outstanding: 0,
+            halted: None,
+            trace: None,
+            now_ms: 0,
+        }
+    }
+
+    /// Gives a command to the controller and returns its SMID.
+    ///
+    /// The data stays the device's until the completion comes. Commands for one logical unit are
+    /// posted in the order they are submitted (trap T31).
+    ///
+    /// # Errors
+    ///
+    /// A [`SubmitError`]: nothing was posted and no completion will come.
+    #[inline]
+    pub fn submit(&mut self, device: Device, command: &Command<'_>) -> Result<u16, SubmitError> {
+        if let Some(reason) = self.halted {
+            return Err(refusal(reason));
+        }
+        if command.cdb.len() > G::LONGEST_CDB {
+            return Err(SubmitError::CdbLength(command.cdb.len()));
+        }
+        let taken = self.slots.take(command.tag)?;
+        let place = self.place(taken.smid);
+        let written =
+            G::write_scsi_io(&self.port, &self.memory, &self.layout, place, device, command);
+        if let Err(error) = written {
+            self.slots.put_back(taken);
+            return Err(error);
+        }
+        self.slots.give(taken, command.cookie, command.data_length, device.address);
+        let word = G::post(&mut self.port, &self.bus, taken.smid, Post::ScsiIo(device));
+        self.counters.submitted += 1;
+        let outstanding = self.slots.outstanding();
+        if outstanding > self.counters.outstanding_peak {
+            self.counters.outstanding_peak = outstanding;
+        }
+        if self.trace.is_some() {
+            self.trace_request(taken.smid, word);
+        }
+        Ok(taken.smid)
+    }
+
+    /// Takes what the controller has answered, at most a quarter of the ring, and hands each
+    /// completion to `complete`. Returns how many replies there were.
+    ///
+    /// For a queue from `take_queue`; queue 0 is polled through its controller.
+    pub fn poll(&mut self, mut complete: impl FnMut(Completion<'_>)) -> u32 {
+        // Only commands are posted on a queue of its own, and events go to queue 0: whatever else
+        // comes here was not asked for.
+        let mut uncalled_for = 0;
+        let found = self.drain(&mut complete, &mut |_, _| uncalled_for += 1);
+        self.counters.bad_replies += uncalled_for;
+        found
+    }
+
+    #[inline]
+    pub(crate) fn drain(
+        &mut self,
+        complete: &mut impl FnMut(Completion<'_>),
+        other: &mut impl FnMut(&Memory<D>, Other<'_>),
+    ) -> u32 {
+        let limit = G::drain_limit(&self.port);
+        let mut found = 0;
+        while found < limit {
+            if G::EMPTY_READ_COSTS
+                && found > 0
+                && self.slots.outstanding() == 0
+                && self.own_outstanding == 0
+            {
+                break;
+            }
+            let Some((word, reply)) = G::next(&mut self.port, &self.bus, &self.memory) else {
+                break;
+            };
+            found += 1;
+            if self.trace.is_some() {
+                self.trace_word(TraceKind::Reply, word);
+            }
+            match reply {
+                Reply::Success { smid } => match self.slots.finish(smid) {
+                    Some(finished) => {
+                        self.counters.completed += 1;
+                        complete(Completion {
+                            cookie: finished.cookie,
+                            outcome: Outcome::success(finished.requested),
+                            sense: &[],
+                            log_info: LogInfo(0),
+                        });
+                    }
+                    None => self.stray(word),
+                },
+                Reply::Frame { smid, address } => {
+                    self.reply_frame(word, smid, address, complete, other);
+                }
+                Reply::Unknown => self.stray(word),
+            }
+        }
+        if found > 0 {
+            G::drained(&mut self.port, &self.bus);
+        }
+        self.counters.drained(found);
+        found
+    }
+
+    /// A reply with a frame: an error, a status, a residual, an answer to the driver, an event.
+    #[cold]
+    fn reply_frame(
+        &mut self,
+        word: u64,
+        smid: Option<u16>,
+        address: u32,
+        complete: &mut impl FnMut(Completion<'_>),
+        other: &mut impl FnMut(&Memory<D>, Other<'_>),
+    ) {
+        let offset = address.wrapping_sub(self.memory.bus(self.layout.replies as usize).low());
+        let index = offset.checked_div(self.layout.reply_bytes).unwrap_or(u32::MAX);
+        let is_frame = index < u32::from(self.replies.count())
+            && index.wrapping_mul(self.layout.reply_bytes) == offset;
+        if !is_frame || !self.replies.take(index as u16) {
+            self.counters.bad_frame_addresses += 1;
+            self.trace_word(TraceKind::Lie, word);
+            warning!("a reply frame address that the device does not have: {}", address);
+            return;
+        }
+        // Copied once, then the frame goes back: from here on only the copy counts.
+        let at = (self.layout.replies + offset) as usize;
+        let mut copy = [0u8; REPLY_BYTES];
+        let whole = copy.get_mut(..self.layout.reply_bytes as usize);
+        match whole {
+            Some(part) => self.memory.copy_out(at, part),
+            None => self.memory.copy_out(at, &mut copy),
+        }
+        let (bus, memory, layout) = (&self.bus, &self.memory, &self.layout);
+        self.replies.give(index as u16, |host_index| {
+            G::give_reply_frame(bus, memory, layout, at, host_index)
+        });
+
+        let Some(header) = G::reply_header(&copy) else {
+            self.counters.bad_replies += 1;
+            return;
+        };
+        // What lies beyond the message's length is left over from an earlier reply.
+        let frame = copy.get(..usize::from(header.length)).unwrap_or(&copy);
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.record(self.now_ms, TraceKind::ReplyFrame, word, frame);
+        }
+        let smid = match smid {
+            Some(smid) => smid,
+            None => u16::try_from(header.context).unwrap_or(0),
+        };
+        if self.slots.finish_internal(smid) {
+            self.own_outstanding = self.own_outstanding.saturating_sub(1);
+            other(&self.memory, Other::Reply { header, frame });
+            return;
+        }
+        if header.function == Function::EVENT_NOTIFICATION {
+            self.counters.events += 1;
+            other(&self.memory, Other::Event { frame });
+            return;
+        }
+        let Some(finished) = self.slots.finish(smid) else {
+            self.stray(word);
+            return;
+        };
+        self.finish_command(smid, finished, header, frame, complete);
+    }
+
+    /// A command that ended with a reply frame.
+    fn finish_command(
+        &mut self,
+        smid: u16,
+        finished: Finished,
+        header: ReplyHeader,
+        frame: &[u8],
+        complete: &mut impl FnMut(Completion<'_>),
+    ) {
+        self.counters.completed += 1;
+        self.counters.with_reply_frame += 1;
+        let is_scsi_io = header.function == Function::SCSI_IO
+            || header.function == Function::RAID_SCSI_IO_PASSTHROUGH;
+        let capacity = self.layout.sense_bytes.min(SENSE_BYTES as u32) as u8;
+        let facts =
+            if is_scsi_io { G::scsi_reply(frame, finished.requested, capacity) } else { None };
+        let outcome = match facts {
+            Some(facts) => judge(&facts),
+            None => {
+                self.counters.bad_replies += 1;
+                Outcome::Failed(Failure::BadReply)
+            }
+        };
+        let mut sense = [0u8; SENSE_BYTES];
+        let sense = match outcome {
+            Outcome::Complete { sense_length, .. } if sense_length > 0 => {
+                match sense.get_mut(..usize::from(sense_length)) {
+                    Some(part) => {
+                        self.memory.copy_out(self.place(smid).sense, part);
+                        &*part
+                    }
+                    None => &[],
+                }
+            }
+            _ => &[],
+        };
+        complete(Completion { cookie: finished.cookie, outcome, sense, log_info: header.log_info });
+    }
+
+    #[cold]
+    fn stray(&mut self, word: u64) {
+        self.counters.stray_replies += 1;
+        self.trace_word(TraceKind::Lie, word);
+        warning!("a reply for nothing outstanding: {}", word);
+    }
+
+    /// Where the frame, chains and sense buffer of `smid` lie.
+    #[inline]
+    fn place(&self, smid: u16) -> Place {
+        let layout = &self.layout;
+        let command = u32::from(smid.wrapping_sub(1 + INTERNAL_SLOTS + TASK_SLOTS));
+        let chains = layout.chain_bytes.wrapping_mul(layout.chains_per_command);
+        Place {
+            smid,
+            frame: u32::from(smid).wrapping_mul(layout.frame_bytes) as usize,
+            chains: layout.chains.wrapping_add(command.wrapping_mul(chains)) as usize,
+            sense: layout.sense.wrapping_add(command.wrapping_mul(layout.sense_bytes)) as usize,
+        }
+    }
+
+    /// Posts a request of the driver's own in internal slot `slot`. `None` if that slot is taken or
+    /// the queue is halted.
+    pub(crate) fn post_own(
+        &mut self,
+        slot: u16,
+        post: Post,
+        build: impl FnOnce(u16) -> Message,
+    ) -> Option<u16> {
+        if self.halted.is_some() {
+            return None;
+        }
+        let smid = self.slots.take_internal(slot)?;
+        let message = build(smid);
+        let frame = self.place(smid).frame;
+        self.memory.fill(frame, self.layout.frame_bytes as usize, 0);
+        self.memory.copy_in(frame, message.bytes());
+        self.own_outstanding += 1;
+        let word = G::post(&mut self.port, &self.bus, smid, post);
+        if self.trace.is_some() {
+            self.trace_request(smid, word);
+        }
+        Some(smid)
+    }
+
+    /// Takes internal slot `slot` for a request that goes another way than the queue.
+    pub(crate) fn take_own(&mut self, slot: u16) -> Option<u16> {
+        if self.halted.is_some() {
+            return None;
+        }
+        let smid = self.slots.take_internal(slot)?;
+        self.own_outstanding += 1;
+        Some(smid)
+    }
+
+    /// Gives such a slot back unanswered.
+    pub(crate) fn give_up_own(&mut self, smid: u16) {
+        if self.slots.finish_internal(smid) {
+            self.own_outstanding = self.own_outstanding.saturating_sub(1);
+        }
+    }
+
+    /// Accepts nothing any more and completes everything outstanding with `reason`.
+    ///
+    /// The owner of a queue calls this when its controller reports that it is gone, faulted or
+    /// about to be reset.
+    pub fn halt(&mut self, reason: Failure, mut complete: impl FnMut(Completion<'_>)) {
+        self.halted = Some(reason);
+        self.own_outstanding = 0;
+        let mut from = 0;
+        while let Some(finished) = self.slots.finish_any(&mut from) {
+            self.counters.completed += 1;
+            complete(Completion {
+                cookie: finished.cookie,
+                outcome: Outcome::Failed(reason),
+                sense: &[],
+                log_info: LogInfo(0),
+            });
+        }
+    }
+
+    /// Gives every reply frame to the IOC.
+    pub(crate) fn give_all_reply_frames(&self) {
+        let (bus, memory, layout) = (&self.bus, &self.memory, &self.layout);
+        for index in 0..self.replies.count() {
+            let at = (layout.replies + u32::from(index).wrapping_mul(layout.reply_bytes)) as usize;
+            self.replies
+                .give(index, |host_index| G::give_reply_frame(bus, memory, layout, at, host_index));
+        }
+    }
+
+    /// What this queue has done.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Register reads and writes made through this queue.
+    #[must_use]
+    pub fn register_accesses(&self) -> (u64, u64) {
+        self.bus.accesses()
+    }
+
+    /// Commands that the controller has.
+    #[must_use]
+    pub const fn outstanding(&self) -> u16 {
+        self.slots.outstanding()
+    }
+
+    /// Commands that this queue takes at once.
+    #[must_use]
+    pub const fn depth(&self) -> u16 {
+        self.slots.commands()
+    }
+
+    /// Why the queue accepts nothing any more, if so.
+    #[must_use]
+    pub const fn halted(&self) -> Option<Failure> {
+        self.halted
+    }
+
+    /// Records what passes from now on.
+    pub fn set_trace(&mut self, trace: &'a mut Trace) {
+        self.trace = Some(trace);
+    }
+
+    /// The trace, if one was set.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
+    }
+
+    /// The time that traces show.
+    pub(crate) fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    #[cold]
+    fn trace_request(&mut self, smid: u16, word: u64) {
+        let mut frame = [0u8; TRACED_BYTES];
+        let length = (self.layout.frame_bytes as usize).min(TRACED_BYTES);
+        if let Some(part) = frame.get_mut(..length) {
+            self.memory.copy_out(self.place(smid).frame, part);
+            if let Some(trace) = self.trace.as_deref_mut() {
+                trace.record(self.now_ms, TraceKind::Request, word, part);
+            }
+        }
+    }
+
+    #[cold]
+    fn trace_word(&mut self, kind: TraceKind, word: u64) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.record(self.now_ms, kind, word, &[]);
+        }
+    }
+
+    /// Takes the queue apart for a new start.
+    pub(crate) fn into_parts(self) -> (Bus<R>, D) {
+        (self.bus, self.memory.into_inner())
+    }
+}
+
+fn refusal(reason: Failure) -> SubmitError {
+    match reason {
+        Failure::DeviceGone => SubmitError::Gone,
+        _ => SubmitError::NotOperational,
+    }
+}

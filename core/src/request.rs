@@ -1,0 +1,123 @@
+//! What is asked of a controller, before it takes a generation's form.
+
+use zerocopy::IntoBytes;
+
+use crate::platform::BusAddr;
+use crate::scsi::{Cdb, Lun};
+use crate::sgl::{Direction, Segment};
+use crate::wire::sge::{MpiSgeFlags, MpiSimple64, flags_length};
+use crate::wire::task::TaskType;
+
+/// Where a command goes, in the generation's own form: a DevHandle (MPI2), or bus and target id
+/// (MPI1). Obtained from the controller, which learnt it from the IOC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Device {
+    pub(crate) address: u16,
+}
+
+/// In which order the device may run the command (SAM-5 8.6; trap T31).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TaskAttribute {
+    /// In any order.
+    #[default]
+    Simple,
+    /// Before everything that waits.
+    HeadOfQueue,
+    /// After everything before it, before everything after it.
+    Ordered,
+    /// While an auto contingent allegiance is in force.
+    Aca,
+}
+
+/// One SCSI command.
+#[derive(Clone, Copy, Debug)]
+pub struct Command<'c> {
+    /// The logical unit.
+    pub lun: Lun,
+    /// The command descriptor block.
+    pub cdb: &'c Cdb,
+    /// Which way the data goes.
+    pub direction: Direction,
+    /// Bytes of data: the sum of the segments.
+    pub data_length: u32,
+    /// Where the data is. The platform keeps it mapped until the command completes.
+    pub segments: &'c [Segment],
+    /// Ordering.
+    pub attribute: TaskAttribute,
+    /// The caller's tag, which is then the slot; else one is taken from the pool.
+    pub tag: Option<u16>,
+    /// The caller's own word, which comes back with the completion.
+    pub cookie: u64,
+}
+
+/// Which kind of descriptor a request travels by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Post {
+    /// A SCSI command for a device.
+    ScsiIo(Device),
+    /// Task management.
+    HighPriority,
+    /// Everything else.
+    Default,
+}
+
+/// A task management request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskRequest {
+    /// What to do.
+    pub kind: TaskType,
+    /// To which device.
+    pub device: Device,
+    /// To which logical unit.
+    pub lun: Lun,
+    /// The SMID of the command, for abort and query task; else 0.
+    pub smid: u16,
+}
+
+/// A message of the driver's own, built before its slot is known to be free.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    pub(crate) bytes: [u8; 128],
+    pub(crate) length: u8,
+}
+
+impl Message {
+    /// Takes the bytes of a wire struct.
+    pub(crate) fn new(message: &[u8]) -> Self {
+        let mut bytes = [0; 128];
+        let mut length = 0;
+        for (to, from) in bytes.iter_mut().zip(message) {
+            *to = *from;
+            length += 1;
+        }
+        Self { bytes, length }
+    }
+
+    /// Takes a wire struct and appends the one element that describes `bytes` at `buffer`, which
+    /// the device may write.
+    pub(crate) fn with_buffer(message: &[u8], buffer: BusAddr, bytes: u32) -> Self {
+        let element = MpiSimple64 {
+            flags_length: flags_length(
+                MpiSgeFlags::SIMPLE
+                    | MpiSgeFlags::ADDRESS_64
+                    | MpiSgeFlags::LAST_ELEMENT
+                    | MpiSgeFlags::END_OF_BUFFER
+                    | MpiSgeFlags::END_OF_LIST,
+                bytes,
+            )
+            .into(),
+            address: buffer.0.into(),
+        };
+        let mut whole = Self::new(message);
+        let rest = whole.bytes.iter_mut().skip(usize::from(whole.length));
+        for (to, from) in rest.zip(element.as_bytes()) {
+            *to = *from;
+            whole.length += 1;
+        }
+        whole
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
