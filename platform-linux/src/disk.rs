@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use fusion_mpt::outcome::Outcome;
-use fusion_mpt::scsi::ScsiStatus;
+use fusion_mpt::scsi::{Cdb, ScsiStatus, Sense, SenseKey};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::{Target, TargetId};
 
-use crate::cdb::{self, CdbBytes};
+use crate::cdb;
 use crate::error::Error;
 use crate::host::{Buffer, Host, Request};
-use crate::sense::{self, Sense};
+use crate::sense;
 
 /// How long one command may take before the session gives up (Linux: 30 s and retries).
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ impl Ended {
         match self.outcome {
             Outcome::Complete { status: ScsiStatus::BUSY | ScsiStatus::TASK_SET_FULL, .. } => true,
             Outcome::Complete { status: ScsiStatus::CHECK_CONDITION, .. } => {
-                Sense::parse(&self.sense).is_some_and(|sense| sense.key == Sense::UNIT_ATTENTION)
+                Sense::parse(&self.sense).is_some_and(|sense| sense.key == SenseKey::UNIT_ATTENTION)
             }
             _ => false,
         }
@@ -141,13 +141,13 @@ pub fn ask(
     host: &mut dyn Host,
     buffer: &Buffer,
     (target, lun): (TargetId, u8),
-    cdb: CdbBytes,
+    cdb: Cdb,
     bytes: u32,
 ) -> Result<Vec<u8>, Error> {
     let request = Request {
         target,
         lun,
-        cdb: cdb.bytes(),
+        cdb: cdb.as_bytes(),
         direction: Direction::Read,
         buffer: Some(buffer),
         offset: 0,
@@ -198,7 +198,7 @@ impl Disk {
         lun: u8,
     ) -> Result<Self, Error> {
         let unit = (target, lun);
-        let inquiry = ask(host, buffer, unit, cdb::inquiry(None, 96), 96)?;
+        let inquiry = ask(host, buffer, unit, Cdb::inquiry(96), 96)?;
         let device_type = inquiry.first().map_or(0x1f, |byte| byte & 0x1f);
         if inquiry.first().is_none_or(|byte| byte >> 5 != 0) {
             return Err(Error::failed(format!(
@@ -210,11 +210,11 @@ impl Disk {
             0 | 0x14 => capacity(host, buffer, unit)?,
             _ => (0, 0),
         };
-        let serial = ask(host, buffer, unit, cdb::inquiry(Some(0x80), 252), 252)
+        let serial = ask(host, buffer, unit, Cdb::inquiry_vpd(0x80, 252), 252)
             .map(|page| text(page.get(4..).unwrap_or_default()))
             .unwrap_or_default();
         // Devices without a caching page refuse it, and then nothing is known.
-        let write_cache = ask(host, buffer, unit, cdb::mode_sense_6(8, 64), 64)
+        let write_cache = ask(host, buffer, unit, Cdb::mode_sense_6(8, 64), 64)
             .ok()
             .and_then(|page| caching_page(&page));
         Ok(Self {
@@ -299,13 +299,13 @@ impl Disk {
         offset: usize,
     ) -> Result<(), Error> {
         let cdb = match direction {
-            Direction::Write => cdb::write(lba, blocks),
-            _ => cdb::read(lba, blocks),
+            Direction::Write => Cdb::write(lba, blocks),
+            _ => Cdb::read(lba, blocks),
         };
         let request = Request {
             target: self.target,
             lun: self.lun,
-            cdb: cdb.bytes(),
+            cdb: cdb.as_bytes(),
             direction,
             buffer: Some(buffer),
             offset,
@@ -331,11 +331,11 @@ impl Disk {
     ///
     /// As [`run`].
     pub fn flush(&self, host: &mut dyn Host) -> Result<(), Error> {
-        let cdb = cdb::synchronize_cache();
+        let cdb = Cdb::synchronize_cache_10(0, 0);
         let request = Request {
             target: self.target,
             lun: self.lun,
-            cdb: cdb.bytes(),
+            cdb: cdb.as_bytes(),
             direction: Direction::None,
             buffer: None,
             offset: 0,
@@ -376,7 +376,7 @@ fn capacity(
             bytes.len()
         ))
     };
-    let short = ask(host, buffer, unit, cdb::read_capacity_10(), 8)?;
+    let short = ask(host, buffer, unit, Cdb::read_capacity_10(), 8)?;
     let (last, block_bytes) = match short.as_slice() {
         [a, b, c, d, e, f, g, h] => (
             u64::from(u32::from_be_bytes([*a, *b, *c, *d])),
@@ -387,7 +387,7 @@ fn capacity(
     if last != u64::from(u32::MAX) {
         return if block_bytes == 0 { Err(odd(&short)) } else { Ok((last + 1, block_bytes)) };
     }
-    let long = ask(host, buffer, unit, cdb::read_capacity_16(), 32)?;
+    let long = ask(host, buffer, unit, Cdb::read_capacity_16(32), 32)?;
     match long.get(..12) {
         Some([a, b, c, d, e, f, g, h, i, j, k, l]) => {
             let last = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);

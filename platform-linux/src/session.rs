@@ -11,7 +11,7 @@ use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::generation::{Command, Generation, Mpi1, Mpi2, TaskAttribute};
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::pages::PageRequest;
-use fusion_mpt::queue::Completion;
+use fusion_mpt::io_queue::Completion;
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::shared::{HostIndex, ReplyRecord};
@@ -244,14 +244,14 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
     /// Flushes every disk that was written.
     fn flush(&mut self) -> Result<(), Error> {
         for (target, lun) in std::mem::take(&mut self.unflushed) {
-            let cdb = cdb::synchronize_cache();
+            let cdb = Cdb::synchronize_cache_10(0, 0);
             let mut good = None;
             // The first may be answered with a unit attention.
             for _ in 0..3 {
                 let request = Request {
                     target,
                     lun,
-                    cdb: cdb.bytes(),
+                    cdb: cdb.as_bytes(),
                     direction: Direction::None,
                     buffer: None,
                     offset: 0,
@@ -328,9 +328,9 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
     }
 
     fn submit(&mut self, request: &Request<'_>) -> Result<bool, Error> {
-        let Some(cdb) = Cdb::new(request.cdb) else {
+        let Some(cdb) = Cdb::from_bytes(request.cdb) else {
             return Err(Error::usage(format!(
-                "a CDB of {} bytes cannot be sent; it has 6, 10, 12 or 16",
+                "a CDB of {} bytes cannot be sent; it has 1 to 32",
                 request.cdb.len()
             )));
         };
@@ -346,7 +346,7 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
             _ => None,
         };
         let command = Command {
-            lun: Lun::new(request.lun),
+            lun: Lun::peripheral(request.lun),
             cdb: &cdb,
             direction: if segment.is_some() { request.direction } else { Direction::None },
             data_length: segment.map_or(0, |segment| segment.length),
