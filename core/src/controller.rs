@@ -244,7 +244,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 // Somebody else has reset it.
                 _ => (State::Reset, Failure::ControllerReset, Error::NotOperational),
             },
-            Err(_) => (State::Gone, Failure::DeviceGone, Error::Gone),
+            Err(_) => (State::Gone, Failure::ControllerGone, Error::Gone),
         };
         self.state = state;
         self.state_reported = false;
@@ -575,7 +575,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         complete: impl FnMut(Completion<'_>),
     ) -> (Bus<R>, &'static Chip, D, Result<(), Error>) {
         let reason = match self.state {
-            State::Gone => Failure::DeviceGone,
+            State::Gone => Failure::ControllerGone,
             _ => Failure::ControllerReset,
         };
         self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);

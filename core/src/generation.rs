@@ -44,6 +44,12 @@ pub struct HostMemory<'p> {
     pub bus: BusAddr,
 }
 
+/// Whether a SCSI I/O reply reaches far enough to tell what became of the command: up to and with
+/// its transfer count and sense count, at 0x14 and 0x18 in both generations.
+pub(crate) fn has_result(frame: &[u8]) -> bool {
+    crate::wire::valid_part(frame).len() >= 0x1c
+}
+
 /// Checks that a reply that came by handshake answers `function`, and how.
 pub(crate) fn expect<G: Generation>(
     function: Function,

@@ -109,8 +109,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         if let Some(reason) = self.halted {
             return Err(refusal(reason));
         }
-        if command.cdb.len() > G::LONGEST_CDB {
-            return Err(SubmitError::CdbLength(command.cdb.len()));
+        if command.cdb.length() > G::LONGEST_CDB {
+            return Err(SubmitError::CdbLength(command.cdb.length()));
         }
         let taken = self.slots.take(command.tag)?;
         let place = self.place(taken.smid);
@@ -461,7 +461,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
 fn refusal(reason: Failure) -> SubmitError {
     match reason {
-        Failure::DeviceGone => SubmitError::Gone,
+        Failure::ControllerGone => SubmitError::Gone,
         _ => SubmitError::NotOperational,
     }
 }

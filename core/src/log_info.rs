@@ -380,11 +380,7 @@ impl fmt::Display for LogInfo {
             (None, 0) => {}
             (None, subcode) => write!(f, ", subcode {subcode:#06x}")?,
         }
-        if self.is_benign() {
-            f.write_str(" (harmless)")
-        } else {
-            Ok(())
-        }
+        if self.is_benign() { f.write_str(" (harmless)") } else { Ok(()) }
     }
 }
 
@@ -396,10 +392,7 @@ mod tests {
     #[test]
     fn the_numbers_people_paste_are_explained() {
         for (number, expected) in [
-            (
-                0x3111_0d00,
-                "0x31110d00: SAS PL: device reset, after the SATA link went down",
-            ),
+            (0x3111_0d00, "0x31110d00: SAS PL: device reset, after the SATA link went down"),
             (
                 0x3112_0303,
                 "0x31120303: SAS PL: command aborted, after a frame with wrong offset or length",
@@ -408,18 +401,9 @@ mod tests {
                 0x3112_0100,
                 "0x31120100: SAS PL: command aborted, after a connection could not be opened",
             ),
-            (
-                0x3112_010c,
-                "0x3112010c: SAS PL: command aborted, after an open timeout",
-            ),
-            (
-                0x3108_0000,
-                "0x31080000: SAS PL: SATA commands flushed after an NCQ error",
-            ),
-            (
-                0x3117_0000,
-                "0x31170000: SAS PL: device missing, delay running",
-            ),
+            (0x3112_010c, "0x3112010c: SAS PL: command aborted, after an open timeout"),
+            (0x3108_0000, "0x31080000: SAS PL: SATA commands flushed after an NCQ error"),
+            (0x3117_0000, "0x31170000: SAS PL: device missing, delay running"),
             (
                 0x310f_0400,
                 "0x310f0400: SAS PL: no such configuration page, no device found (harmless)",
@@ -429,10 +413,7 @@ mod tests {
                 "0x3003011d: SAS IOP: no such configuration page, end of the pages asked for \
                  (harmless)",
             ),
-            (
-                0x3201_0081,
-                "0x32010081: SAS IR: RAID action, command aborted",
-            ),
+            (0x3201_0081, "0x32010081: SAS IR: RAID action, command aborted"),
         ] {
             assert_eq!(LogInfo(number).to_string(), expected);
         }
@@ -444,10 +425,7 @@ mod tests {
             LogInfo(0x3f99_1234).to_string(),
             "0x3f991234: SAS originator 15: code 0x99, subcode 0x1234"
         );
-        assert_eq!(
-            LogInfo(0x2012_3456).to_string(),
-            "0x20123456: FC, data 0x0123456"
-        );
+        assert_eq!(LogInfo(0x2012_3456).to_string(), "0x20123456: FC, data 0x0123456");
         assert_eq!(LogInfo(0).to_string(), "0x00000000: nothing");
     }
 

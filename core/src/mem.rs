@@ -33,12 +33,7 @@ impl<D: DmaRegion> Memory<D> {
     /// Wraps `region`.
     pub fn new(region: D) -> Self {
         let (cpu, bus) = (region.cpu(), region.bus());
-        Self {
-            region,
-            base: cpu.cast(),
-            length: cpu.len(),
-            bus,
-        }
+        Self { region, base: cpu.cast(), length: cpu.len(), bus }
     }
 
     /// The region's length in bytes.
@@ -144,8 +139,7 @@ impl<D: DmaRegion> Memory<D> {
 
     /// Copies the bytes from `offset` on out into `bytes`; all ones where they lie outside.
     pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
-        self.region
-            .to_cpu(offset..offset.saturating_add(bytes.len()));
+        self.region.to_cpu(offset..offset.saturating_add(bytes.len()));
         match self.at(offset, bytes.len(), 1) {
             Some(at) => {
                 for (index, byte) in bytes.iter_mut().enumerate() {

@@ -38,23 +38,13 @@ impl Outcome {
     #[must_use]
     #[inline]
     pub const fn success(requested: u32) -> Self {
-        Self::Complete {
-            status: ScsiStatus::GOOD,
-            transferred: requested,
-            sense_length: 0,
-        }
+        Self::Complete { status: ScsiStatus::GOOD, transferred: requested, sense_length: 0 }
     }
 
     /// Whether the device answered GOOD. The transfer may still be short.
     #[must_use]
     pub const fn is_good(&self) -> bool {
-        matches!(
-            self,
-            Self::Complete {
-                status: ScsiStatus::GOOD,
-                ..
-            }
-        )
+        matches!(self, Self::Complete { status: ScsiStatus::GOOD, .. })
     }
 
     /// Bytes of data transferred; 0 of a failed command, whose data is not to be used.
@@ -106,8 +96,10 @@ pub enum Failure {
     RequestRefused(IocStatus),
     /// An IOCStatus that has no meaning for a SCSI IO.
     UnknownStatus(IocStatus),
+    /// The reply answers something else than this command asked, or is cut short.
+    BadReply,
     /// The controller reads as all ones: it was removed or its link is down.
-    DeviceGone,
+    ControllerGone,
     /// The controller's firmware stopped with this fault code (doorbell 15:0).
     ControllerFault(u16),
     /// The controller was reset; what it held is lost.
@@ -159,6 +151,7 @@ impl Failure {
             | Self::ControllerBusy
             | Self::IocTerminated
             | Self::ExtTerminated
+            | Self::BadReply
             | Self::UnknownStatus(_) => Retry::AfterDelay,
             Self::TaskTerminated
             | Self::TaskManagementFailed
@@ -169,7 +162,7 @@ impl Failure {
             | Self::NoDevice
             | Self::Protection(_)
             | Self::RequestRefused(_)
-            | Self::DeviceGone
+            | Self::ControllerGone
             | Self::TargetGone => Retry::Never,
         }
     }
@@ -207,17 +200,13 @@ impl fmt::Display for Failure {
                 return write!(f, "the controller refused the request: {status}");
             }
             Self::UnknownStatus(status) => {
-                return write!(
-                    f,
-                    "the controller answered with an unexpected status: {status}"
-                );
+                return write!(f, "the controller answered with an unexpected status: {status}");
             }
-            Self::DeviceGone => "the controller does not answer any more: it reads as all ones",
+            Self::BadReply => "the controller's reply could not be the reply to this command",
+            Self::BadReply => "the controller's reply cannot be the reply to this command",
+            Self::ControllerGone => "the controller does not answer any more: it reads as all ones",
             Self::ControllerFault(code) => {
-                return write!(
-                    f,
-                    "the controller's firmware stopped with fault {code:#06x}"
-                );
+                return write!(f, "the controller's firmware stopped with fault {code:#06x}");
             }
             Self::ControllerReset => "the controller was reset while it held the command",
             Self::TargetGone => "the device was removed while the command was outstanding",
@@ -287,9 +276,7 @@ impl ReplyFacts {
     /// The part of the sense buffer that holds sense data.
     fn sense_length(&self) -> u8 {
         if self.state().contains(ScsiState::AUTOSENSE_VALID) {
-            u8::try_from(self.sense_count)
-                .unwrap_or(u8::MAX)
-                .min(self.sense_capacity)
+            u8::try_from(self.sense_count).unwrap_or(u8::MAX).min(self.sense_capacity)
         } else {
             0
         }
@@ -318,9 +305,7 @@ impl ReplyFacts {
 
     /// Whether SCSIStatus is the device's own word.
     const fn has_status(&self) -> bool {
-        !self
-            .state()
-            .intersects(ScsiState::NO_SCSI_STATUS.union(ScsiState::TERMINATED))
+        !self.state().intersects(ScsiState::NO_SCSI_STATUS.union(ScsiState::TERMINATED))
     }
 }
 

@@ -187,10 +187,7 @@ impl<B> MmioBlock<B> {
     /// `size_of::<B>()` bytes long, 8-byte aligned, uncached, and valid as long as the value lives.
     #[must_use]
     pub const unsafe fn new(base: NonNull<B>) -> Self {
-        Self {
-            base: base.cast(),
-            block: PhantomData,
-        }
+        Self { base: base.cast(), block: PhantomData }
     }
 
     fn register(&self, offset: u16, width: usize) -> Option<NonNull<u32>> {

@@ -7,7 +7,7 @@ use super::chips::Chip;
 use super::sealed::{Place, Sealed};
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi1, PortFacts, Post, Reply,
-    ReplyHeader, TaskAttribute, expect,
+    ReplyHeader, TaskAttribute, expect, has_result,
 };
 use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
@@ -33,7 +33,7 @@ use crate::wire::ioc::mpi1::{self as ioc, Capabilities};
 use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi1::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi1 as task;
-use crate::wire::{Function, IocStatus};
+use crate::wire::{Function, IocStatus, read_reply};
 
 const HANDSHAKE_LIMIT_MS: u32 = 10_000;
 const IOC_INIT_LIMIT_MS: u32 = 30_000;
@@ -204,16 +204,13 @@ impl Sealed for Mpi1 {
             TaskAttribute::Aca => control::ACA_QUEUE,
         };
         let [bus, target_id] = device.address.to_be_bytes();
-        let mut cdb = [0u8; 16];
-        for (to, from) in cdb.iter_mut().zip(command.cdb.bytes()) {
-            *to = *from;
-        }
+        let cdb = command.cdb.padded_16().ok_or(SubmitError::CdbLength(command.cdb.length()))?;
         let request = ScsiIoRequest {
             target_id,
             bus,
             chain_offset: encoded.chain_offset,
             function: Function::SCSI_IO,
-            cdb_length: command.cdb.len(),
+            cdb_length: command.cdb.length(),
             sense_buffer_length: layout.sense_bytes as u8,
             msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
             msg_context: u32::from(place.smid).into(),
@@ -262,17 +259,8 @@ impl Sealed for Mpi1 {
     }
 
     fn scsi_reply(frame: &[u8], requested: u32, sense_capacity: u8) -> Option<ReplyFacts> {
-        let (reply, _) = scsi_io::ScsiIoReply::read_from_prefix(frame).ok()?;
-        Some(ReplyFacts {
-            ioc_status: IocStatus(reply.ioc_status.get()),
-            scsi_status: reply.scsi_status,
-            scsi_state: reply.scsi_state,
-            transfer_count: reply.transfer_count.get(),
-            sense_count: reply.sense_count.get(),
-            log_info: reply.ioc_log_info.get(),
-            requested,
-            sense_capacity,
-        })
+        has_result(frame)
+            .then(|| ReplyFacts::from_mpi1(&read_reply(frame), requested, sense_capacity))
     }
 
     fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {

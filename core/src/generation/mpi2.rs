@@ -7,7 +7,7 @@ use super::chips::{Chip, Family};
 use super::sealed::{Place, Sealed};
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi2, PortFacts, Post, Reply,
-    ReplyHeader, TaskAttribute, expect,
+    ReplyHeader, TaskAttribute, expect, has_result,
 };
 use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
@@ -33,7 +33,7 @@ use crate::wire::ioc::mpi2::{self as ioc, Capabilities};
 use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi2::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi2 as task;
-use crate::wire::{Function, IocStatus};
+use crate::wire::{Function, IocStatus, read_reply};
 
 /// The version that this driver's messages are written to, for each family (`MPI2_VERSION`).
 const MESSAGE_VERSION: u16 = 0x0200;
@@ -260,7 +260,7 @@ impl Sealed for Mpi2 {
             TaskAttribute::Ordered => control::ORDERED_QUEUE,
             TaskAttribute::Aca => control::ACA_QUEUE,
         };
-        let cdb_length = command.cdb.len();
+        let cdb_length = command.cdb.length();
         let request = ScsiIoRequest {
             dev_handle: device.address.into(),
             chain_offset: encoded.chain_offset,
@@ -272,7 +272,7 @@ impl Sealed for Mpi2 {
             io_flags: u16::from(cdb_length).into(),
             lun: command.lun.0,
             control: (direction | attribute | control::additional_cdb_length(cdb_length)).into(),
-            cdb: *command.cdb.bytes(),
+            cdb: *command.cdb.padded(),
             ..Default::default()
         };
         memory.write_words::<12>(place.frame, &zerocopy::transmute!(request));
@@ -315,17 +315,8 @@ impl Sealed for Mpi2 {
     }
 
     fn scsi_reply(frame: &[u8], requested: u32, sense_capacity: u8) -> Option<ReplyFacts> {
-        let (reply, _) = scsi_io::ScsiIoReply::read_from_prefix(frame).ok()?;
-        Some(ReplyFacts {
-            ioc_status: IocStatus(reply.ioc_status.get()),
-            scsi_status: reply.scsi_status,
-            scsi_state: reply.scsi_state,
-            transfer_count: reply.transfer_count.get(),
-            sense_count: reply.sense_count.get(),
-            log_info: reply.ioc_log_info.get(),
-            requested,
-            sense_capacity,
-        })
+        has_result(frame)
+            .then(|| ReplyFacts::from_mpi2(&read_reply(frame), requested, sense_capacity))
     }
 
     fn config(_smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {

@@ -19,11 +19,7 @@ const TERMINATED: u8 = 0x08;
 const RESPONSE: u8 = 0x10;
 
 const fn done(status: u8, transferred: u32, sense_length: u8) -> Outcome {
-    Outcome::Complete {
-        status: ScsiStatus(status),
-        transferred,
-        sense_length,
-    }
+    Outcome::Complete { status: ScsiStatus(status), transferred, sense_length }
 }
 
 const fn failed(failure: Failure) -> Outcome {
@@ -168,10 +164,7 @@ fn every_row_of_the_table_is_judged_as_written() {
 
 #[test]
 fn commands_flushed_after_an_ncq_error_may_go_again_at_once() {
-    let flushed = ReplyFacts {
-        log_info: 0x3108_0000,
-        ..facts(0x804b, GOOD, TERMINATED)
-    };
+    let flushed = ReplyFacts { log_info: 0x3108_0000, ..facts(0x804b, GOOD, TERMINATED) };
     assert_eq!(judge(&flushed), failed(Failure::NcqFlushed));
     assert_eq!(Failure::NcqFlushed.advice(), Retry::Now);
     assert_eq!(Failure::IocTerminated.advice(), Retry::AfterDelay);
@@ -179,10 +172,7 @@ fn commands_flushed_after_an_ncq_error_may_go_again_at_once() {
 
 #[test]
 fn the_fast_path_agrees_with_the_table() {
-    let plain = ReplyFacts {
-        transfer_count: 4096,
-        ..facts(0, GOOD, 0)
-    };
+    let plain = ReplyFacts { transfer_count: 4096, ..facts(0, GOOD, 0) };
     assert_eq!(judge(&plain), Outcome::success(4096));
     assert!(Outcome::success(0).is_good());
 }

@@ -11,17 +11,9 @@ const TABLE: &[(u8, u8, &str)] = &[
     (0x04, 0x04, "not ready, format in progress"),
     (0x04, 0x07, "not ready, operation in progress"),
     (0x04, 0x09, "not ready, self-test in progress"),
-    (
-        0x04,
-        0x0a,
-        "not accessible, asymmetric access state transition",
-    ),
+    (0x04, 0x0a, "not accessible, asymmetric access state transition"),
     (0x04, 0x0b, "not accessible, target port in standby state"),
-    (
-        0x04,
-        0x0c,
-        "not accessible, target port in unavailable state",
-    ),
+    (0x04, 0x0c, "not accessible, target port in unavailable state"),
     (0x04, 0x11, "not ready, notify (enable spinup) required"),
     (0x04, 0x1b, "not ready, sanitize in progress"),
     (0x05, 0x00, "logical unit does not respond to selection"),
@@ -49,11 +41,7 @@ const TABLE: &[(u8, u8, &str)] = &[
     (0x25, 0x00, "logical unit not supported"),
     (0x26, 0x00, "invalid field in parameter list"),
     (0x27, 0x00, "write protected"),
-    (
-        0x28,
-        0x00,
-        "not ready to ready change, medium may have changed",
-    ),
+    (0x28, 0x00, "not ready to ready change, medium may have changed"),
     (0x29, 0x00, "power on, reset, or bus device reset occurred"),
     (0x29, 0x01, "power on occurred"),
     (0x29, 0x02, "bus reset occurred"),
@@ -91,9 +79,7 @@ const TABLE: &[(u8, u8, &str)] = &[
 /// The text of a code; `None` if the table does not have it.
 #[must_use]
 pub fn text(asc: u8, ascq: u8) -> Option<&'static str> {
-    let at = TABLE
-        .binary_search_by_key(&(asc, ascq), |(asc, ascq, _)| (*asc, *ascq))
-        .ok()?;
+    let at = TABLE.binary_search_by_key(&(asc, ascq), |(asc, ascq, _)| (*asc, *ascq)).ok()?;
     TABLE.get(at).map(|(_, _, text)| *text)
 }
 

@@ -21,22 +21,14 @@ impl Cdb {
     /// A CDB as somebody else built it; `None` if it is empty or longer than 32 bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let length = u8::try_from(bytes.len())
-            .ok()
-            .filter(|length| (1..=32).contains(length))?;
-        let mut cdb = Self {
-            bytes: [0; 32],
-            length,
-        };
+        let length = u8::try_from(bytes.len()).ok().filter(|length| (1..=32).contains(length))?;
+        let mut cdb = Self { bytes: [0; 32], length };
         cdb.put(0, bytes);
         Some(cdb)
     }
 
     fn new(opcode: Opcode, length: u8) -> Self {
-        let mut cdb = Self {
-            bytes: [0; 32],
-            length,
-        };
+        let mut cdb = Self { bytes: [0; 32], length };
         cdb.put(0, &[opcode.0]);
         cdb
     }
@@ -55,9 +47,7 @@ impl Cdb {
     /// Its bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or(&self.bytes)
+        self.bytes.get(..usize::from(self.length)).unwrap_or(&self.bytes)
     }
 
     /// Its bytes, padded with zeros to the 32 of an MPI 2.x request.
@@ -69,11 +59,7 @@ impl Cdb {
     /// Its bytes, padded to the 16 of an MPI 1.x request; `None` if it is longer.
     #[must_use]
     pub fn padded_16(&self) -> Option<[u8; 16]> {
-        if self.length > 16 {
-            None
-        } else {
-            self.bytes.first_chunk().copied()
-        }
+        if self.length > 16 { None } else { self.bytes.first_chunk().copied() }
     }
 
     /// Its length in bytes, 1 to 32.
@@ -179,21 +165,15 @@ impl Cdb {
     }
 
     fn transfer_10(opcode: Opcode, lba: u32, blocks: u16) -> Self {
-        Self::new(opcode, 10)
-            .with(2, &lba.to_be_bytes())
-            .with(7, &blocks.to_be_bytes())
+        Self::new(opcode, 10).with(2, &lba.to_be_bytes()).with(7, &blocks.to_be_bytes())
     }
 
     fn transfer_12(opcode: Opcode, lba: u32, blocks: u32) -> Self {
-        Self::new(opcode, 12)
-            .with(2, &lba.to_be_bytes())
-            .with(6, &blocks.to_be_bytes())
+        Self::new(opcode, 12).with(2, &lba.to_be_bytes()).with(6, &blocks.to_be_bytes())
     }
 
     fn transfer_16(opcode: Opcode, lba: u64, blocks: u32) -> Self {
-        Self::new(opcode, 16)
-            .with(2, &lba.to_be_bytes())
-            .with(10, &blocks.to_be_bytes())
+        Self::new(opcode, 16).with(2, &lba.to_be_bytes()).with(10, &blocks.to_be_bytes())
     }
 
     fn transfer_32(service_action: u16, lba: u64, blocks: u32) -> Self {
@@ -352,14 +332,9 @@ mod tests {
         let long = Cdb::write_32(0x0102_0304_0506_0708, 0x090a_0b0c);
         assert_eq!(
             long.as_bytes()[..20],
-            [
-                0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0b, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8
-            ]
+            [0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0b, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
         );
-        assert_eq!(
-            long.as_bytes()[20..],
-            [0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 11, 12]
-        );
+        assert_eq!(long.as_bytes()[20..], [0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 11, 12]);
     }
 
     #[test]
@@ -371,31 +346,16 @@ mod tests {
 
     #[test]
     fn other_commands_have_the_bytes_of_the_standard() {
-        assert_eq!(
-            Cdb::inquiry_vpd(0x83, 0x0102).as_bytes(),
-            [0x12, 1, 0x83, 1, 2, 0]
-        );
+        assert_eq!(Cdb::inquiry_vpd(0x83, 0x0102).as_bytes(), [0x12, 1, 0x83, 1, 2, 0]);
         assert_eq!(Cdb::inquiry(36).as_bytes(), [0x12, 0, 0, 0, 36, 0]);
-        assert_eq!(
-            Cdb::report_luns(0x1000).as_bytes(),
-            [0xa0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0]
-        );
+        assert_eq!(Cdb::report_luns(0x1000).as_bytes(), [0xa0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0]);
         assert_eq!(
             Cdb::read_capacity_16(32).as_bytes(),
             [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]
         );
-        assert_eq!(
-            Cdb::synchronize_cache_10(0, 0).as_bytes(),
-            [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-        );
-        assert_eq!(
-            Cdb::mode_sense_6(8, 192).as_bytes(),
-            [0x1a, 8, 8, 0, 192, 0]
-        );
-        assert_eq!(
-            Cdb::mode_sense_10(8, 192).as_bytes(),
-            [0x5a, 8, 8, 0, 0, 0, 0, 0, 192, 0]
-        );
+        assert_eq!(Cdb::synchronize_cache_10(0, 0).as_bytes(), [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Cdb::mode_sense_6(8, 192).as_bytes(), [0x1a, 8, 8, 0, 192, 0]);
+        assert_eq!(Cdb::mode_sense_10(8, 192).as_bytes(), [0x5a, 8, 8, 0, 0, 0, 0, 0, 192, 0]);
         assert_eq!(Cdb::start_stop_unit(true).as_bytes(), [0x1b, 0, 0, 0, 1, 0]);
     }
 
@@ -424,10 +384,7 @@ mod tests {
     #[test]
     fn forced_unit_access_sets_the_bit_of_the_form() {
         assert_eq!(Cdb::write_10(0, 1).forced_unit_access().as_bytes()[1], 0x08);
-        assert_eq!(
-            Cdb::write_32(0, 1).forced_unit_access().as_bytes()[10],
-            0x08
-        );
+        assert_eq!(Cdb::write_32(0, 1).forced_unit_access().as_bytes()[10], 0x08);
         assert_eq!(Cdb::inquiry(36).forced_unit_access(), Cdb::inquiry(36));
         let mut write_same = [0_u8; 32];
         write_same[0] = 0x7f;

@@ -21,11 +21,7 @@ impl Lun {
     #[must_use]
     pub const fn flat(number: u16) -> Option<Self> {
         let [high, low] = number.to_be_bytes();
-        if high >= 0x40 {
-            None
-        } else {
-            Some(Self([0x40 | high, low, 0, 0, 0, 0, 0, 0]))
-        }
+        if high >= 0x40 { None } else { Some(Self([0x40 | high, low, 0, 0, 0, 0, 0, 0])) }
     }
 
     /// The usual form of a plain number: peripheral up to 255, flat above, as the kernels do.
@@ -79,10 +75,7 @@ mod tests {
         assert_eq!(Lun::new(0), Some(Lun::ZERO));
         assert_eq!(Lun::new(255).map(Lun::to_u64), Some(0x00ff_0000_0000_0000));
         assert_eq!(Lun::new(256).map(Lun::to_u64), Some(0x4100_0000_0000_0000));
-        assert_eq!(
-            Lun::new(0x3fff).map(Lun::to_u64),
-            Some(0x7fff_0000_0000_0000)
-        );
+        assert_eq!(Lun::new(0x3fff).map(Lun::to_u64), Some(0x7fff_0000_0000_0000));
         assert_eq!(Lun::new(0x4000), None);
     }
 
@@ -98,15 +91,7 @@ mod tests {
         let well_known = Lun::from_u64(0xc101_0000_0000_0000);
         assert_eq!(well_known.number(), None);
         assert_eq!(std::format!("{well_known}"), "0xc101000000000000");
-        assert_eq!(
-            Lun::from_u64(0x0001_0002_0000_0000).number(),
-            None,
-            "second level"
-        );
-        assert_eq!(
-            Lun::from_u64(0x0101_0000_0000_0000).number(),
-            None,
-            "another bus"
-        );
+        assert_eq!(Lun::from_u64(0x0001_0002_0000_0000).number(), None, "second level");
+        assert_eq!(Lun::from_u64(0x0101_0000_0000_0000).number(), None, "another bus");
     }
 }

@@ -74,9 +74,7 @@ impl Sense {
             return None;
         };
         let key = SenseKey(key & 0x0f);
-        let length = bytes
-            .get(7)
-            .map_or(8, |additional| 8 + usize::from(*additional));
+        let length = bytes.get(7).map_or(8, |additional| 8 + usize::from(*additional));
         let bytes = bytes.get(..length).unwrap_or(bytes);
         let information = information
             .first_chunk()
@@ -107,24 +105,19 @@ impl Sense {
             information: None,
             field: None,
         };
-        let length = bytes
-            .get(7)
-            .map_or(0, |additional| usize::from(*additional));
+        let length = bytes.get(7).map_or(0, |additional| usize::from(*additional));
         let list = bytes.get(8..).unwrap_or(&[]);
         let mut list = list.get(..length).unwrap_or(list);
         // Each turn takes two bytes at least, so this ends with the list.
         while let [kind, length, rest @ ..] = list {
-            let (body, next) = rest
-                .split_at_checked(usize::from(*length))
-                .unwrap_or((rest, &[]));
+            let (body, next) = rest.split_at_checked(usize::from(*length)).unwrap_or((rest, &[]));
             match (kind, body) {
                 (0x00, [valid, _, value @ ..]) if valid & 0x80 != 0 => {
                     sense.information = value.first_chunk().map(|field| u64::from_be_bytes(*field));
                 }
                 (0x02, [_, _, specific @ ..]) => {
-                    sense.field = specific
-                        .first_chunk()
-                        .and_then(|specific| field_pointer(key, specific));
+                    sense.field =
+                        specific.first_chunk().and_then(|specific| field_pointer(key, specific));
                 }
                 _ => {}
             }
@@ -193,32 +186,18 @@ mod tests {
 
     #[test]
     fn a_medium_error_names_its_block() {
-        let bytes = [
-            0xf0, 0, 3, 0, 0, 4, 0xd2, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0,
-        ];
+        let bytes = [0xf0, 0, 3, 0, 0, 4, 0xd2, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0];
         let sense = Sense::parse(&bytes).expect("fixed format");
         assert_eq!(sense.key, SenseKey::MEDIUM_ERROR);
         assert_eq!(sense.information, Some(1234));
-        assert_eq!(
-            sense.to_string(),
-            "MEDIUM ERROR: unrecovered read error (11/00), block 1234"
-        );
+        assert_eq!(sense.to_string(), "MEDIUM ERROR: unrecovered read error (11/00), block 1234");
     }
 
     #[test]
     fn an_illegal_request_points_at_the_field() {
-        let bytes = [
-            0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 2,
-        ];
+        let bytes = [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 2];
         let sense = Sense::parse(&bytes).expect("fixed format");
-        assert_eq!(
-            sense.field,
-            Some(FieldPointer {
-                in_cdb: true,
-                byte: 2,
-                bit: Some(7)
-            })
-        );
+        assert_eq!(sense.field, Some(FieldPointer { in_cdb: true, byte: 2, bit: Some(7) }));
         assert_eq!(
             sense.to_string(),
             "ILLEGAL REQUEST: invalid field in CDB (24/00), CDB byte 2 bit 7"
@@ -232,14 +211,7 @@ mod tests {
             0, 1, 0, 0, 0, 0,
         ];
         let sense = Sense::parse(&bytes).expect("descriptor format");
-        assert_eq!(
-            sense.field,
-            Some(FieldPointer {
-                in_cdb: true,
-                byte: 2,
-                bit: None
-            })
-        );
+        assert_eq!(sense.field, Some(FieldPointer { in_cdb: true, byte: 2, bit: None }));
         assert_eq!(sense.information, Some(0x1_0000_0000));
         assert!(!sense.deferred);
     }
@@ -258,9 +230,7 @@ mod tests {
 
     #[test]
     fn bytes_past_the_additional_length_are_not_read() {
-        let mut bytes = [
-            0x70, 0, 5, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0x24, 0, 0, 0xc0, 0, 2,
-        ];
+        let mut bytes = [0x70, 0, 5, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0x24, 0, 0, 0xc0, 0, 2];
         assert_eq!(Sense::parse(&bytes).expect("fixed").field, None);
         bytes[7] = 4;
         assert_eq!(Sense::parse(&bytes).expect("fixed").asc, 0);

@@ -1,0 +1,93 @@
+//! Commands about the logical unit's state: ready, started, reserved, and what it has to tell.
+
+use super::Target;
+use super::data::Task;
+use super::operations::Operation;
+use super::sense::{SenseData, SenseKey};
+
+/// TEST UNIT READY (SPC-4 6.47): the medium was checked before.
+pub(super) fn test_unit_ready(
+    _: &mut Target,
+    _: &mut Task<'_>,
+    _: &Operation,
+) -> Result<(), SenseData> {
+    Ok(())
+}
+
+/// REQUEST SENSE (SPC-4 6.39): a pending unit attention, else why the medium cannot be accessed.
+pub(super) fn request_sense(
+    target: &mut Target,
+    task: &mut Task<'_>,
+    operation: &Operation,
+) -> Result<(), SenseData> {
+    let sense = match target.attentions.take(task.initiator) {
+        Some(attention) => attention,
+        None => match target.check_ready() {
+            Err(not_ready) => not_ready,
+            Ok(()) => SenseData::new(SenseKey::NoSense, 0x00, 0x00),
+        },
+    };
+    task.reply(&sense.to_bytes(), operation.length(task.cdb))
+}
+
+/// START STOP UNIT (SBC-3 5.26): a stop flushes first, unless NO_FLUSH says not to.
+pub(super) fn start_stop_unit(
+    target: &mut Target,
+    task: &mut Task<'_>,
+    _: &Operation,
+) -> Result<(), SenseData> {
+    let start = task.byte(4) & 0x01 != 0;
+    let no_flush = task.byte(4) & 0x04 != 0;
+    if !start && !no_flush {
+        target.disk.flush().map_err(|_| SenseData::WRITE_ERROR)?;
+    }
+    if start && !target.started {
+        target.start_stop_cycles = target.start_stop_cycles.saturating_add(1);
+    }
+    target.started = start;
+    Ok(())
+}
+
+/// SEND DIAGNOSTIC (SPC-4 6.42): the default self-test, which passes when the unit is ready.
+pub(super) fn send_diagnostic(
+    target: &mut Target,
+    task: &mut Task<'_>,
+    _: &Operation,
+) -> Result<(), SenseData> {
+    let self_test = task.byte(1) & 0x04 != 0;
+    if self_test {
+        target.check_ready()?;
+    }
+    Ok(())
+}
+
+/// PREVENT ALLOW MEDIUM REMOVAL (SPC-4 6.15): the medium cannot be removed anyway.
+pub(super) fn prevent_allow(
+    _: &mut Target,
+    _: &mut Task<'_>,
+    _: &Operation,
+) -> Result<(), SenseData> {
+    Ok(())
+}
+
+/// RESERVE(6) (SPC-2 7.21): the whole logical unit.
+pub(super) fn reserve(
+    target: &mut Target,
+    task: &mut Task<'_>,
+    _: &Operation,
+) -> Result<(), SenseData> {
+    target.reservation = Some(task.initiator);
+    Ok(())
+}
+
+/// RELEASE(6) (SPC-2 7.16): of another initiator's reservation it does nothing, and says GOOD.
+pub(super) fn release(
+    target: &mut Target,
+    task: &mut Task<'_>,
+    _: &Operation,
+) -> Result<(), SenseData> {
+    if target.reservation == Some(task.initiator) {
+        target.reservation = None;
+    }
+    Ok(())
+}
