@@ -15,6 +15,8 @@ pub enum Error {
     Failed(String),
     /// The user asked to stop, and everything was left in order.
     Interrupted,
+    /// A failure that the command's own output has told already.
+    Reported,
 }
 
 impl Error {
@@ -45,7 +47,7 @@ impl Error {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Reported => 1,
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
         }
@@ -56,6 +58,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(sentence) | Self::Failed(sentence) => f.write_str(sentence),
+            Self::Reported => f.write_str("failed"),
             Self::Interrupted => f.write_str(
                 "interrupted; what was under way was completed and flushed, and the controller reset",
             ),

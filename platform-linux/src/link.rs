@@ -44,7 +44,7 @@ impl Link for Qtest {
 
 /// Real time, for bring-up and resets.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RealDelay;
+pub(crate) struct RealDelay;
 
 impl DelayNs for RealDelay {
     fn delay_ns(&mut self, ns: u32) {
