@@ -83,6 +83,7 @@ pub enum TaskRoute {
 /// A task management request under way.
 #[derive(Clone, Copy, Debug)]
 struct Task {
+    smid: u16,
     /// The reply, once it has come; `None` inside if it could not be read.
     reply: Option<Option<TaskReply>>,
 }
@@ -160,6 +161,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         } else {
             self.admin.enable_port(&mut self.queue);
         }
+        self.admin.go_on(&mut self.queue, &mut self.targets);
     }
 
     /// Gives a command for `target` to the controller and returns its SMID.
@@ -199,10 +201,11 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         let found = queue.drain(&mut complete, &mut |memory, other| {
             own = true;
             match other {
-                Other::Reply { header, frame }
+                Other::Reply { smid, header, frame }
                     if header.function == Function::SCSI_TASK_MANAGEMENT =>
                 {
-                    if let Some(task) = task {
+                    // Another SMID's is the late answer to a request that was given up.
+                    if let Some(task) = task.as_mut().filter(|task| task.smid == smid) {
                         task.reply = Some(G::task_reply(frame));
                     }
                 }
@@ -220,17 +223,22 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
 
     /// Tells the controller the time, in milliseconds from any start. Once a second it looks at
     /// the doorbell: if the IOC has faulted or gone, everything outstanding is completed.
-    pub fn tick(&mut self, now_ms: u64, complete: impl FnMut(Completion<'_>)) {
+    pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
         self.now_ms = now_ms;
         self.queue.set_now(now_ms);
         if now_ms.saturating_sub(self.watched_at_ms) >= WATCH_INTERVAL_MS {
             self.watched_at_ms = now_ms;
-            self.watch(complete);
+            self.watch_state(&mut complete);
         }
     }
 
     /// Looks at the doorbell now; one register read.
-    pub fn watch(&mut self, complete: impl FnMut(Completion<'_>)) {
+    pub fn watch(&mut self, mut complete: impl FnMut(Completion<'_>)) {
+        self.watch_state(&mut complete);
+    }
+
+    #[inline(never)]
+    fn watch_state(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         if self.state != State::Running {
             return;
         }
@@ -253,7 +261,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         }
         self.admin.give_up(error);
         self.task = None;
-        self.queue.halt(reason, complete);
+        self.queue.halt_to(reason, complete);
     }
 
     /// The next thing for the platform to act on. Call until `None` after each poll and tick.
@@ -315,16 +323,35 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         mut done: impl FnMut(&mut Self) -> Option<T>,
         mut complete: impl FnMut(Completion<'_>),
     ) -> Result<T, Error> {
+        let mut found = None;
+        let mut is_done = |controller: &mut Self| {
+            found = done(controller);
+            found.is_some()
+        };
+        self.wait_for(delay, Waited { what, limit_ms, last: 0 }, &mut is_done, &mut complete)?;
+        // It came, or the wait would have ended in an error.
+        found.ok_or(Error::NotOperational)
+    }
+
+    /// The wait itself, once for all that is waited for.
+    #[inline(never)]
+    fn wait_for(
+        &mut self,
+        delay: &mut dyn DelayNs,
+        waited: Waited,
+        is_done: &mut dyn FnMut(&mut Self) -> bool,
+        mut complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
         let mut waited_us = 0u64;
         let mut polls = 0u32;
         loop {
             self.poll(&mut complete);
-            if let Some(value) = done(self) {
-                return Ok(value);
+            if is_done(self) {
+                return Ok(());
             }
             // A dead controller answers nothing: look whether it is alive, at first often.
             if polls % 64 == 63 {
-                self.watch(&mut complete);
+                self.watch_state(complete);
             }
             match self.state {
                 State::Running => {}
@@ -332,9 +359,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 State::Fault(code) => return Err(Error::Fault(code)),
                 State::Reset => return Err(Error::NotOperational),
             }
-            if waited_us >= u64::from(limit_ms) * 1000 {
+            if waited_us >= u64::from(waited.limit_ms) * 1000 {
                 let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
-                return Err(Error::Timeout(Waited { what, limit_ms, last }));
+                return Err(Error::Timeout(Waited { last, ..waited }));
             }
             let step = if polls < 1000 { QUICK_STEP_US } else { SLOW_STEP_US };
             delay.delay_us(step);
@@ -382,13 +409,17 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         complete: impl FnMut(Completion<'_>),
     ) -> Result<usize, Error> {
         self.request_page(request)?;
-        self.wait(
+        let waited = self.wait(
             delay,
             "a configuration page",
             PAGE_LIMIT_MS,
             |controller| controller.take_page(page),
             complete,
-        )?
+        );
+        if waited.is_err() {
+            self.admin.abandon_page();
+        }
+        waited?
     }
 
     /// Asks for a task management function; [`Controller::take_task_reply`] has the answer after
@@ -418,21 +449,25 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         if by_doorbell && !G::TASKS_BY_DOORBELL {
             return Err(Error::Unsupported("task management through the doorbell"));
         }
-        if by_doorbell {
-            let smid = self.queue.take_own(INTERNAL_SLOTS).ok_or(Error::Busy)?;
+        let mut slots = INTERNAL_SLOTS..INTERNAL_SLOTS + TASK_SLOTS;
+        let smid = if by_doorbell {
+            let smid = slots.find_map(|slot| self.queue.take_own(slot)).ok_or(Error::Busy)?;
             let message = G::task_management(smid, request);
             if let Err(error) = send_only(&self.queue.bus, delay, message.bytes()) {
                 self.queue.give_up_own(smid);
                 return Err(error);
             }
+            smid
         } else {
-            self.queue
-                .post_own(INTERNAL_SLOTS, Post::HighPriority, |smid| {
-                    G::task_management(smid, request)
+            slots
+                .find_map(|slot| {
+                    self.queue.post_own(slot, Post::HighPriority, |smid| {
+                        G::task_management(smid, request)
+                    })
                 })
-                .ok_or(Error::Busy)?;
-        }
-        self.task = Some(Task { reply: None });
+                .ok_or(Error::Busy)?
+        };
+        self.task = Some(Task { smid, reply: None });
         Ok(())
     }
 
@@ -458,13 +493,17 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         complete: impl FnMut(Completion<'_>),
     ) -> Result<TaskReply, Error> {
         self.request_task_management(request, route, delay)?;
-        self.wait(
+        let waited = self.wait(
             delay,
             "task management",
             TASK_LIMIT_MS,
             |controller| controller.take_task_reply(),
             complete,
-        )?
+        );
+        if waited.is_err() {
+            self.task = None;
+        }
+        waited?
     }
 
     /// The SMID of the outstanding command with this cookie, as task management wants it.

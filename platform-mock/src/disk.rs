@@ -72,13 +72,7 @@ impl Disk {
     }
 
     fn new(medium: Medium, bytes: u64, write_protected: bool) -> Disk {
-        Disk {
-            medium,
-            bytes,
-            write_protected,
-            write_cache: true,
-            cache: WriteCache::default(),
-        }
+        Disk { medium, bytes, write_protected, write_cache: true, cache: WriteCache::default() }
     }
 
     /// The size in bytes.
@@ -159,8 +153,7 @@ impl Disk {
     ///
     /// The offset at or after which a read failed.
     pub fn verify(&self, offset: u64, length: u64) -> Result<(), u64> {
-        self.check("verifying", offset, length)
-            .map_err(|_| offset)?;
+        self.check("verifying", offset, length).map_err(|_| offset)?;
         let Medium::File(file) = &self.medium else {
             return Ok(());
         };
@@ -190,8 +183,7 @@ impl Disk {
             return self.write_through(offset, bytes);
         }
         self.check_write("writing", offset, bytes.len() as u64)?;
-        self.cache
-            .preserve(&self.medium, offset, bytes.len() as u64)?;
+        self.cache.preserve(&self.medium, offset, bytes.len() as u64)?;
         self.medium.write(offset, bytes)
     }
 
@@ -300,7 +292,8 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// What putting the old bytes back into a file failed with.
+    /// What putting the old bytes back into a file failed with; everything then stays dirty,
+    /// and cutting again asks about all of it again.
     pub fn power_cut(&mut self, survivor: &mut dyn FnMut(u64) -> bool) -> io::Result<()> {
         let bytes = self.bytes;
         let medium = &mut self.medium;

@@ -210,22 +210,14 @@ impl Target {
     /// Carries a command out. Data in is cut to the initiator's buffer; a command whose data out is
     /// longer than the buffer ends as ABORTED COMMAND 4B/00 and changes nothing.
     pub fn execute(&mut self, command: &Command<'_>, data: &mut dyn DataBuffer) -> Response {
-        let mut task = Task {
-            cdb: command.cdb,
-            initiator: command.initiator,
-            data,
-            transferred: 0,
-        };
+        let mut task =
+            Task { cdb: command.cdb, initiator: command.initiator, data, transferred: 0 };
         let (status, sense) = match self.carry_out(command.lun, &mut task) {
             Ok(()) => (status::GOOD, None),
             Err(Injected::Status(status)) => (status, None),
             Err(Injected::Sense(sense)) => (status::CHECK_CONDITION, Some(sense)),
         };
-        Response {
-            status,
-            sense,
-            transferred: task.transferred,
-        }
+        Response { status, sense, transferred: task.transferred }
     }
 
     fn carry_out(&mut self, lun: [u8; 8], task: &mut Task<'_>) -> Result<(), Injected> {
@@ -243,9 +235,7 @@ impl Target {
         }
         let operation = found?;
         if !operation.past_reservation
-            && self
-                .reservation
-                .is_some_and(|holder| holder != task.initiator)
+            && self.reservation.is_some_and(|holder| holder != task.initiator)
         {
             return Err(Injected::Status(status::RESERVATION_CONFLICT));
         }

@@ -48,16 +48,9 @@ impl FileMedium {
     }
 
     pub(super) fn create(path: &Path, bytes: u64) -> io::Result<FileMedium> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         file.set_len(bytes)?;
-        Ok(FileMedium {
-            file,
-            read_only: false,
-        })
+        Ok(FileMedium { file, read_only: false })
     }
 
     pub(super) fn is_read_only(&self) -> bool {

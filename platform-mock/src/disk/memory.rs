@@ -121,10 +121,7 @@ impl MemoryMedium {
             let level = match self.missing_level(page)? {
                 0 => {
                     let start = page << PAGE_BITS;
-                    return Some((
-                        start.max(offset),
-                        end.min(start.saturating_add(PAGE as u64)),
-                    ));
+                    return Some((start.max(offset), end.min(start.saturating_add(PAGE as u64))));
                 }
                 level => level - 1,
             };

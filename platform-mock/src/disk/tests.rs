@@ -151,6 +151,24 @@ fn a_file_disk_keeps_its_bytes_and_has_the_files_size() {
     assert_eq!(read(&disk, 99_999, 2), b"x\0");
 }
 
+/// Elsewhere than on Linux a discard writes zeros.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_discard_gives_a_files_blocks_back() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let mut disk = Disk::create(&path, 8 << 20).unwrap();
+    disk.write(0, &vec![1; 8 << 20]).unwrap();
+    disk.flush().unwrap();
+    let allocated = || std::fs::metadata(&path).unwrap().blocks();
+    assert!(allocated() >= 8 << 11);
+    disk.discard(0, 8 << 20).unwrap();
+    disk.flush().unwrap();
+    assert!(allocated() < 1 << 11);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 8 << 20);
+}
+
 #[test]
 fn a_read_only_file_is_write_protected() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,12 +192,7 @@ fn a_file_cut_short_behind_our_back_is_a_read_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk");
     let disk = Disk::create(&path, 1 << 20).unwrap();
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(4096)
-        .unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
     assert!(disk.read(8192, &mut [0; 512]).is_err());
     let mut seen = 0;
     let result = disk.read_with(0, 64 << 10, &mut |piece| seen += piece.len());
@@ -239,9 +252,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Some blocks survive, chosen by `seed`.
 fn survives(seed: u64, offset: u64) -> bool {
-    (seed ^ (offset / 512).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-        .count_ones()
-        .is_multiple_of(2)
+    (seed ^ (offset / 512).wrapping_mul(0x9E37_79B9_7F4A_7C15)).count_ones().is_multiple_of(2)
 }
 
 /// A disk as two arrays: what reads return, and what is on the stable medium.
@@ -276,12 +287,8 @@ impl Reference {
 fn run(disk: &mut Disk, steps: &[Step], atomic: usize) {
     disk.set_atomic_bytes(atomic);
     let zeros = vec![0; BYTES as usize];
-    let mut reference = Reference {
-        current: zeros.clone(),
-        stable: zeros.clone(),
-        atomic,
-        cached: true,
-    };
+    let mut reference =
+        Reference { current: zeros.clone(), stable: zeros.clone(), atomic, cached: true };
     for step in steps {
         match *step {
             Step::Write(at, length, fill) => {
@@ -312,21 +319,15 @@ fn run(disk: &mut Disk, steps: &[Step], atomic: usize) {
                 reference.cached = on;
             }
             Step::PowerCut(seed) => {
-                disk.power_cut(&mut |offset| survives(seed, offset))
-                    .unwrap();
+                disk.power_cut(&mut |offset| survives(seed, offset)).unwrap();
                 reference.power_cut(seed);
             }
         }
         let mut handed_out = Vec::new();
-        disk.read_with(0, BYTES as usize, &mut |piece| {
-            handed_out.extend_from_slice(piece)
-        })
-        .unwrap();
+        disk.read_with(0, BYTES as usize, &mut |piece| handed_out.extend_from_slice(piece))
+            .unwrap();
         assert!(handed_out == reference.current, "read_with after {step:?}");
-        assert!(
-            read(disk, 0, BYTES as usize) == reference.current,
-            "read after {step:?}"
-        );
+        assert!(read(disk, 0, BYTES as usize) == reference.current, "read after {step:?}");
     }
 }
 

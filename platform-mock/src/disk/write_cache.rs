@@ -123,8 +123,7 @@ impl WriteCache {
     pub(super) fn forget(&mut self) {
         self.dirty_sectors = 0;
         self.order.clear();
-        self.spare
-            .extend(self.pages.drain().map(|(_, undo)| undo.old));
+        self.spare.extend(self.pages.drain().map(|(_, undo)| undo.old));
     }
 
     /// Hands the stable bytes of every dirty block that did not survive to `restore`.

@@ -21,10 +21,7 @@ struct Nexus {
 
 impl Attentions {
     pub(super) fn new(power_on: bool) -> Attentions {
-        Attentions {
-            nexuses: Vec::new(),
-            at_first: power_on.then_some(0x00),
-        }
+        Attentions { nexuses: Vec::new(), at_first: power_on.then_some(0x00) }
     }
 
     /// The oldest pending attention of an initiator, which is thereby told.
@@ -56,16 +53,10 @@ impl Attentions {
     }
 
     fn nexus(&mut self, initiator: u64) -> &mut Nexus {
-        let known = self
-            .nexuses
-            .iter()
-            .position(|nexus| nexus.initiator == initiator);
+        let known = self.nexuses.iter().position(|nexus| nexus.initiator == initiator);
         let at = known.unwrap_or_else(|| {
             let pending = self.at_first.map(|ascq| (POWER_ON_OR_RESET, ascq));
-            self.nexuses.push(Nexus {
-                initiator,
-                pending: pending.into_iter().collect(),
-            });
+            self.nexuses.push(Nexus { initiator, pending: pending.into_iter().collect() });
             self.nexuses.len() - 1
         });
         &mut self.nexuses[at]

@@ -13,11 +13,7 @@ const PIECE: usize = 64 * 1024;
 fn force_unit_access(task: &Task<'_>, operation: &Operation) -> bool {
     let flags = if operation.usage.len() == 32 { 10 } else { 1 };
     let fua = 0x08;
-    operation
-        .usage
-        .get(flags)
-        .is_some_and(|used| used & fua != 0)
-        && task.byte(flags) & fua != 0
+    operation.usage.get(flags).is_some_and(|used| used & fua != 0) && task.byte(flags) & fua != 0
 }
 
 /// READ(6), (10), (12), (16) and (32).
@@ -29,10 +25,7 @@ pub(super) fn read(
     let (lba, blocks) = target.extent(task, operation)?;
     if force_unit_access(task, operation) && target.disk.dirty_bytes() > 0 {
         // What is newer in the cache is to be on the medium before it is read from there.
-        target
-            .disk
-            .flush()
-            .map_err(|_| SenseData::write_error(lba))?;
+        target.disk.flush().map_err(|_| SenseData::write_error(lba))?;
     }
     let unreadable = target.first_unreadable(lba, blocks);
     let good_blocks = unreadable.map_or(blocks, |bad| bad - lba);
@@ -211,19 +204,17 @@ impl Target {
                 compared += length as u64;
                 let mut at = 0;
                 let mut difference = None;
-                let read = self
-                    .disk
-                    .read_with(lba * block + done, length, &mut |medium| {
-                        if difference.is_none() {
-                            let wanted = &expected[at..at + medium.len()];
-                            difference = wanted
-                                .iter()
-                                .zip(medium)
-                                .position(|(wanted, found)| wanted != found)
-                                .map(|within| done + (at + within) as u64);
-                        }
-                        at += medium.len();
-                    });
+                let read = self.disk.read_with(lba * block + done, length, &mut |medium| {
+                    if difference.is_none() {
+                        let wanted = &expected[at..at + medium.len()];
+                        difference = wanted
+                            .iter()
+                            .zip(medium)
+                            .position(|(wanted, found)| wanted != found)
+                            .map(|within| done + (at + within) as u64);
+                    }
+                    at += medium.len();
+                });
                 if let Some(offset) = difference {
                     return Err(SenseData::miscompare(offset));
                 }
@@ -260,10 +251,7 @@ impl Target {
 
 /// Offsets and lengths that cut `bytes` bytes into pieces.
 fn pieces(bytes: u64) -> impl Iterator<Item = (u64, usize)> {
-    (0..bytes).step_by(PIECE).map(move |done| {
-        (
-            done,
-            usize::try_from(bytes - done).unwrap_or(PIECE).min(PIECE),
-        )
-    })
+    (0..bytes)
+        .step_by(PIECE)
+        .map(move |done| (done, usize::try_from(bytes - done).unwrap_or(PIECE).min(PIECE)))
 }

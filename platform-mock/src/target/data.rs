@@ -55,9 +55,7 @@ impl DataBuffer for Vec<u8> {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DataError> {
         let start = usize::try_from(offset).map_err(|_| DataError)?;
         let end = start.checked_add(bytes.len()).ok_or(DataError)?;
-        self.get_mut(start..end)
-            .ok_or(DataError)?
-            .copy_from_slice(bytes);
+        self.get_mut(start..end).ok_or(DataError)?.copy_from_slice(bytes);
         Ok(())
     }
 

@@ -39,11 +39,7 @@ fn ascii<const N: usize>(text: &str) -> [u8; N] {
 }
 
 fn printable(character: char) -> u8 {
-    if matches!(character, ' '..='~') {
-        character as u8
-    } else {
-        b'?'
-    }
+    if matches!(character, ' '..='~') { character as u8 } else { b'?' }
 }
 
 impl Target {

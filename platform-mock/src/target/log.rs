@@ -61,11 +61,7 @@ struct Parameter {
 
 impl Parameter {
     fn new(code: u16, control: u8, value: &[u8]) -> Parameter {
-        Parameter {
-            code,
-            control,
-            value: value.to_vec(),
-        }
+        Parameter { code, control, value: value.to_vec() }
     }
 }
 
@@ -121,15 +117,9 @@ impl Target {
                 Parameter::new(1, BINARY_LIST, &[0, 0xFF]),
             ],
             // Start-stop cycles: how many there were.
-            0x0E => vec![Parameter::new(
-                4,
-                BINARY_LIST,
-                &self.start_stop_cycles.to_be_bytes(),
-            )],
+            0x0E => vec![Parameter::new(4, BINARY_LIST, &self.start_stop_cycles.to_be_bytes())],
             // Self-test results: twenty, of which none was run.
-            0x10 => (1..=20)
-                .map(|code| Parameter::new(code, BINARY_LIST, &[0; 16]))
-                .collect(),
+            0x10 => (1..=20).map(|code| Parameter::new(code, BINARY_LIST, &[0; 16])).collect(),
             // Informational exceptions: none; the temperature, and its threshold as not known.
             _ => vec![Parameter::new(0, BINARY_LIST, &[0, 0, temperature, 0xFF])],
         }

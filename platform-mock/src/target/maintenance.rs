@@ -101,16 +101,7 @@ fn all_commands(thin: bool, timeouts: bool) -> Vec<u8> {
         let [action_high, action_low] = entry.service_action.unwrap_or(0).to_be_bytes();
         let flags = u8::from(timeouts) << 1 | u8::from(entry.service_action.is_some());
         let length = entry.usage.len() as u8;
-        list.extend_from_slice(&[
-            entry.opcode,
-            0,
-            action_high,
-            action_low,
-            0,
-            flags,
-            0,
-            length,
-        ]);
+        list.extend_from_slice(&[entry.opcode, 0, action_high, action_low, 0, flags, 0, length]);
         if timeouts {
             list.extend_from_slice(&TIMEOUTS);
         }

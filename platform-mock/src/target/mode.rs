@@ -104,10 +104,7 @@ pub(super) fn mode_select(
         return Ok(());
     };
     if write_cache != target.disk.write_cache() {
-        target
-            .disk
-            .set_write_cache(write_cache)
-            .map_err(|_| SenseData::WRITE_ERROR)?;
+        target.disk.set_write_cache(write_cache).map_err(|_| SenseData::WRITE_ERROR)?;
         target.attentions.raise(Some(task.initiator), 0x2A, 0x01);
     }
     if save {

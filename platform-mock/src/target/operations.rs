@@ -56,10 +56,7 @@ impl Extent {
     const COMPARE_AND_WRITE: Extent = Extent::at(2, 8, 13, 1);
 
     const fn at(lba: usize, lba_bytes: usize, blocks: usize, blocks_bytes: usize) -> Extent {
-        Extent::At {
-            lba: Field::new(lba, lba_bytes),
-            blocks: Field::new(blocks, blocks_bytes),
-        }
+        Extent::At { lba: Field::new(lba, lba_bytes), blocks: Field::new(blocks, blocks_bytes) }
     }
 
     /// The first LBA and the number of blocks.
@@ -240,10 +237,7 @@ impl Operation {
         for (at, (byte, used)) in cdb.iter().zip(self.usage).enumerate().skip(1) {
             let unused = byte & !used;
             if unused != 0 {
-                return Err(SenseData::invalid_field(
-                    at,
-                    Some(7 - unused.leading_zeros() as u8),
-                ));
+                return Err(SenseData::invalid_field(at, Some(7 - unused.leading_zeros() as u8)));
             }
         }
         Ok(())
@@ -268,10 +262,7 @@ fn service_action(cdb: &[u8]) -> (u16, SenseData) {
 pub(super) fn with_opcode(opcode: u8) -> &'static [Operation] {
     let first = usize::from(FIRST[usize::from(opcode)]);
     let entries = OPERATIONS.get(first..).unwrap_or(&[]);
-    let count = entries
-        .iter()
-        .take_while(|operation| operation.opcode == opcode)
-        .count();
+    let count = entries.iter().take_while(|operation| operation.opcode == opcode).count();
     &entries[..count]
 }
 

@@ -26,11 +26,7 @@ pub(super) fn write_same(
     // NDOB exists in WRITE SAME(16) only, and the table refuses it elsewhere.
     let no_data = task.byte(1) & 0x01 != 0;
     let block = target.config.block_size as usize;
-    let data = if no_data {
-        vec![0; block]
-    } else {
-        task.parameters(block as u64)?
-    };
+    let data = if no_data { vec![0; block] } else { task.parameters(block as u64)? };
     let (offset, bytes) = (lba * block as u64, blocks * block as u64);
     let zeros = data.iter().all(|byte| *byte == 0);
     let written = match (zeros, unmap) {
@@ -107,9 +103,7 @@ pub(super) fn compare_and_write(
 }
 
 fn big_endian(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
+    bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 impl Target {
@@ -120,9 +114,7 @@ impl Target {
         let end = offset + bytes;
         let mut at = offset;
         while at < end {
-            let length = pattern
-                .len()
-                .min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let length = pattern.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             self.disk.write(at, &pattern[..length])?;
             at += length as u64;
         }

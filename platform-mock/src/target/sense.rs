@@ -61,13 +61,7 @@ impl SenseData {
 
     /// Sense data of a key, an additional sense code and its qualifier.
     pub const fn new(key: SenseKey, asc: u8, ascq: u8) -> SenseData {
-        SenseData {
-            key,
-            asc,
-            ascq,
-            information: None,
-            specific: None,
-        }
+        SenseData { key, asc, ascq, information: None, specific: None }
     }
 
     /// The same with an INFORMATION field; a value that does not fit its 32 bits leaves it invalid

@@ -14,10 +14,7 @@ const TB: u64 = 1_000_000_000_000;
 const INITIATOR: u64 = 0x5525_4000_0000_0001;
 
 fn config() -> TargetConfig {
-    TargetConfig {
-        power_on_attention: false,
-        ..TargetConfig::default()
-    }
+    TargetConfig { power_on_attention: false, ..TargetConfig::default() }
 }
 
 /// A ready target of `blocks` blocks of 512 bytes.
@@ -27,20 +24,12 @@ fn target(blocks: u64) -> Target {
 
 /// A ready target of `blocks` blocks of 4096 bytes.
 fn target_4k(blocks: u64) -> Target {
-    let config = TargetConfig {
-        block_size: 4096,
-        physical_block_exponent: 0,
-        ..config()
-    };
+    let config = TargetConfig { block_size: 4096, physical_block_exponent: 0, ..config() };
     Target::new(config, Disk::memory(blocks * 4096))
 }
 
 fn send(target: &mut Target, cdb: &[u8], data: &mut dyn DataBuffer) -> Response {
-    let command = Command {
-        lun: [0; 8],
-        cdb,
-        initiator: INITIATOR,
-    };
+    let command = Command { lun: [0; 8], cdb, initiator: INITIATOR };
     target.execute(&command, data)
 }
 
@@ -54,11 +43,7 @@ fn receive(target: &mut Target, cdb: &[u8], room: usize) -> Vec<u8> {
     let mut data = vec![0xEE; room];
     let response = send(target, cdb, &mut data);
     assert_eq!(response.status, status::GOOD, "{:x?}", response.sense);
-    assert!(
-        data[response.transferred as usize..]
-            .iter()
-            .all(|byte| *byte == 0xEE)
-    );
+    assert!(data[response.transferred as usize..].iter().all(|byte| *byte == 0xEE));
     data.truncate(response.transferred as usize);
     data
 }
@@ -70,11 +55,7 @@ fn give(target: &mut Target, cdb: &[u8], bytes: &[u8]) -> Response {
 
 #[track_caller]
 fn assert_good(response: Response, transferred: u64) {
-    let expected = Response {
-        status: status::GOOD,
-        sense: None,
-        transferred,
-    };
+    let expected = Response { status: status::GOOD, sense: None, transferred };
     assert_eq!(response, expected);
 }
 
