@@ -56,15 +56,15 @@ impl Devices {
 
     /// Puts a disk into a slot and returns its handle: the slot's own the first time, a new one
     /// afterwards. `Err` gives the disk back if the slot is taken or there is none.
-    pub(crate) fn add(&mut self, slot: u8, target: Target) -> Result<u16, Target> {
+    pub(crate) fn add(&mut self, slot: u8, target: Target) -> Result<u16, Box<Target>> {
         let first = self.first_handle(slot);
         let (Some(place), Some(used)) =
             (self.slots.get_mut(usize::from(slot)), self.used.get_mut(usize::from(slot)))
         else {
-            return Err(target);
+            return Err(Box::new(target));
         };
         if place.is_some() {
-            return Err(target);
+            return Err(Box::new(target));
         }
         let handle = if *used {
             self.next_handle += 1;

@@ -174,7 +174,8 @@ impl Front {
     }
 
     /// Whether a request came by handshake and waits for its reply.
-    pub(crate) fn is_thinking(&self) -> bool {
+    #[cfg(test)]
+    fn is_thinking(&self) -> bool {
         matches!(self.handshake, Handshake::Thinking)
     }
 
@@ -201,11 +202,6 @@ impl Front {
     /// Whether the interrupt line is up.
     pub(crate) fn interrupt(&self, reply: bool) -> bool {
         self.status(reply) & !self.mask & (HIS_DOORBELL | HIS_REPLY) != 0
-    }
-
-    /// Whether reply interrupts pass.
-    pub(crate) fn replies_pass(&self) -> bool {
-        self.mask & HIS_REPLY == 0
     }
 
     fn hands_off(&mut self, access: &str, offset: u32) {

@@ -146,8 +146,7 @@ impl Model {
     /// # Errors
     ///
     /// The disk, if the slot is taken or there is none.
-    #[allow(clippy::result_large_err, reason = "a disk that found no place is not to be lost")]
-    pub fn add_disk(&mut self, slot: u8, target: Target) -> Result<u16, Target> {
+    pub fn add_disk(&mut self, slot: u8, target: Target) -> Result<u16, Box<Target>> {
         let handle = self.devices.add(slot, target)?;
         self.tell(slot, Change::Added);
         Ok(handle)

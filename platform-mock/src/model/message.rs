@@ -73,10 +73,6 @@ impl Message {
         self.with(at, &value.to_le_bytes())
     }
 
-    pub(crate) fn with64(self, at: usize, value: u64) -> Self {
-        self.with(at, &value.to_le_bytes())
-    }
-
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }

@@ -323,12 +323,6 @@ impl Rings {
             *word &= !(1 << (key % 64));
         }
     }
-
-    /// The bus address of the entry that queue 0's next descriptor goes to, for tests.
-    #[cfg(test)]
-    pub(crate) fn next_entry(&self) -> u64 {
-        self.rings[0].at + u64::from(self.rings[0].next) * 8
-    }
 }
 
 /// Whether `bytes` from `at` on lie in one 4 GiB window.
