@@ -22,8 +22,8 @@ pub fn with_host<T>(
     let images = Images::prepare(&options.disks)?;
     match options.bus {
         BusName::Mock(chip) => {
-            let _ = chip;
-            Err(Error::failed("x"))
+            let bus = crate::mock::open(chip, &images)?;
+            drive(&bus, &images, &mut options, &mut work)
         }
         BusName::Qtest => {
             let bus = start_qemu(&images)?;
