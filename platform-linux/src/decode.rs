@@ -282,7 +282,8 @@ mod tests {
         frame[0x0c] = 2;
         frame[0x0d] = 1;
         frame[0x18] = 18;
-        let text = Decoder::new(false).reply(ReplyDescriptor::address_reply(5, 0, 0x8000).0, &frame);
+        let text =
+            Decoder::new(false).reply(ReplyDescriptor::address_reply(5, 0, 0x8000).0, &frame);
         assert!(text.starts_with("smid 5    SCSI IO: success, SCSI status CHECK"), "{text}");
         assert!(text.ends_with("0 bytes, 18 bytes of sense"), "{text}");
     }

@@ -192,8 +192,12 @@ pub(crate) struct Read {
 #[derive(Debug, Args)]
 pub(crate) struct Source {
     /// The data: a file, or - for standard input
-    #[arg(long = "in", value_name = "FILE", conflicts_with = "pattern",
-          required_unless_present = "pattern")]
+    #[arg(
+        long = "in",
+        value_name = "FILE",
+        conflicts_with = "pattern",
+        required_unless_present = "pattern"
+    )]
     pub(crate) input: Option<PathBuf>,
     /// The data: "zeros", or a number that seeds a pattern
     #[arg(long, value_name = "PATTERN", requires = "blocks")]
