@@ -39,6 +39,8 @@ enum Purpose {
     Device { handle: u16 },
     /// For the caller.
     Caller,
+    /// For a caller who has lost patience: the answer, if it comes, is dropped.
+    Nobody,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,6 +168,18 @@ impl Admin {
         Some(taken)
     }
 
+    /// Forgets the caller's page, whether it has come or not.
+    pub(crate) fn abandon_page(&mut self) {
+        self.caller_page = CallerPage::None;
+        for job in self.waiting.iter_mut().chain(self.underway.as_mut()) {
+            if let Job::Page { purpose, .. } = job
+                && *purpose == Purpose::Caller
+            {
+                *purpose = Purpose::Nobody;
+            }
+        }
+    }
+
     /// Gives up everything, as the controller is gone or about to be reset.
     pub(crate) fn give_up(&mut self, error: Error) {
         let had_page = self.caller_page == CallerPage::Underway;
@@ -195,7 +209,7 @@ impl Admin {
     ) {
         match other {
             Other::Event { frame } => self.event::<G>(frame, targets),
-            Other::Reply { header, frame } => {
+            Other::Reply { header, frame, .. } => {
                 if header.function == Function::PORT_ENABLE && self.port_enable_underway {
                     self.port_enable_underway = false;
                     self.port_enable = Some(check(header));
@@ -280,6 +294,7 @@ impl Admin {
             return;
         }
         match purpose {
+            Purpose::Nobody => {}
             Purpose::Caller => self.caller_page = CallerPage::Here(request.bytes()),
             Purpose::Device { handle } => {
                 let mut page = [0u8; 64];
@@ -315,7 +330,7 @@ impl Admin {
         match purpose {
             Purpose::Caller => self.caller_page = CallerPage::Failed(error),
             // The device went before its page was read.
-            Purpose::Device { .. } => {}
+            Purpose::Device { .. } | Purpose::Nobody => {}
             Purpose::Scan { .. } => {
                 self.scanning = false;
                 // Only the end of the list says that what was not seen is not there.

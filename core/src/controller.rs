@@ -7,17 +7,15 @@
 use embedded_hal::delay::DelayNs;
 
 use crate::admin::Admin;
-use crate::doorbell::send_only;
-use crate::error::{Error, SubmitError, Waited};
+use crate::error::{Error, SubmitError};
 use crate::generation::chips::Chip;
-use crate::generation::{Command, Device, Facts, Generation, PortFacts, Post};
+use crate::generation::{Command, Device, Facts, Generation, PortFacts};
 use crate::io_queue::{Completion, Other, Queue};
 use crate::mem::Memory;
 use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
 use crate::outcome::Failure;
-use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
-use crate::recovery::{self, TaskReply, TaskRequest};
+use crate::recovery;
 use crate::regs::{
     Bus, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask, HostInterruptStatus,
     IocState,
@@ -28,19 +26,17 @@ use crate::targets::{Target, TargetChange, TargetId, TargetRecord, Targets};
 use crate::trace::{Counters, Trace};
 use crate::wire::Function;
 
+mod management;
+
+use management::Task;
+pub use management::TaskRoute;
+
 /// How often the doorbell is looked at (Linux: every second).
 const WATCH_INTERVAL_MS: u64 = 1_000;
-/// How long a configuration page may take (Linux: 15 s).
-const PAGE_LIMIT_MS: u32 = 15_000;
 /// How long discovery may take beyond port enable before something is wrong.
 const DISCOVERY_LIMIT_MS: u32 = 60_000;
-/// How long task management may take (Linux: 30 s).
-const TASK_LIMIT_MS: u32 = 30_000;
 /// How long port enable may take: firmware waits for slow disks (Linux: 300 s).
 pub(crate) const PORT_ENABLE_LIMIT_MS: u32 = 300_000;
-/// How often a wait polls, in microseconds, at first and later.
-const QUICK_STEP_US: u32 = 20;
-const SLOW_STEP_US: u32 = 1_000;
 
 /// Something for the platform to act on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,24 +63,6 @@ enum State {
     Fault(u16),
     /// No longer operational, and not by our doing.
     Reset,
-}
-
-/// Which way task management takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TaskRoute {
-    /// The way that the generation and the facts prescribe.
-    Preferred,
-    /// The request queue: high priority where there is such a thing.
-    Queue,
-    /// The doorbell (MPI1 only).
-    Doorbell,
-}
-
-/// A task management request under way.
-#[derive(Clone, Copy, Debug)]
-struct Task {
-    /// The reply, once it has come; `None` inside if it could not be read.
-    reply: Option<Option<TaskReply>>,
 }
 
 /// A controller in operation.
@@ -160,6 +138,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         } else {
             self.admin.enable_port(&mut self.queue);
         }
+        self.admin.go_on(&mut self.queue, &mut self.targets);
     }
 
     /// Gives a command for `target` to the controller and returns its SMID.
@@ -199,10 +178,11 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         let found = queue.drain(&mut complete, &mut |memory, other| {
             own = true;
             match other {
-                Other::Reply { header, frame }
+                Other::Reply { smid, header, frame }
                     if header.function == Function::SCSI_TASK_MANAGEMENT =>
                 {
-                    if let Some(task) = task {
+                    // Another SMID's is the late answer to a request that was given up.
+                    if let Some(task) = task.as_mut().filter(|task| task.smid == smid) {
                         task.reply = Some(G::task_reply(frame));
                     }
                 }
@@ -220,17 +200,22 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
 
     /// Tells the controller the time, in milliseconds from any start. Once a second it looks at
     /// the doorbell: if the IOC has faulted or gone, everything outstanding is completed.
-    pub fn tick(&mut self, now_ms: u64, complete: impl FnMut(Completion<'_>)) {
+    pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
         self.now_ms = now_ms;
         self.queue.set_now(now_ms);
         if now_ms.saturating_sub(self.watched_at_ms) >= WATCH_INTERVAL_MS {
             self.watched_at_ms = now_ms;
-            self.watch(complete);
+            self.watch_state(&mut complete);
         }
     }
 
     /// Looks at the doorbell now; one register read.
-    pub fn watch(&mut self, complete: impl FnMut(Completion<'_>)) {
+    pub fn watch(&mut self, mut complete: impl FnMut(Completion<'_>)) {
+        self.watch_state(&mut complete);
+    }
+
+    #[inline(never)]
+    fn watch_state(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         if self.state != State::Running {
             return;
         }
@@ -253,7 +238,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         }
         self.admin.give_up(error);
         self.task = None;
-        self.queue.halt(reason, complete);
+        self.queue.halt_to(reason, complete);
     }
 
     /// The next thing for the platform to act on. Call until `None` after each poll and tick.
@@ -304,167 +289,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             warning!("the IOC did not agree to send events");
         }
         Ok(())
-    }
-
-    /// Polls until `done` yields something, at most `limit_ms` milliseconds.
-    fn wait<T>(
-        &mut self,
-        delay: &mut impl DelayNs,
-        what: &'static str,
-        limit_ms: u32,
-        mut done: impl FnMut(&mut Self) -> Option<T>,
-        mut complete: impl FnMut(Completion<'_>),
-    ) -> Result<T, Error> {
-        let mut waited_us = 0u64;
-        let mut polls = 0u32;
-        loop {
-            self.poll(&mut complete);
-            if let Some(value) = done(self) {
-                return Ok(value);
-            }
-            // A dead controller answers nothing: look whether it is alive, at first often.
-            if polls % 64 == 63 {
-                self.watch(&mut complete);
-            }
-            match self.state {
-                State::Running => {}
-                State::Gone => return Err(Error::Gone),
-                State::Fault(code) => return Err(Error::Fault(code)),
-                State::Reset => return Err(Error::NotOperational),
-            }
-            if waited_us >= u64::from(limit_ms) * 1000 {
-                let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
-                return Err(Error::Timeout(Waited { what, limit_ms, last }));
-            }
-            let step = if polls < 1000 { QUICK_STEP_US } else { SLOW_STEP_US };
-            delay.delay_us(step);
-            waited_us += u64::from(step);
-            polls = polls.saturating_add(1);
-        }
-    }
-
-    /// Asks for a configuration page; [`Controller::take_page`] has it after some polls.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`] while another is on its way.
-    pub fn request_page(&mut self, request: PageRequest) -> Result<(), Error> {
-        if self.state != State::Running {
-            return Err(Error::NotOperational);
-        }
-        self.admin.ask_for_page(request)?;
-        self.admin.go_on(&mut self.queue, &mut self.targets);
-        Ok(())
-    }
-
-    /// Copies the page that was asked for into `page` and returns its length in bytes, header
-    /// included; `None` while it has not come.
-    pub fn take_page(&mut self, page: &mut [u8]) -> Option<Result<usize, Error>> {
-        let taken = self.admin.take_page(&self.queue, page);
-        if taken.is_some() {
-            self.admin.go_on(&mut self.queue, &mut self.targets);
-        }
-        taken
-    }
-
-    /// Reads a configuration page: its header first, then as much as the header says, with retries.
-    /// Completions that come meanwhile go to `complete`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ioc`] with IOCStatus 0x22 if there is no such page (for a page with a handle in
-    /// its address: the end of the list); [`Error::Busy`], [`Error::Timeout`].
-    pub fn read_page(
-        &mut self,
-        delay: &mut impl DelayNs,
-        request: PageRequest,
-        page: &mut [u8],
-        complete: impl FnMut(Completion<'_>),
-    ) -> Result<usize, Error> {
-        self.request_page(request)?;
-        self.wait(
-            delay,
-            "a configuration page",
-            PAGE_LIMIT_MS,
-            |controller| controller.take_page(page),
-            complete,
-        )?
-    }
-
-    /// Asks for a task management function; [`Controller::take_task_reply`] has the answer after
-    /// some polls. Commands that it ends complete on their own, before or after (controllers.md
-    /// 2.6: the reply may overtake them).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`] while another is on its way; on the doorbell's route what the handshake met.
-    pub fn request_task_management(
-        &mut self,
-        request: &TaskRequest,
-        route: TaskRoute,
-        delay: &mut impl DelayNs,
-    ) -> Result<(), Error> {
-        if self.state != State::Running {
-            return Err(Error::NotOperational);
-        }
-        if self.task.is_some() {
-            return Err(Error::Busy);
-        }
-        let by_doorbell = match route {
-            TaskRoute::Queue => false,
-            TaskRoute::Doorbell => true,
-            TaskRoute::Preferred => G::TASKS_BY_DOORBELL && !self.facts.high_priority_queue,
-        };
-        if by_doorbell && !G::TASKS_BY_DOORBELL {
-            return Err(Error::Unsupported("task management through the doorbell"));
-        }
-        if by_doorbell {
-            let smid = self.queue.take_own(INTERNAL_SLOTS).ok_or(Error::Busy)?;
-            let message = G::task_management(smid, request);
-            if let Err(error) = send_only(&self.queue.bus, delay, message.bytes()) {
-                self.queue.give_up_own(smid);
-                return Err(error);
-            }
-        } else {
-            self.queue
-                .post_own(INTERNAL_SLOTS, Post::HighPriority, |smid| {
-                    G::task_management(smid, request)
-                })
-                .ok_or(Error::Busy)?;
-        }
-        self.task = Some(Task { reply: None });
-        Ok(())
-    }
-
-    /// What came of the task management that was asked for; `None` while nothing has.
-    pub fn take_task_reply(&mut self) -> Option<Result<TaskReply, Error>> {
-        let reply = self.task.as_ref()?.reply?;
-        self.task = None;
-        let function = Function::SCSI_TASK_MANAGEMENT;
-        Some(reply.ok_or(Error::BadReply { function, claimed: function, bytes: 0 }))
-    }
-
-    /// Runs a task management function to its end. Completions that come meanwhile go to
-    /// `complete`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Controller::request_task_management`]; [`Error::Timeout`].
-    pub fn task_management(
-        &mut self,
-        delay: &mut impl DelayNs,
-        request: &TaskRequest,
-        route: TaskRoute,
-        complete: impl FnMut(Completion<'_>),
-    ) -> Result<TaskReply, Error> {
-        self.request_task_management(request, route, delay)?;
-        self.wait(
-            delay,
-            "task management",
-            TASK_LIMIT_MS,
-            |controller| controller.take_task_reply(),
-            complete,
-        )?
     }
 
     /// The SMID of the outstanding command with this cookie, as task management wants it.

@@ -14,6 +14,10 @@ use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptS
 const START_LIMIT_MS: u32 = 5_000;
 /// How long it has to take each further word or hand out each half-word of a reply once begun.
 const WORD_LIMIT_MS: u32 = 5_000;
+/// Half-words of the longest reply: its length is one byte that counts 32-bit words.
+const MOST_HALVES: u32 = 2 * 255;
+/// How long the IOC has for each half-word of a reply that somebody else asked for.
+const LEFT_OVER_LIMIT_MS: u32 = 100;
 
 /// Sends `request` (a multiple of 4 bytes, at most 255 words) and reads the reply into `reply`.
 ///
@@ -81,6 +85,35 @@ pub fn send_only<R: Registers>(
     Ok(())
 }
 
+/// Reads to its end a reply that an earlier driver left unread, and says whether the doorbell is
+/// free then. It stays in use if what was cut off is a request.
+///
+/// # Errors
+///
+/// [`Error::Gone`].
+pub(crate) fn read_out<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+) -> Result<bool, Error> {
+    for _ in 0..=MOST_HALVES {
+        let used = bus.status(DOORBELL)?.used();
+        if used {
+            let next = "the next half-word of a reply that was left unread";
+            match wait_for_ioc(bus, delay, next, LEFT_OVER_LIMIT_MS) {
+                Ok(()) => {}
+                Err(Error::Gone) => return Err(Error::Gone),
+                Err(_) => return Ok(false),
+            }
+        }
+        bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+        if !used {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[inline(never)]
 fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
     if bus.status(DOORBELL)?.used() {
         return Err(Error::DoorbellBusy);
@@ -103,6 +136,7 @@ fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) ->
 
 /// Waits until the IOC wrote its doorbell, and says "fault" instead of "timeout" if that is why
 /// it did not.
+#[inline(never)]
 fn wait_for_ioc<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
@@ -114,6 +148,7 @@ fn wait_for_ioc<R: Registers>(
     explain(bus, waited)
 }
 
+#[inline(never)]
 fn wait_for_acknowledge<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,

@@ -43,7 +43,7 @@ pub struct Completion<'q> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Other<'q> {
     /// The reply to a request of the driver's own; its slot is free again.
-    Reply { header: ReplyHeader, frame: &'q [u8] },
+    Reply { smid: u16, header: ReplyHeader, frame: &'q [u8] },
     /// An event.
     Event { frame: &'q [u8] },
 }
@@ -202,8 +202,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         word: u64,
         smid: Option<u16>,
         address: u32,
-        complete: &mut impl FnMut(Completion<'_>),
-        other: &mut impl FnMut(&Memory<D>, Other<'_>),
+        complete: &mut dyn FnMut(Completion<'_>),
+        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
     ) {
         let offset = address.wrapping_sub(self.memory.bus(self.layout.replies as usize).low());
         let index = offset.checked_div(self.layout.reply_bytes).unwrap_or(u32::MAX);
@@ -243,7 +243,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         };
         if self.slots.finish_internal(smid) {
             self.own_outstanding = self.own_outstanding.saturating_sub(1);
-            other(&self.memory, Other::Reply { header, frame });
+            other(&self.memory, Other::Reply { smid, header, frame });
             return;
         }
         if header.function == Function::EVENT_NOTIFICATION {
@@ -265,7 +265,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         finished: Finished,
         header: ReplyHeader,
         frame: &[u8],
-        complete: &mut impl FnMut(Completion<'_>),
+        complete: &mut dyn FnMut(Completion<'_>),
     ) {
         self.counters.completed += 1;
         self.counters.with_reply_frame += 1;
@@ -330,7 +330,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             return None;
         }
         let smid = self.slots.take_internal(slot)?;
-        let message = build(smid);
+        self.post_message(smid, post, &build(smid));
+        Some(smid)
+    }
+
+    #[inline(never)]
+    fn post_message(&mut self, smid: u16, post: Post, message: &Message) {
         let frame = self.place(smid).frame;
         self.memory.fill(frame, self.layout.frame_bytes as usize, 0);
         self.memory.copy_in(frame, message.bytes());
@@ -339,7 +344,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         if self.trace.is_some() {
             self.trace_request(smid, word);
         }
-        Some(smid)
     }
 
     /// Takes internal slot `slot` for a request that goes another way than the queue.
@@ -364,6 +368,11 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// The owner of a queue calls this when its controller reports that it is gone, faulted or
     /// about to be reset.
     pub fn halt(&mut self, reason: Failure, mut complete: impl FnMut(Completion<'_>)) {
+        self.halt_to(reason, &mut complete);
+    }
+
+    #[cold]
+    pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         self.halted = Some(reason);
         self.own_outstanding = 0;
         let mut from = 0;

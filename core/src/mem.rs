@@ -125,6 +125,7 @@ impl<D: DmaRegion> Memory<D> {
     }
 
     /// Copies `bytes` in, from `offset` on.
+    #[inline(never)]
     pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
         if let Some(at) = self.at(offset, bytes.len(), 1) {
             for (index, byte) in bytes.iter().enumerate() {
@@ -138,6 +139,7 @@ impl<D: DmaRegion> Memory<D> {
     }
 
     /// Copies the bytes from `offset` on out into `bytes`; all ones where they lie outside.
+    #[inline(never)]
     pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
         self.region.to_cpu(offset..offset.saturating_add(bytes.len()));
         match self.at(offset, bytes.len(), 1) {
@@ -171,6 +173,7 @@ impl<D: DmaRegion> Memory<D> {
     }
 
     /// Fills `length` bytes from `offset` on with `byte`.
+    #[inline(never)]
     pub fn fill(&self, offset: usize, length: usize, byte: u8) {
         if let Some(at) = self.at(offset, length, 1) {
             for index in 0..length {

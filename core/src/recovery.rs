@@ -7,6 +7,7 @@
 
 use embedded_hal::delay::DelayNs;
 
+use crate::doorbell::read_out;
 use crate::error::Error;
 use crate::generation::chips::Chip;
 use crate::generation::{Facts, Generation};
@@ -68,8 +69,8 @@ pub(crate) fn make_ready<G: Generation, R: Registers>(
     } else {
         doorbell.state()
     };
-    // A handshake that somebody left half done makes the doorbell useless until a hard reset.
-    if !doorbell.used() {
+    // A request that somebody left half sent makes the doorbell useless until a hard reset.
+    if !doorbell.used() || read_out(bus, delay)? {
         match state {
             IocState::Ready => return Ok(ResetKind::None),
             IocState::Operational if may_reset_message_unit::<G, R>(bus, delay, chip)? => {
@@ -105,6 +106,7 @@ fn may_reset_message_unit<G: Generation, R: Registers>(
 }
 
 /// Reads the doorbell; on chips that may spuriously answer zero, often enough to be sure.
+#[inline(never)]
 pub(crate) fn read_doorbell<R: Registers>(bus: &Bus<R>, chip: &Chip) -> Result<Doorbell, Error> {
     let mut doorbell: Doorbell = bus.status(DOORBELL)?;
     if chip.quirks.zero_reads {
@@ -123,6 +125,7 @@ pub(crate) fn read_doorbell<R: Registers>(bus: &Bus<R>, chip: &Chip) -> Result<D
 /// # Errors
 ///
 /// [`Error::Timeout`] or [`Error::Fault`] if the IOC does not come to READY; [`Error::Gone`].
+#[cold]
 pub(crate) fn message_unit_reset<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
@@ -143,6 +146,7 @@ pub(crate) fn message_unit_reset<R: Registers>(
 /// # Errors
 ///
 /// [`Error::DiagnosticLocked`], [`Error::Timeout`], [`Error::Fault`] or [`Error::Gone`].
+#[cold]
 pub(crate) fn diagnostic_reset<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
@@ -179,6 +183,7 @@ pub(crate) fn diagnostic_reset<R: Registers>(
 
 /// Writes the key sequence until the diagnostic register says that it may be written. The flush
 /// word before the keys is 0xF on MPI1 headers' account and 0 on MPI2's; 0 flushes both.
+#[cold]
 fn unlock<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs) -> Result<(), Error> {
     const KEYS_MPI1: [u32; 6] = [0xff, 0x4, 0xb, 0x2, 0x7, 0xd];
     const KEYS_MPI2: [u32; 7] = [0x0, 0xf, 0x4, 0xb, 0x2, 0x7, 0xd];
@@ -197,6 +202,7 @@ fn unlock<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs) -> Result<(), Er
     Err(Error::DiagnosticLocked)
 }
 
+#[cold]
 fn wait_ready<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,

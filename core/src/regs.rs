@@ -266,11 +266,7 @@ impl<R: Registers> Bus<R> {
     /// Reads a register; all ones once the controller is gone.
     #[inline]
     pub fn get<A: Readable, W: From<u32>>(&self, register: Reg<A, W>) -> W {
-        if self.gone.get() {
-            return W::from(u32::MAX);
-        }
-        self.reads.set(self.reads.get() + 1);
-        W::from(self.registers.read32(register.offset))
+        W::from(self.get_at(register.offset))
     }
 
     /// Reads a status register, in which all ones means that the controller is gone.
@@ -282,12 +278,26 @@ impl<R: Registers> Bus<R> {
         &self,
         register: Reg<A, W>,
     ) -> Result<W, Error> {
-        let word = self.get(register);
-        if word.into() == u32::MAX {
+        self.status_at(register.offset).map(W::from)
+    }
+
+    #[inline(never)]
+    fn status_at(&self, offset: u16) -> Result<u32, Error> {
+        let word = self.get_at(offset);
+        if word == u32::MAX {
             self.gone.set(true);
             return Err(Error::Gone);
         }
         Ok(word)
+    }
+
+    #[inline]
+    fn get_at(&self, offset: u16) -> u32 {
+        if self.gone.get() {
+            return u32::MAX;
+        }
+        self.reads.set(self.reads.get() + 1);
+        self.registers.read32(offset)
     }
 
     /// Writes a register; nothing happens once the controller is gone.
@@ -321,18 +331,31 @@ impl<R: Registers> Bus<R> {
         limit_ms: u32,
         done: impl Fn(W) -> bool,
     ) -> Result<W, Error> {
+        let waited = Waited { what, limit_ms, last: 0 };
+        self.wait_for_word(delay, register.offset, waited, &|word| done(W::from(word))).map(W::from)
+    }
+
+    /// The wait itself, once for all registers.
+    #[inline(never)]
+    fn wait_for_word(
+        &self,
+        delay: &mut dyn DelayNs,
+        offset: u16,
+        waited: Waited,
+        done: &dyn Fn(u32) -> bool,
+    ) -> Result<u32, Error> {
         // The first answers come within microseconds; after a while a millisecond does.
         const QUICK_POLLS: u32 = 100;
         const QUICK_STEP_US: u32 = 10;
         let mut waited_us = 0u64;
         let mut polls = 0u32;
         loop {
-            let word = self.status(register)?;
+            let word = self.status_at(offset)?;
             if done(word) {
                 return Ok(word);
             }
-            if waited_us >= u64::from(limit_ms) * 1000 {
-                return Err(Error::Timeout(Waited { what, limit_ms, last: word.into() }));
+            if waited_us >= u64::from(waited.limit_ms) * 1000 {
+                return Err(Error::Timeout(Waited { last: word, ..waited }));
             }
             let step = if polls < QUICK_POLLS { QUICK_STEP_US } else { 1000 };
             delay.delay_us(step);

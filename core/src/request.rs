@@ -15,6 +15,22 @@ pub struct Device {
     pub(crate) address: u16,
 }
 
+impl Device {
+    /// The device at this bus and target id (MPI1), whether anything is there or not: for tools
+    /// that look where discovery does not. The IOC answers a command to an empty place with an
+    /// error.
+    #[must_use]
+    pub const fn at_bus_and_target(bus: u8, target_id: u8) -> Self {
+        Self { address: u16::from_be_bytes([bus, target_id]) }
+    }
+
+    /// The device with this DevHandle (MPI2), whether there is one or not.
+    #[must_use]
+    pub const fn from_handle(handle: u16) -> Self {
+        Self { address: handle }
+    }
+}
+
 /// In which order the device may run the command (SAM-5 8.6; trap T31).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TaskAttribute {

@@ -1,6 +1,6 @@
 //! Counters, always on, and a ring of what passed, when somebody asks.
 
-use heapless::HistoryBuf;
+use heapless::Deque;
 
 /// Entries that a trace keeps.
 const ENTRIES: usize = 128;
@@ -91,7 +91,7 @@ pub struct TraceEntry {
 /// The last 128 things that passed. 20 KiB; supplied by whoever wants to look.
 #[derive(Debug, Default)]
 pub struct Trace {
-    ring: HistoryBuf<TraceEntry, ENTRIES>,
+    ring: Deque<TraceEntry, ENTRIES>,
     sequence: u64,
 }
 
@@ -99,12 +99,12 @@ impl Trace {
     /// An empty trace.
     #[must_use]
     pub const fn new() -> Self {
-        Self { ring: HistoryBuf::new(), sequence: 0 }
+        Self { ring: Deque::new(), sequence: 0 }
     }
 
     /// What passed since `sequence`, oldest first.
     pub fn since(&self, sequence: u64) -> impl Iterator<Item = &TraceEntry> {
-        self.ring.oldest_ordered().filter(move |entry| entry.sequence >= sequence)
+        self.ring.iter().filter(move |entry| entry.sequence >= sequence)
     }
 
     #[cold]
@@ -115,7 +115,12 @@ impl Trace {
             *to = *from;
             length += 1;
         }
-        self.ring.write(TraceEntry { sequence: self.sequence, at_ms, kind, length, word, bytes });
+        if self.ring.is_full() {
+            self.ring.pop_front();
+        }
+        let entry = TraceEntry { sequence: self.sequence, at_ms, kind, length, word, bytes };
+        // There is room: the oldest has just gone.
+        let _ = self.ring.push_back(entry);
         self.sequence += 1;
     }
 }
