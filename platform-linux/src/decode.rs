@@ -270,7 +270,7 @@ mod tests {
     fn a_read_is_told_with_its_target_place_and_length() {
         assert_eq!(
             Decoder::new(true).request(0x1000, &mpi1_read()),
-            "smid 7    SCSI IO bus 0 target 3 lun 0: READ(10) lba 5 blocks 8, 4096 bytes in"
+            "smid 7    SCSI IO bus 0 target 3 lun 0: READ (10) lba 5 blocks 8, 4096 bytes in"
         );
         let mut frame = [0u8; 0x80];
         frame[0] = 9;
@@ -280,7 +280,7 @@ mod tests {
         frame[0x40..0x4a].copy_from_slice(&[0x2a, 0, 0, 0, 1, 0, 0, 0, 1, 0]);
         assert_eq!(
             Decoder::new(false).request(RequestDescriptor::scsi_io(12, 0, 9).0, &frame),
-            "smid 12   SCSI IO handle 0x0009 lun 0: WRITE(10) lba 256 blocks 1, 512 bytes out"
+            "smid 12   SCSI IO handle 0x0009 lun 0: WRITE (10) lba 256 blocks 1, 512 bytes out"
         );
     }
 
@@ -291,7 +291,8 @@ mod tests {
         frame[0x0c] = 2;
         frame[0x0d] = 1;
         frame[0x18] = 18;
-        let text = Decoder::new(false).reply(ReplyDescriptor::address_reply(5, 0, 0x8000).0, &frame);
+        let text =
+            Decoder::new(false).reply(ReplyDescriptor::address_reply(5, 0, 0x8000).0, &frame);
         assert!(text.starts_with("smid 5    SCSI IO: success, SCSI status CHECK"), "{text}");
         assert!(text.ends_with("0 bytes, 18 bytes of sense"), "{text}");
     }

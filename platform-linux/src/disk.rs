@@ -403,10 +403,9 @@ fn capacity(
     };
     let short = ask(host, buffer, unit, Cdb::read_capacity_10(), 8)?;
     let (last, block_bytes) = match short.as_slice() {
-        [a, b, c, d, e, f, g, h] => (
-            u64::from(u32::from_be_bytes([*a, *b, *c, *d])),
-            u32::from_be_bytes([*e, *f, *g, *h]),
-        ),
+        [a, b, c, d, e, f, g, h] => {
+            (u64::from(u32::from_be_bytes([*a, *b, *c, *d])), u32::from_be_bytes([*e, *f, *g, *h]))
+        }
         other => return Err(odd(other)),
     };
     if last != u64::from(u32::MAX) {

@@ -75,7 +75,8 @@ impl Images {
                 std::env::temp_dir().display()
             ))
         };
-        let folder = tempfile::Builder::new().prefix("mptctl-").tempdir().map_err(|e| cannot(&e))?;
+        let folder =
+            tempfile::Builder::new().prefix("mptctl-").tempdir().map_err(|e| cannot(&e))?;
         let mut images = Vec::new();
         for (index, block_bytes) in [512, 4096].into_iter().enumerate() {
             let path = folder.path().join(format!("disk{index}.img"));

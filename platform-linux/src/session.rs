@@ -9,9 +9,9 @@ use fusion_mpt::controller::{Action, Controller};
 use fusion_mpt::error::{Error as CoreError, SubmitError};
 use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::generation::{Command, Generation, Mpi1, Mpi2, TaskAttribute};
+use fusion_mpt::io_queue::Completion;
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::pages::PageRequest;
-use fusion_mpt::io_queue::Completion;
 use fusion_mpt::scsi::{Cdb, Lun, Sense};
 use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::shared::{HostIndex, ReplyRecord};
@@ -359,7 +359,9 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
             Ok(_) => {}
             Err(SubmitError::Full) => return Ok(false),
             Err(error) => {
-                return Err(self.explain(format!("a command for target {}: {error}", request.target.0)));
+                return Err(
+                    self.explain(format!("a command for target {}: {error}", request.target.0))
+                );
             }
         }
         let unit = (request.target, request.lun);

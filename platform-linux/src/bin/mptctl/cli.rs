@@ -179,7 +179,7 @@ pub(crate) struct Read {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     /// How many blocks
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -192,8 +192,12 @@ pub(crate) struct Read {
 #[derive(Debug, Args)]
 pub(crate) struct Source {
     /// The data: a file, or - for standard input
-    #[arg(long = "in", value_name = "FILE", conflicts_with = "pattern",
-          required_unless_present = "pattern")]
+    #[arg(
+        long = "in",
+        value_name = "FILE",
+        conflicts_with = "pattern",
+        required_unless_present = "pattern"
+    )]
     pub(crate) input: Option<PathBuf>,
     /// The data: "zeros", or a number that seeds a pattern
     #[arg(long, value_name = "PATTERN", requires = "blocks")]
@@ -208,7 +212,7 @@ pub(crate) struct Write {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     #[command(flatten)]
     pub(crate) source: Source,
@@ -222,7 +226,7 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     #[command(flatten)]
     pub(crate) source: Source,

@@ -107,7 +107,11 @@ pub(crate) fn run(global: &Global, arguments: &Demo) -> Result<(), Error> {
     })
 }
 
-fn demonstrate(global: &Global, arguments: &Demo, host: &mut dyn Host) -> Result<Demonstrated, Error> {
+fn demonstrate(
+    global: &Global,
+    arguments: &Demo,
+    host: &mut dyn Host,
+) -> Result<Demonstrated, Error> {
     let say = |text: String| if global.json { Ok(()) } else { output::raw(text.as_bytes()) };
     let controller = Controller::of(host.bring_up());
     say(format!("Bring-up\n{}", pairs(&controller.pairs())))?;
@@ -116,7 +120,10 @@ fn demonstrate(global: &Global, arguments: &Demo, host: &mut dyn Host) -> Result
     say(format!("\nDiscovery\n{}", describe::table(&targets)))?;
     let disks: Vec<Disk> = disks.into_iter().filter(|disk| disk.blocks > 0).collect();
     let Some(first) = disks.first() else {
-        return Err(Error::failed(format!("there is no disk on {} to demonstrate with", global.bus)));
+        return Err(Error::failed(format!(
+            "there is no disk on {} to demonstrate with",
+            global.bus
+        )));
     };
     refuse_to_lose_data(host, arguments.yes)?;
 

@@ -77,7 +77,9 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) fn of([one, two, four, eight, sixteen, thirty_two, sixty_four, more]: [u64; 8]) -> Self {
+    pub(crate) fn of(
+        [one, two, four, eight, sixteen, thirty_two, sixty_four, more]: [u64; 8],
+    ) -> Self {
         Self { one, two, four, eight, sixteen, thirty_two, sixty_four, more }
     }
 
@@ -179,10 +181,7 @@ impl Figures {
                 ),
             ),
             ("replies per poll", self.batches.text()),
-            (
-                "polls",
-                format!("{}, {} of them found nothing", self.polls, self.idle_polls),
-            ),
+            ("polls", format!("{}, {} of them found nothing", self.polls, self.idle_polls)),
         ])
     }
 }

@@ -345,10 +345,9 @@ fn parse_cdb(words: &[String]) -> Result<Vec<u8>, Error> {
             bytes.len(),
             bytes.first().copied().unwrap_or_default()
         ))),
-        _ if bytes.is_empty() || bytes.len() > 16 => Err(Error::usage(format!(
-            "this CDB has {} bytes; 1 to 16 can be sent",
-            bytes.len()
-        ))),
+        _ if bytes.is_empty() || bytes.len() > 16 => {
+            Err(Error::usage(format!("this CDB has {} bytes; 1 to 16 can be sent", bytes.len())))
+        }
         _ => Ok(bytes),
     }
 }

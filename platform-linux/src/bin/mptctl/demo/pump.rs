@@ -82,7 +82,10 @@ impl Pump<'_> {
             }
             let found = host.poll(&mut |completion| {
                 let sense = completion.sense.to_vec();
-                ended.push((completion.cookie as usize, Ended { outcome: completion.outcome, sense }));
+                ended.push((
+                    completion.cookie as usize,
+                    Ended { outcome: completion.outcome, sense },
+                ));
             })?;
             if found > 0 {
                 last_reply = Instant::now();

@@ -204,7 +204,9 @@ mod tests {
 
     #[test]
     fn pieces_lie_on_the_disk_and_never_on_each_other() {
-        for (blocks, block_bytes) in [(131_072, 512), (16_384, 4096), (1, 512), (7, 4096), (200, 512)] {
+        for (blocks, block_bytes) in
+            [(131_072, 512), (16_384, 4096), (1, 512), (7, 4096), (200, 512)]
+        {
             let disk = disk(blocks, block_bytes);
             let mut pieces = choose(&disk, 16 << 20, &mut Random::new(5));
             assert!(!pieces.is_empty());
