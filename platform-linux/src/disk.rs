@@ -121,6 +121,31 @@ pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
     }
 }
 
+/// Takes the unit attentions that a logical unit has for a new initiator.
+///
+/// # Errors
+///
+/// As [`run_once`]; what the device answers is no error here.
+pub fn settle(host: &mut dyn Host, (target, lun): (TargetId, u8)) -> Result<(), Error> {
+    let cdb = Cdb::test_unit_ready();
+    let request = Request {
+        target,
+        lun,
+        cdb: cdb.as_bytes(),
+        direction: Direction::None,
+        buffer: None,
+        offset: 0,
+        bytes: 0,
+        cookie: 0,
+    };
+    for _ in 0..ATTEMPTS {
+        if !run_once(host, &request)?.wants_another_try() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// The sentence for a command that did not end well.
 #[must_use]
 pub fn refused(target: TargetId, cdb: &[u8], ended: &Ended) -> Error {

@@ -12,7 +12,7 @@ use fusion_mpt::generation::{Command, Generation, Mpi1, Mpi2, TaskAttribute};
 use fusion_mpt::io_queue::Completion;
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::pages::PageRequest;
-use fusion_mpt::scsi::{Cdb, Lun};
+use fusion_mpt::scsi::{Cdb, Lun, Sense};
 use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::shared::{HostIndex, ReplyRecord};
 use fusion_mpt::slots::SlotRecord;
@@ -217,7 +217,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
                 sink(&format!("({} entries were not kept)", entry.sequence - self.traced));
             }
             self.traced = entry.sequence + 1;
-            for line in self.decoder.entry(entry) {
+            if let Some(line) = self.decoder.entry(entry) {
                 sink(&line);
             }
         }
@@ -388,9 +388,20 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         if !look && !self.link.may_have_replied() {
             return Ok(0);
         }
-        let found = self.controller.poll(&mut *complete);
-        if self.sink.is_some() {
-            self.show_trace();
+        if self.sink.is_none() {
+            return Ok(self.controller.poll(complete));
+        }
+        // Sense lies beside the reply frame, so it is shown where it comes out.
+        let mut lines = Vec::new();
+        let found = self.controller.poll(|completion| {
+            if let Some(sense) = Sense::parse(completion.sense) {
+                lines.push(format!("         sense: {sense}"));
+            }
+            complete(completion);
+        });
+        self.show_trace();
+        if let Some(sink) = self.sink.as_mut() {
+            lines.iter().for_each(|line| sink(line));
         }
         Ok(found)
     }

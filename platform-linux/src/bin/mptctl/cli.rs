@@ -179,7 +179,7 @@ pub(crate) struct Read {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     /// How many blocks
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -212,7 +212,7 @@ pub(crate) struct Write {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     #[command(flatten)]
     pub(crate) source: Source,
@@ -226,7 +226,7 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     #[command(flatten)]
     pub(crate) source: Source,

@@ -7,7 +7,7 @@ use fusion_mpt::scsi::{Cdb, Sense};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_linux::cdb;
-use fusion_mpt_linux::disk::{Disk, ask, find_target, refused, run_once};
+use fusion_mpt_linux::disk::{Disk, ask, find_target, refused, run_once, settle};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use serde::Serialize;
@@ -284,6 +284,8 @@ fn raw(
             bytes,
             cookie: 0,
         };
+        // The attentions of a disk just found are not this command's answer.
+        settle(host, (target, unit.lun))?;
         let ended = run_once(host, &request)?;
         let mut data = vec![0; (ended.transferred() as usize).min(MOST_BYTES)];
         if direction == Direction::Read {
