@@ -88,6 +88,8 @@ pub(crate) mod sealed {
     /// Where a command's frame, chains and sense lie.
     #[derive(Clone, Copy, Debug)]
     pub struct Place {
+        /// MPI1 writes it into the message; MPI2 has it in the descriptor only.
+        #[cfg_attr(not(feature = "mpi1"), expect(dead_code, reason = "MPI1's"))]
         pub(crate) smid: u16,
         pub(crate) frame: usize,
         pub(crate) chains: usize,

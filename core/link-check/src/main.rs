@@ -72,7 +72,7 @@ pub struct StaticDma {
 // SAFETY: the static lives for ever, is page aligned, and nothing else refers to it.
 unsafe impl DmaRegion for StaticDma {
     fn cpu(&self) -> NonNull<[u8]> {
-        NonNull::slice_from_raw_parts(NonNull::from(&DMA_MEMORY).cast(), DMA_BYTES)
+        NonNull::slice_from_raw_parts(NonNull::from(&DMA_MEMORY).cast(), black_box(DMA_BYTES))
     }
 
     fn bus(&self) -> BusAddr {
@@ -164,10 +164,11 @@ fn drive<G: Generation>(probes: &Probes<G>) -> Result<(), Error> {
         };
         let plan = ready.plan(&black_box(Wants::default()))?;
         let tables = Tables {
-            slots: &mut slots,
-            replies: &replies,
+            // Of unknown length, as the memory is: else it is proven that they are too short.
+            slots: black_box::<&mut [SlotRecord]>(&mut slots),
+            replies: black_box::<&[ReplyRecord]>(&replies),
             host_index: &host_index,
-            targets: &mut targets,
+            targets: black_box::<&mut [TargetRecord]>(&mut targets),
         };
         let mut controller = ready.start(&plan, region, tables, black_box(0), &mut NoDelay)?;
         operate(probes, &mut controller)?;

@@ -168,7 +168,7 @@ impl Arena {
         while first + pages <= self.taken.len() {
             let at = self.base + (first * PAGE) as u64;
             let crosses = at / WINDOW != (at + (pages * PAGE) as u64 - 1) / WINDOW;
-            if at % alignment != 0 || crosses {
+            if !at.is_multiple_of(alignment) || crosses {
                 first += 1;
                 continue;
             }

@@ -194,9 +194,9 @@ impl Front {
 
     /// The interrupt status register; `reply` says whether a reply waits.
     fn status(&self, reply: bool) -> u32 {
-        u32::from(self.doorbell_interrupt) * HIS_DOORBELL
-            | u32::from(reply) * HIS_REPLY
-            | u32::from(self.word.is_some()) * HIS_SYSTEM_TO_IOC
+        (u32::from(self.doorbell_interrupt) * HIS_DOORBELL)
+            | (u32::from(reply) * HIS_REPLY)
+            | (u32::from(self.word.is_some()) * HIS_SYSTEM_TO_IOC)
     }
 
     /// Whether the interrupt line is up.
@@ -235,11 +235,11 @@ impl Front {
             0x04 => 0,
             0x08 => {
                 self.diagnostic
-                    | u32::from(self.unlocked) * DIAGNOSTIC_WRITE_ENABLED
-                    | u32::from(matches!(
+                    | (u32::from(self.unlocked) * DIAGNOSTIC_WRITE_ENABLED)
+                    | (u32::from(matches!(
                         self.phase,
                         Phase::ResetAsked { .. } | Phase::Resetting { .. }
-                    )) * DIAGNOSTIC_RESET_ADAPTER
+                    )) * DIAGNOSTIC_RESET_ADAPTER)
             }
             0x30 => self.status(reply),
             0x34 => self.mask,

@@ -139,7 +139,7 @@ pub(crate) fn build(
         (kind::BIOS, 3) if !mpi1 => page(1).u32(0).u32(0x0727_0000).zeros_to(0x40),
         (kind::SAS_IO_UNIT, 0) => sas_io_unit_0(chip, devices, page(if mpi1 { 4 } else { 5 })),
         (kind::SAS_IO_UNIT, 1) => sas_io_unit_1(chip, devices, page(if mpi1 { 7 } else { 9 })),
-        (kind::SAS_DEVICE, 0 | 1 | 2) => {
+        (kind::SAS_DEVICE, 0..=2) => {
             let device = device_at(chip, devices, address).ok_or(NoPage::Number)?;
             match number {
                 0 => sas_device_0(chip, device, page(if mpi1 { 5 } else { 9 })),

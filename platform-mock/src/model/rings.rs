@@ -114,13 +114,13 @@ impl Rings {
         if free_depth < 16 || free_depth % 16 != 0 {
             return Err("ReplyFreeQueueDepth");
         }
-        if frames == 0 || frames % 16 != 0 {
+        if frames == 0 || !frames.is_multiple_of(16) {
             return Err("SystemRequestFrameBaseAddress");
         }
-        if post == 0 || post % 16 != 0 {
+        if post == 0 || !post.is_multiple_of(16) {
             return Err("ReplyDescriptorPostQueueAddress");
         }
-        if free == 0 || free % 16 != 0 || !one_window(free, free_depth * 4) {
+        if free == 0 || !free.is_multiple_of(16) || !one_window(free, free_depth * 4) {
             return Err("ReplyFreeQueueAddress");
         }
         if array && chip.capabilities & super::chip::CAPABILITY_RDPQ == 0 {
