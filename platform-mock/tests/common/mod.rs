@@ -19,6 +19,7 @@ use fusion_mpt::log_info::LogInfo;
 use fusion_mpt::mem::Memory;
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::{Failure, Outcome};
+use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::DmaRegion;
 use fusion_mpt::recovery::{TaskReply, TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun, ScsiStatus, Sense, SenseKey};
@@ -331,6 +332,18 @@ where
         for id in present {
             self.clear_attention(self.device(id.0));
         }
+    }
+
+    /// A configuration page, header included.
+    pub fn page(&mut self, request: PageRequest) -> Result<Vec<u8>, Error> {
+        let mut page = vec![0xee; 4096];
+        let done = &mut self.done;
+        let length = self.controller.read_page(&mut Sleep, request, &mut page, |completion| {
+            note(done, &completion);
+        })?;
+        assert!(page[length..].iter().all(|byte| *byte == 0xee), "written beyond its length");
+        page.truncate(length);
+        Ok(page)
     }
 
     /// Task management to its end; `cookie` is the command for abort and query.

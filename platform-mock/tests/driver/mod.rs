@@ -1,5 +1,6 @@
 //! The driver on a software controller, with everything it needs around it.
 
+use embedded_hal::delay::DelayNs;
 use fusion_mpt::bringup::{Reset, Tables};
 use fusion_mpt::controller::{Action, Controller};
 use fusion_mpt::error::Error;
@@ -101,8 +102,9 @@ impl<G: Generation> Rig<G> {
     ) -> (Outcome, Vec<u8>) {
         self.submit(target, cdb, direction, segments, 77);
         let mut ended = None;
-        for _ in 0..1000 {
-            self.bus.advance(std::time::Duration::from_micros(10));
+        let mut delay = self.bus.delay();
+        for _ in 0..100_000 {
+            delay.delay_us(20);
             self.driver.poll(|completion| {
                 assert_eq!(completion.cookie, 77);
                 assert!(ended.is_none(), "completed twice");
