@@ -435,7 +435,9 @@ pub(crate) fn chip(kind: Kind) -> &'static Chip {
 }
 
 /// The IOC, ready and asked.
-pub(crate) fn ready<G: Generation>(kind: Kind) -> (&'static NullDevice, Ready<G, &'static NullDevice>) {
+pub(crate) fn ready<G: Generation>(
+    kind: Kind,
+) -> (&'static NullDevice, Ready<G, &'static NullDevice>) {
     let device: &'static NullDevice = Box::leak(Box::new(NullDevice::new(kind)));
     let ready = Reset::<G, _>::new(device, chip(kind)).make_ready(&mut NoDelay);
     (device, ready.expect("bring-up on the null device"))
