@@ -12,7 +12,7 @@ use crate::mem::Memory;
 use crate::memory_plan::Layout;
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::regs::Bus;
-use crate::sgl::{self, ElementLimit, SglFormat, SglSpace};
+use crate::sgl::{self, Direction, ElementLimit, Segment, SglFormat, SglSpace};
 use crate::wire::{Function, IocStatus};
 
 pub use crate::facts::{Facts, PortFacts};
@@ -62,7 +62,7 @@ pub(crate) fn write_list<D: DmaRegion>(
     layout: &Layout,
     place: sealed::Place,
     header_bytes: usize,
-    command: &Command<'_>,
+    (segments, direction, data_length): (&[Segment], Direction, u32),
 ) -> Result<u8, SubmitError> {
     let chains = layout.chain_bytes.wrapping_mul(layout.chains_per_command);
     let space = SglSpace {
@@ -73,17 +73,10 @@ pub(crate) fn write_list<D: DmaRegion>(
         chain_bytes: layout.chain_bytes as usize,
         chain_count: layout.chains_per_command as usize,
     };
-    sgl::encode(
-        format,
-        memory,
-        &space,
-        command.segments,
-        command.direction,
-        command.data_length,
-        ElementLimit::MAX,
-    )
-    .map(|encoded| encoded.chain_offset)
-    .map_err(SubmitError::Sgl)
+    let limit = ElementLimit::MAX;
+    sgl::encode(format, memory, &space, segments, direction, data_length, limit)
+        .map(|encoded| encoded.chain_offset)
+        .map_err(SubmitError::Sgl)
 }
 
 /// Checks that a reply that came by handshake answers `function`, and how.

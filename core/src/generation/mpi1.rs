@@ -175,12 +175,13 @@ impl Sealed for Mpi1 {
         device: Device,
         command: &Command<'_>,
     ) -> Result<(), SubmitError> {
-        // One element, which goes out with the message, or a list, which is written first.
-        let element =
-            sgl::single(port.sgl, command.segments, command.direction, command.data_length);
+        // One element, which goes out with the message, or a list, which is written first. By value:
+        // the command itself must not have to be in memory for the sake of the rare case.
+        let data = (command.segments, command.direction, command.data_length);
+        let element = sgl::single(port.sgl, data.0, data.1, data.2);
         let chain_offset = match element {
             Some(_) => 0,
-            None => write_list(port.sgl, memory, layout, place, SGL_OFFSET, command)?,
+            None => write_list(port.sgl, memory, layout, place, SGL_OFFSET, data)?,
         };
         let direction = match command.direction {
             Direction::None => 0,
@@ -219,7 +220,7 @@ impl Sealed for Mpi1 {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn post<R: Registers>(port: &mut Fifo, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         port.post(bus, smid, post)
     }

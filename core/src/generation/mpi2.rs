@@ -232,12 +232,13 @@ impl Sealed for Mpi2 {
         device: Device,
         command: &Command<'_>,
     ) -> Result<(), SubmitError> {
-        // One element, which goes out with the message, or a list, which is written first.
-        let element =
-            sgl::single(port.sgl, command.segments, command.direction, command.data_length);
+        // One element, which goes out with the message, or a list, which is written first. By value:
+        // the command itself must not have to be in memory for the sake of the rare case.
+        let data = (command.segments, command.direction, command.data_length);
+        let element = sgl::single(port.sgl, data.0, data.1, data.2);
         let chain_offset = match element {
             Some(_) => 0,
-            None => write_list(port.sgl, memory, layout, place, SGL_OFFSET, command)?,
+            None => write_list(port.sgl, memory, layout, place, SGL_OFFSET, data)?,
         };
         let direction = match command.direction {
             Direction::None => 0,
@@ -260,12 +261,16 @@ impl Sealed for Mpi2 {
             sgl_offset_0: scsi_io::SGL_OFFSET_0,
             data_length: command.data_length.into(),
             io_flags: u16::from(cdb_length).into(),
-            lun: command.lun.0,
-            control: (direction | attribute | control::additional_cdb_length(cdb_length)).into(),
             cdb: *command.cdb.padded(),
             ..Default::default()
         };
-        let request: [u64; 12] = zerocopy::transmute!(request);
+        let mut request: [u64; 12] = zerocopy::transmute!(request);
+        // The unit and the control word straddle words 6 and 7. Put in here they stay in registers;
+        // through the struct they would be stored in parts and loaded whole, which stalls.
+        let control = direction | attribute | control::additional_cdb_length(cdb_length);
+        let lun = u64::from_le_bytes(command.lun.0);
+        request[6] = (lun << 32).to_le();
+        request[7] = (lun >> 32 | u64::from(control) << 32).to_le();
         match element {
             Some(element) => memory.write_message(place.frame, &request, &element),
             None => memory.write_words(place.frame, &request),
@@ -273,7 +278,7 @@ impl Sealed for Mpi2 {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn post<R: Registers>(port: &mut Ring, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         port.post(bus, smid, post)
     }

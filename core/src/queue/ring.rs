@@ -70,7 +70,7 @@ impl Ring {
     }
 
     /// Posts the request in frame `smid`, to be answered on this queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post<R: Registers>(&mut self, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         let descriptor = match post {
             Post::ScsiIo(device) => RequestDescriptor::scsi_io(smid, self.queue, device.address),
