@@ -56,13 +56,16 @@ pub(crate) fn has_result(frame: &[u8]) -> bool {
 /// Writes the list of a command that has more to it than one element, from `header_bytes` into its
 /// frame on; returns what the message's `ChainOffset` must say.
 #[cold]
+#[allow(clippy::too_many_arguments, reason = "one by one they stay in registers until here")]
 pub(crate) fn write_list<D: DmaRegion>(
     format: SglFormat,
     memory: &Memory<D>,
     layout: &Layout,
     place: sealed::Place,
     header_bytes: usize,
-    (segments, direction, data_length): (&[Segment], Direction, u32),
+    segments: &[Segment],
+    direction: Direction,
+    data_length: u32,
 ) -> Result<u8, SubmitError> {
     let chains = layout.chain_bytes.wrapping_mul(layout.chains_per_command);
     let space = SglSpace {

@@ -177,11 +177,14 @@ impl Sealed for Mpi1 {
     ) -> Result<(), SubmitError> {
         // One element, which goes out with the message, or a list, which is written first. By value:
         // the command itself must not have to be in memory for the sake of the rare case.
-        let data = (command.segments, command.direction, command.data_length);
-        let element = sgl::single(port.sgl, data.0, data.1, data.2);
+        let Command { segments, direction: way, data_length, .. } = *command;
+        let element = sgl::single(port.sgl, segments, way, data_length);
         let chain_offset = match element {
             Some(_) => 0,
-            None => write_list(port.sgl, memory, layout, place, SGL_OFFSET, data)?,
+            None => {
+                let format = port.sgl;
+                write_list(format, memory, layout, place, SGL_OFFSET, segments, way, data_length)?
+            }
         };
         let direction = match command.direction {
             Direction::None => 0,
