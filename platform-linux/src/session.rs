@@ -12,11 +12,7 @@ use fusion_mpt::generation::{Command, Generation, Mpi1, Mpi2, TaskAttribute};
 use fusion_mpt::io_queue::Completion;
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::pages::PageRequest;
-<<<<<<< HEAD
-use fusion_mpt::scsi::{Cdb, Lun};
-=======
 use fusion_mpt::scsi::{Cdb, Lun, Sense};
->>>>>>> mptctl
 use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::shared::{HostIndex, ReplyRecord};
 use fusion_mpt::slots::SlotRecord;

@@ -31,7 +31,7 @@ use std::fmt;
 pub use chip::{Chip, Family};
 pub use devices::Device;
 pub use doorbell::State;
-pub use knobs::{FactsOverride, disk, disks};
+pub use knobs::{FactsOverride, PageLie, disk, disks};
 
 use crate::memory::DeviceMemory;
 

@@ -4,6 +4,7 @@ use crate::memory::DeviceMemory;
 
 use super::chip::Chip;
 use super::devices::Devices;
+use super::knobs::PageLie;
 use super::message::{Message, byte, le16, le32, le64};
 use super::pages::{NoPage, build, page_type};
 use super::queues::Request;
@@ -27,6 +28,7 @@ pub(crate) fn answer(
     chip: &Chip,
     devices: &Devices,
     request: &Request,
+    lie: Option<PageLie>,
 ) -> Message {
     let frame = &request.frame;
     let mpi1 = chip.is_mpi1();
@@ -44,7 +46,13 @@ pub(crate) fn answer(
     if action > LAST_ACTION {
         return reply.with16(0x0e, INVALID_ACTION);
     }
-    let page = match build(chip, devices, kind, frame[0x16], le32(frame, 0x18)) {
+    let address = le32(frame, 0x18);
+    let page = build(chip, devices, kind, frame[0x16], address);
+    let page = match lie {
+        None => page,
+        Some(lie) => lie(kind, address, page.ok()).ok_or(NoPage::Number),
+    };
+    let page = match page {
         Ok(page) => page,
         Err(NoPage::Type) => return reply.with16(0x0e, INVALID_TYPE),
         Err(NoPage::Number) => return reply.with16(0x0e, INVALID_PAGE),

@@ -70,6 +70,11 @@ impl FactsOverride {
     }
 }
 
+/// What a configuration page is to be instead: told the extended page's type (or the type), the
+/// request's page address and what the page is, if there is one, it returns the page as the host
+/// shall see it, its header included.
+pub type PageLie = fn(kind: u8, address: u32, page: Option<Vec<u8>>) -> Option<Vec<u8>>;
+
 /// The knobs' positions.
 #[derive(Debug, Default)]
 pub(super) struct Knobs {
@@ -78,6 +83,7 @@ pub(super) struct Knobs {
     pub(super) hold: bool,
     pub(super) facts: FactsOverride,
     pub(super) raw: VecDeque<Reply>,
+    pub(super) page_lie: Option<PageLie>,
     drop_replies: u32,
     zero_reads: u32,
 }
@@ -241,6 +247,18 @@ impl Model {
     /// Aero and Sea may.
     pub fn zero_reads(&mut self, count: u32) {
         self.knobs.zero_reads = count;
+    }
+
+    /// Sends this reply frame in the next free one of the host's: on MPI2 for SMID `smid` on reply
+    /// queue `queue`, on MPI1 for whatever its context says.
+    pub fn post_frame(&mut self, queue: u8, smid: u16, frame: &[u8]) {
+        let answer = Answer::Frame(Message::raw(frame));
+        self.knobs.raw.push_back(Reply { key: smid.into(), queue, answer });
+    }
+
+    /// Replaces configuration pages from now on, or tells the truth again.
+    pub fn lie_in_pages(&mut self, lie: Option<PageLie>) {
+        self.knobs.page_lie = lie;
     }
 
     /// Posts a descriptor on a reply queue as it stands, true or not (MPI2).

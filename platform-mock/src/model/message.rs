@@ -49,6 +49,13 @@ impl Message {
         Self { bytes: [0; LONGEST], length }.with8(2, (length / 4) as u8).with8(3, function)
     }
 
+    /// A message of these bytes as they stand, cut to the longest.
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        let mut message = Self { bytes: [0; LONGEST], length: bytes.len().min(LONGEST) };
+        message.put(0, bytes);
+        message
+    }
+
     /// Puts bytes; what does not fit is left out.
     pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
         for (to, from) in self.bytes.iter_mut().take(self.length).skip(at).zip(bytes) {

@@ -92,7 +92,9 @@ impl Model {
             FUNCTION_PORT_FACTS => self.port_facts(byte(frame, 6)),
             FUNCTION_IOC_INIT => self.init(memory, request),
             _ if !operational => Message::new(0x14, function).with16(0x0e, INVALID_STATE),
-            FUNCTION_CONFIG => config::answer(memory, &self.chip, &self.devices, request),
+            FUNCTION_CONFIG => {
+                config::answer(memory, &self.chip, &self.devices, request, self.knobs.page_lie)
+            }
             FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
             FUNCTION_EVENT_ACK => self.event_ack(frame),
             FUNCTION_SAS_IO_UNIT_CONTROL if !self.chip.is_mpi1() => self.unit_control(frame),

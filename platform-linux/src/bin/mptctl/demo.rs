@@ -1,10 +1,3 @@
-<<<<<<< HEAD
-//! temporary
-pub(crate) fn run(
-    _: &crate::cli::Global,
-    _: &crate::cli::Demo,
-) -> Result<(), fusion_mpt_linux::error::Error> {
-=======
 //! `demo`: the main job from bring-up to counters, with data verified on the way.
 
 mod pump;
@@ -177,6 +170,5 @@ fn refuse_to_lose_data(host: &dyn Host, yes: bool) -> Result<(), Error> {
             )));
         }
     }
->>>>>>> mptctl
     Ok(())
 }
