@@ -204,7 +204,12 @@ fn run(scenario: &str, iterations: u64) {
             let mut rig = Rig::<Mpi2>::new(Kind::Mpi2);
             (0..iterations).for_each(|number| sum += workload::batch_mpi2(&mut rig, 1, number));
         }
-        other => panic!("there is no scenario {other:?}; there are floor, mpi1 and mpi2"),
+        "harness" => {
+            let rig = Rig::<Mpi2>::new(Kind::Mpi2);
+            (0..iterations)
+                .for_each(|number| sum += workload::batch_without_driver(&rig, 1, number));
+        }
+        other => panic!("no scenario {other:?}; there are floor, harness, mpi1 and mpi2"),
     }
     black_box(sum);
 }

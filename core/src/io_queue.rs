@@ -112,25 +112,31 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         if command.cdb.length() > G::LONGEST_CDB {
             return Err(SubmitError::CdbLength(command.cdb.length()));
         }
-        let taken = self.slots.take(command.tag)?;
-        let place = self.place(taken.smid);
+        let smid = self.slots.take(
+            command.tag,
+            Finished {
+                cookie: command.cookie,
+                requested: command.data_length,
+                device: device.address,
+            },
+        )?;
+        let place = self.place(smid);
         let written =
             G::write_scsi_io(&self.port, &self.memory, &self.layout, place, device, command);
         if let Err(error) = written {
-            self.slots.put_back(taken);
+            self.slots.put_back(smid);
             return Err(error);
         }
-        self.slots.give(taken, command.cookie, command.data_length, device.address);
-        let word = G::post(&mut self.port, &self.bus, taken.smid, Post::ScsiIo(device));
+        let word = G::post(&mut self.port, &self.bus, smid, Post::ScsiIo(device));
         self.counters.submitted += 1;
         let outstanding = self.slots.outstanding();
         if outstanding > self.counters.outstanding_peak {
             self.counters.outstanding_peak = outstanding;
         }
         if self.trace.is_some() {
-            self.trace_request(taken.smid, word);
+            self.trace_request(smid, word);
         }
-        Ok(taken.smid)
+        Ok(smid)
     }
 
     /// Takes what the controller has answered, at most a quarter of the ring, and hands each
@@ -309,11 +315,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     fn place(&self, smid: u16) -> Place {
         let layout = &self.layout;
         let command = u32::from(smid.wrapping_sub(1 + INTERNAL_SLOTS + TASK_SLOTS));
-        let chains = layout.chain_bytes.wrapping_mul(layout.chains_per_command);
         Place {
             smid,
+            command,
             frame: u32::from(smid).wrapping_mul(layout.frame_bytes) as usize,
-            chains: layout.chains.wrapping_add(command.wrapping_mul(chains)) as usize,
             sense: layout.sense.wrapping_add(command.wrapping_mul(layout.sense_bytes)) as usize,
         }
     }

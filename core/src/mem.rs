@@ -29,6 +29,21 @@ impl<D> fmt::Debug for Memory<D> {
     }
 }
 
+/// Stores `words` one after the other, little endian.
+///
+/// # Safety
+///
+/// `at` must be aligned and valid for `N` volatile writes.
+#[inline]
+unsafe fn write_words_at<const N: usize>(at: NonNull<u64>, words: &[u64; N]) {
+    for (index, word) in words.iter().enumerate() {
+        // SAFETY: `index < N`.
+        let to = unsafe { at.add(index) };
+        // SAFETY: the caller's promise.
+        unsafe { to.write_volatile(word.to_le()) };
+    }
+}
+
 impl<D: DmaRegion> Memory<D> {
     /// Wraps `region`.
     pub fn new(region: D) -> Self {
@@ -112,16 +127,44 @@ impl<D: DmaRegion> Memory<D> {
     /// Writes `N` 64-bit words, little endian on the wire, from a multiple of 8 on.
     #[inline]
     pub fn write_words<const N: usize>(&self, offset: usize, words: &[u64; N]) {
-        if let Some(at) = self.at(offset, N * 8, 8) {
-            let at = at.cast::<u64>();
-            for (index, word) in words.iter().enumerate() {
-                // SAFETY: `index < N`, and `N` words were checked to lie within the region.
-                let to = unsafe { at.add(index) };
-                // SAFETY: in bounds and aligned.
-                unsafe { to.write_volatile(word.to_le()) };
-            }
-            self.region.to_device(offset..offset + N * 8);
+        self.write_message(offset, words, &[]);
+    }
+
+    /// As [`Memory::write_words`], for a message in two parts, one right behind the other: one
+    /// check for both.
+    #[inline]
+    pub fn write_message<const N: usize, const M: usize>(
+        &self,
+        offset: usize,
+        head: &[u64; N],
+        tail: &[u64; M],
+    ) {
+        if let Some(at) = self.at(offset, (N + M) * 8, 8) {
+            // SAFETY: `N + M` words were checked to lie within the region, aligned.
+            unsafe { write_words_at(at.cast(), head) };
+            // SAFETY: as above; the tail begins after the `N` words of the head.
+            unsafe { write_words_at(at.cast::<u64>().add(N), tail) };
+            self.region.to_device(offset..offset + (N + M) * 8);
         }
+    }
+
+    /// Takes the 64-bit word at `offset`, a multiple of 8, if the device has written it: if neither
+    /// half of it is all ones. All ones stand there afterwards.
+    ///
+    /// Both halves, because a host that reads 64 bits in two can see one before the other.
+    #[inline]
+    pub fn take_written(&self, offset: usize) -> Option<u64> {
+        let at = self.at(offset, 8, 8)?.cast::<u64>();
+        self.region.to_cpu(offset..offset + 8);
+        // SAFETY: in bounds and aligned; volatile, since the device may write it meanwhile.
+        let word = u64::from_le(unsafe { at.read_volatile() });
+        if word as u32 == u32::MAX || (word >> 32) as u32 == u32::MAX {
+            return None;
+        }
+        // SAFETY: as above.
+        unsafe { at.write_volatile(u64::MAX) };
+        self.region.to_device(offset..offset + 8);
+        Some(word)
     }
 
     /// Copies `bytes` in, from `offset` on.

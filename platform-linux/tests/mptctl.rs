@@ -189,6 +189,19 @@ fn nothing_is_written_to_a_named_disk_without_yes() {
 }
 
 #[test]
+fn a_read_only_image_stays_as_it_is() {
+    let folder = Folder::new();
+    let disk = folder.disk("disk.img");
+    let mut permissions = std::fs::metadata(&disk).expect("there").permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&disk, permissions).expect("set");
+    let write = ["write", "--disk", &disk, "--pattern", "1", "--blocks", "4", "--yes"];
+    let sentence = refused(1, &write);
+    assert!(sentence.contains("DATA PROTECT"), "{sentence}");
+    mptctl(&["read", "--disk", &disk]).good();
+}
+
+#[test]
 fn a_hex_dump_and_its_document_hold_the_same() {
     let folder = Folder::new();
     let mut bytes = vec![0u8; 1 << 20];

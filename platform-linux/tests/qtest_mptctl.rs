@@ -3,6 +3,10 @@
 
 mod common;
 
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::Duration;
+
 use common::{Folder, command, mptctl};
 
 /// Whether QEMU is there. With `CI=true` a machine without it is a failure.
@@ -62,6 +66,30 @@ fn a_users_image_is_written_read_and_verified_through_qemu() {
     assert_eq!(run(&["read", "--blocks", "300", "--out", "-"]).good().stdout, data);
     let past = run(&["read", "--blocks", "2048"]);
     assert!(past.stderr.contains("the last one is 2047"), "{}", past.stderr);
+}
+
+#[test]
+fn ctrl_c_in_a_terminal_leaves_qemu_time_to_flush() {
+    if !qemu() {
+        return;
+    }
+    let folder = Folder::new();
+    let disk = folder.disk("disk.img");
+    let arguments = ["perf", "--bus", "qtest", "--disk", &disk, "--read", "0", "--time", "600"];
+    // A group of its own, as a shell with job control gives it.
+    let child = command(&[&arguments[..], &["--yes"]].concat())
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    std::thread::sleep(Duration::from_millis(1500));
+    let group = rustix::process::Pid::from_raw(child.id() as i32).expect("a process id");
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).expect("sent");
+    let ran = common::Ran::from(child.wait_with_output().expect("ends"));
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert!(ran.stderr.contains("interrupted; what was under way was completed and flushed"));
+    assert!(std::fs::read(&disk).expect("read").iter().any(|byte| *byte != 0));
 }
 
 #[test]

@@ -213,3 +213,26 @@ fn registers_that_read_as_zero_now_and_then_do_not_confuse_the_driver() {
     let driver = bring_up::<Mpi2>(&bus, &Wants::default()).expect("read again");
     assert_eq!(driver.targets().count(), 1);
 }
+
+#[test]
+fn a_reply_that_is_lost_leaves_its_command_outstanding_until_a_reset() {
+    let mut rig = rig::<Mpi2>(Chip::SAS3008);
+    rig.bus.with_model(|model| model.drop_replies(1));
+    for cookie in 0..2 {
+        rig.submit(DISK, &Cdb::test_unit_ready(), Direction::None, &[], cookie);
+    }
+    rig.bus.run_until_idle();
+    assert!(rig.bus.interrupt_pending() || rig.driver.interrupt_cause().reply());
+    let mut ended = Vec::new();
+    rig.driver.poll(|completion| ended.push((completion.cookie, completion.outcome.is_good())));
+    assert_eq!(ended, [(1, true)]);
+    assert!(!rig.driver.interrupt_cause().reply(), "the host index has caught up");
+    assert_eq!(rig.driver.outstanding(), 1);
+    let mut delay = rig.bus.delay();
+    let (_, reset) = rig.driver.into_reset(&mut delay, |completion| {
+        assert_eq!(completion.outcome, Outcome::Failed(Failure::ControllerReset));
+        ended.push((completion.cookie, false));
+    });
+    assert_eq!((ended, reset), (vec![(1, true), (0, false)], Ok(())));
+    assert_eq!(rig.bus.with_model(|model| model.complaints().to_vec()), [""; 0]);
+}

@@ -1,69 +1,20 @@
-//! Controllers with a thread of their own: data under load, several queues, and how fast they are.
+//! Controllers with a thread of their own: data under load, and several queues.
 
 #[allow(unreachable_pub, dead_code, reason = "shared by several tests")]
 mod driver;
 
 use std::time::{Duration, Instant};
 
-use driver::Rig;
+use driver::{BLOCK, Rig, command, stream};
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::platform::DmaRegion;
-use fusion_mpt::request::{Command, TaskAttribute};
-use fusion_mpt::scsi::{Cdb, Lun};
-use fusion_mpt::sgl::{Direction, Segment};
+use fusion_mpt::scsi::Cdb;
+use fusion_mpt::sgl::Segment;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::in_process::Options;
 use fusion_mpt_mock::model::{Chip, disks};
-
-const BLOCK: usize = 4096;
-
-fn command<'c>(cdb: &'c Cdb, segments: &'c [Segment], read: bool, cookie: u64) -> Command<'c> {
-    Command {
-        lun: Lun::peripheral(0),
-        cdb,
-        direction: if read { Direction::Read } else { Direction::Write },
-        data_length: BLOCK as u32,
-        segments,
-        attribute: TaskAttribute::Simple,
-        tag: None,
-        cookie,
-    }
-}
-
-/// Runs `count` commands of 4 KiB, `depth` at a time, each on its own block and buffer.
-fn stream<G: Generation>(
-    rig: &mut Rig<G>,
-    count: u64,
-    depth: u64,
-    read: bool,
-    at: &impl DmaRegion,
-) {
-    let mut submitted = 0u64;
-    let mut done = 0;
-    let mut free: Vec<u64> = (0..depth).collect();
-    let started = Instant::now();
-    while done < count {
-        while submitted < count
-            && let Some(buffer) = free.pop()
-        {
-            let segment =
-                [Segment { address: at.bus().offset(buffer * BLOCK as u64), length: BLOCK as u32 }];
-            let lba = buffer * 8;
-            let cdb = if read { Cdb::read(lba, 8) } else { Cdb::write(lba, 8) };
-            let command = command(&cdb, &segment, read, buffer);
-            rig.driver.submit(TargetId(0), &command).expect("room");
-            submitted += 1;
-        }
-        rig.driver.poll(|completion| {
-            assert!(completion.outcome.is_good(), "{:?}", completion.outcome);
-            free.push(completion.cookie);
-            done += 1;
-        });
-        assert!(started.elapsed() < Duration::from_secs(60), "stuck at {done} of {count}");
-    }
-}
 
 fn load<G: Generation>(chip: Chip) {
     let mut rig = Rig::<G>::new(Options::threaded(chip, disks(1, 16 << 20)));
@@ -131,21 +82,4 @@ fn queues_in_threads_of_their_own_share_a_controller() {
     let done: u64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
     assert_eq!(done, 1000);
     assert_eq!(rig.complaints(), [""; 0]);
-}
-
-/// Not a claim, a figure: `cargo test --release -p fusion-mpt-mock --test threaded_models -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn reads_per_second() {
-    for chip in [Chip::SAS2008, Chip::SAS3008, Chip::SAS3816] {
-        let mut rig = Rig::<Mpi2>::new(Options::threaded(chip, disks(1, 16 << 20)));
-        rig.clear_attention(TargetId(0));
-        let dma = rig.bus.allocate(128 * BLOCK, 4096).expect("room");
-        stream(&mut rig, 128, 128, false, &dma);
-        const COUNT: u64 = 500_000;
-        let started = Instant::now();
-        stream(&mut rig, COUNT, 128, true, &dma);
-        let rate = COUNT as f64 / started.elapsed().as_secs_f64();
-        println!("model.{}.reads_per_second {rate:.0}", chip.name);
-    }
 }

@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::Chip;
 use super::sealed::{Place, Sealed};
+use super::write_list;
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi1, PortFacts, Post, Reply,
     ReplyHeader, TaskAttribute, expect, has_result,
@@ -22,7 +23,7 @@ use crate::regs::Bus;
 use crate::regs::mpi1::REPLY_QUEUE;
 use crate::reply::{DevicePage, Event, News, TaskReply};
 use crate::request::TaskRequest;
-use crate::sgl::{self, Direction, SglFormat, SglSpace};
+use crate::sgl::{self, Direction, SglFormat};
 use crate::wire::config::mpi1::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi1::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
@@ -174,24 +175,17 @@ impl Sealed for Mpi1 {
         device: Device,
         command: &Command<'_>,
     ) -> Result<(), SubmitError> {
-        let space = SglSpace {
-            sgl_offset: place.frame + SGL_OFFSET,
-            header_bytes: SGL_OFFSET,
-            frame_sgl_bytes: layout.frame_bytes as usize - SGL_OFFSET,
-            chain_offset: place.chains,
-            chain_bytes: layout.chain_bytes as usize,
-            chain_count: layout.chains_per_command as usize,
+        // One element, which goes out with the message, or a list, which is written first. By value:
+        // the command itself must not have to be in memory for the sake of the rare case.
+        let Command { segments, direction: way, data_length, .. } = *command;
+        let element = sgl::single(port.sgl, segments, way, data_length);
+        let chain_offset = match element {
+            Some(_) => 0,
+            None => {
+                let format = port.sgl;
+                write_list(format, memory, layout, place, SGL_OFFSET, segments, way, data_length)?
+            }
         };
-        let encoded = sgl::encode(
-            port.sgl,
-            memory,
-            &space,
-            command.segments,
-            command.direction,
-            command.data_length,
-            sgl::ElementLimit::MAX,
-        )
-        .map_err(SubmitError::Sgl)?;
         let direction = match command.direction {
             Direction::None => 0,
             Direction::Read => control::READ,
@@ -208,7 +202,7 @@ impl Sealed for Mpi1 {
         let request = ScsiIoRequest {
             target_id,
             bus,
-            chain_offset: encoded.chain_offset,
+            chain_offset,
             function: Function::SCSI_IO,
             cdb_length: command.cdb.length(),
             sense_buffer_length: layout.sense_bytes as u8,
@@ -221,11 +215,15 @@ impl Sealed for Mpi1 {
             sense_buffer_low_address: memory.bus(place.sense).low().into(),
             ..Default::default()
         };
-        memory.write_words::<6>(place.frame, &zerocopy::transmute!(request));
+        let request: [u64; 6] = zerocopy::transmute!(request);
+        match element {
+            Some(element) => memory.write_message(place.frame, &request, &element),
+            None => memory.write_words(place.frame, &request),
+        }
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn post<R: Registers>(port: &mut Fifo, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         port.post(bus, smid, post)
     }

@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::{Chip, Family};
 use super::sealed::{Place, Sealed};
+use super::write_list;
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi2, PortFacts, Post, Reply,
     ReplyHeader, TaskAttribute, expect, has_result,
@@ -22,7 +23,7 @@ use crate::regs::Bus;
 use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
 use crate::reply::{DevicePage, Event, News, TaskReply};
 use crate::request::TaskRequest;
-use crate::sgl::{self, Direction, SglFormat, SglSpace};
+use crate::sgl::{self, Direction, SglFormat};
 use crate::wire::config::mpi2::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi2::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
@@ -231,24 +232,17 @@ impl Sealed for Mpi2 {
         device: Device,
         command: &Command<'_>,
     ) -> Result<(), SubmitError> {
-        let space = SglSpace {
-            sgl_offset: place.frame + SGL_OFFSET,
-            header_bytes: SGL_OFFSET,
-            frame_sgl_bytes: layout.frame_bytes as usize - SGL_OFFSET,
-            chain_offset: place.chains,
-            chain_bytes: layout.chain_bytes as usize,
-            chain_count: layout.chains_per_command as usize,
+        // One element, which goes out with the message, or a list, which is written first. By value:
+        // the command itself must not have to be in memory for the sake of the rare case.
+        let Command { segments, direction: way, data_length, .. } = *command;
+        let element = sgl::single(port.sgl, segments, way, data_length);
+        let chain_offset = match element {
+            Some(_) => 0,
+            None => {
+                let format = port.sgl;
+                write_list(format, memory, layout, place, SGL_OFFSET, segments, way, data_length)?
+            }
         };
-        let encoded = sgl::encode(
-            port.sgl,
-            memory,
-            &space,
-            command.segments,
-            command.direction,
-            command.data_length,
-            sgl::ElementLimit::MAX,
-        )
-        .map_err(SubmitError::Sgl)?;
         let direction = match command.direction {
             Direction::None => 0,
             Direction::Read => control::READ,
@@ -263,23 +257,31 @@ impl Sealed for Mpi2 {
         let cdb_length = command.cdb.length();
         let request = ScsiIoRequest {
             dev_handle: device.address.into(),
-            chain_offset: encoded.chain_offset,
+            chain_offset,
             function: Function::SCSI_IO,
             sense_buffer_low_address: memory.bus(place.sense).low().into(),
             sense_buffer_length: layout.sense_bytes as u8,
             sgl_offset_0: scsi_io::SGL_OFFSET_0,
             data_length: command.data_length.into(),
             io_flags: u16::from(cdb_length).into(),
-            lun: command.lun.0,
-            control: (direction | attribute | control::additional_cdb_length(cdb_length)).into(),
             cdb: *command.cdb.padded(),
             ..Default::default()
         };
-        memory.write_words::<12>(place.frame, &zerocopy::transmute!(request));
+        let mut request: [u64; 12] = zerocopy::transmute!(request);
+        // The unit and the control word straddle words 6 and 7. Put in here they stay in registers;
+        // through the struct they would be stored in parts and loaded whole, which stalls.
+        let control = direction | attribute | control::additional_cdb_length(cdb_length);
+        let lun = u64::from_le_bytes(command.lun.0);
+        request[6] = (lun << 32).to_le();
+        request[7] = (lun >> 32 | u64::from(control) << 32).to_le();
+        match element {
+            Some(element) => memory.write_message(place.frame, &request, &element),
+            None => memory.write_words(place.frame, &request),
+        }
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn post<R: Registers>(port: &mut Ring, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         port.post(bus, smid, post)
     }

@@ -635,6 +635,38 @@ fn nothing_a_host_posts_makes_a_model_panic() {
 }
 
 #[test]
+fn no_ioc_init_makes_a_model_panic() {
+    use proptest::prelude::*;
+    proptest!(ProptestConfig::with_cases(256), |(
+        chip in 0usize..4,
+        high in any::<bool>(),
+        bytes in proptest::collection::vec((0usize..0x48, any::<u8>()), 0..4),
+        word in any::<u32>(),
+    )| {
+        let host = Host::new(Chip::ALL[chip], 1);
+        let mut request = host.init_request(1, false);
+        if high {
+            // Addresses at the very end of the address space.
+            for at in [0x10, 0x14, 0x20, 0x24, 0x2c, 0x34, 0x3c] {
+                request[at..at + 4].fill(0xff);
+            }
+            for at in [0x28, 0x30, 0x38] {
+                request[at..at + 4].copy_from_slice(&0xffff_fff0u32.to_le_bytes());
+            }
+        }
+        for (at, byte) in bytes {
+            request[at] = byte;
+        }
+        request[3] = 2;
+        host.handshake(&request);
+        host.give_frames(4);
+        host.registers.write32(0x40, word);
+        host.registers.write64(0xc0, u64::from(word) << 16 | 8);
+        host.run();
+    });
+}
+
+#[test]
 fn a_model_is_named_in_debug_output() {
     assert_eq!(format!("{:?}", Model::new(Chip::SAS2008)), "Model(sas2008 in Ready)");
 }

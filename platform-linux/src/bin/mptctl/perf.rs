@@ -228,7 +228,7 @@ pub(crate) fn run(global: &Global, arguments: &Perf) -> Result<(), Error> {
     let figures = open(global, arguments.depth, |host| {
         let (disk, _) = io::disk(host, &arguments.unit)?;
         disk.check_range(0, 1)?;
-        if arguments.block_size % disk.block_bytes != 0 {
+        if !arguments.block_size.is_multiple_of(disk.block_bytes) {
             return Err(Error::usage(format!(
                 "--block-size {} is not a multiple of the {}-byte blocks of target {}",
                 arguments.block_size, disk.block_bytes, disk.target.0

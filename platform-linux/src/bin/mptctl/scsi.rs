@@ -31,7 +31,7 @@ pub(crate) fn run(global: &Global, command: &Scsi) -> Result<(), Error> {
         Scsi::Raw { cdb, unit, in_bytes, out_file, yes } => {
             let cdb = parse_cdb(cdb)?;
             let data = out_file.as_deref().map(read_all).transpose()?;
-            let changes = data.is_some() || cdb::is_write(&cdb);
+            let changes = data.is_some() || cdb::may_destroy(&cdb);
             if changes {
                 let what = format!("{} may change target {}", cdb::describe(&cdb), unit.target);
                 ask_before_writing(global, *yes, &what)?;
