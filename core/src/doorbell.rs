@@ -14,6 +14,8 @@ use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptS
 const START_LIMIT_MS: u32 = 5_000;
 /// How long it has to take each further word or hand out each half-word of a reply once begun.
 const WORD_LIMIT_MS: u32 = 5_000;
+/// How often a request is sent that the IOC lets go of.
+const SEND_ATTEMPTS: u32 = 100;
 /// Half-words of the longest reply: its length is one byte that counts 32-bit words.
 const MOST_HALVES: u32 = 2 * 255;
 /// How long the IOC has for each half-word of a reply that somebody else asked for.
@@ -113,11 +115,28 @@ pub(crate) fn read_out<R: Registers>(
     Ok(false)
 }
 
+/// Sends a request, again if the IOC lets go of the doorbell before it has all of it: QEMU's does
+/// when a command completes meanwhile. The rest of such a request is not written, since the IOC
+/// would take each word for a function of its own.
 #[inline(never)]
 fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
-    if bus.status(DOORBELL)?.used() {
-        return Err(Error::DoorbellBusy);
+    for _ in 0..SEND_ATTEMPTS {
+        if bus.status(DOORBELL)?.used() {
+            return Err(Error::DoorbellBusy);
+        }
+        if send_once(bus, delay, request)? {
+            return Ok(());
+        }
     }
+    Err(Error::DoorbellBusy)
+}
+
+/// Sends a request; `false` if the IOC let go of the doorbell before it had all of it.
+fn send_once<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    request: &[u8],
+) -> Result<bool, Error> {
     // A stale doorbell interrupt would be taken for the acknowledgement.
     bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
     let dwords = u8::try_from(request.len() / 4).map_err(|_| Error::DoorbellBusy)?;
@@ -127,11 +146,14 @@ fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) ->
     wait_for_acknowledge(bus, delay, "the IOC to accept the handshake")?;
 
     for word in request.chunks_exact(4) {
+        if !bus.status(DOORBELL)?.used() {
+            return Ok(false);
+        }
         let word = word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
         bus.put(DOORBELL, Doorbell(word));
         wait_for_acknowledge(bus, delay, "the IOC to take a word of the request")?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Waits until the IOC wrote its doorbell, and says "fault" instead of "timeout" if that is why

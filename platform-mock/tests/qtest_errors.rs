@@ -122,6 +122,44 @@ fn the_sense_of_each_command_is_its_own() {
     assert_eq!(rig.controller.counters().lies(), 0);
 }
 
+/// QEMU faults when an answer finds no reply frame.
+#[test]
+fn every_command_may_fail_at_once_without_running_out_of_reply_frames() {
+    let (_machine, mut rig) = one_disk();
+    rig.clear_attentions();
+    let device = rig.device(0);
+    let unknown = Cdb::from_bytes(&[0xd0, 0, 0, 0, 0, 0]).unwrap();
+    let page = PageRequest::new(PageId::plain(PageType::MANUFACTURING, 0), 0);
+    for _ in 0..3 {
+        let depth = rig.controller.depth();
+        let cookies: Vec<_> = (0..depth)
+            .map(|_| rig.submit(device, &command(&unknown, Direction::None, &[])))
+            .collect();
+        rig.controller.request_page(page).unwrap();
+        // All of them are answered before the first answer is looked at.
+        std::thread::sleep(Duration::from_millis(100));
+        let request =
+            TaskRequest { kind: TaskType::QUERY_TASK, device, lun: Lun::default(), smid: 0 };
+        rig.controller.request_task_management(&request, TaskRoute::Queue, &mut Sleep).unwrap();
+        for cookie in cookies {
+            rig.wait(cookie).assert_sense(SenseKey::ILLEGAL_REQUEST, 0x20, 0);
+        }
+        let start = Instant::now();
+        let mut contents = [0; 128];
+        let (mut task, mut length) = (None, None);
+        while task.is_none() || length.is_none() {
+            rig.poll();
+            task = task.or_else(|| rig.controller.take_task_reply());
+            length = length.or_else(|| rig.controller.take_page(&mut contents));
+            assert!(start.elapsed() < Duration::from_secs(10));
+        }
+        assert_eq!(length, Some(Ok(0x4c)));
+    }
+    rig.watch();
+    assert_eq!(rig.actions.len(), 1, "the disk, and no fault: {:?}", rig.actions);
+    assert_eq!(rig.controller.counters().lies(), 0);
+}
+
 #[test]
 fn a_logical_unit_that_is_not_there_is_answered_by_the_target() {
     let (_machine, mut rig) = one_disk();
