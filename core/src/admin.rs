@@ -309,8 +309,12 @@ impl Admin {
                 let length = copy_page(&mut page).min(request.bytes() as usize);
                 let page = page.get(..length).and_then(G::device_page);
                 match page {
-                    // Handles come in rising order; a list that turns back would never end.
-                    Some(page) if after == NO_HANDLE || page.handle > after => {
+                    // Handles come in rising order; a list that turns back would never end, nor
+                    // one with the handle that begins it.
+                    Some(page)
+                        if page.handle != NO_HANDLE
+                            && (after == NO_HANDLE || page.handle > after) =>
+                    {
                         targets.note(page);
                         self.scan_after(page.handle);
                     }
