@@ -177,16 +177,15 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         let mut own = false;
         let found = queue.drain(&mut complete, &mut |memory, other| {
             own = true;
-            match other {
-                Other::Reply { smid, header, frame }
-                    if header.function == Function::SCSI_TASK_MANAGEMENT =>
-                {
-                    // Another SMID's is the late answer to a request that was given up.
-                    if let Some(task) = task.as_mut().filter(|task| task.smid == smid) {
-                        task.reply = Some(G::task_reply(frame));
-                    }
+            match (other, task.as_mut()) {
+                (Other::Reply { smid, header, frame }, Some(task)) if task.smid == smid => {
+                    let function = Function::SCSI_TASK_MANAGEMENT;
+                    let (claimed, bytes) = (header.function, header.length);
+                    let reply = G::task_reply(frame).filter(|_| claimed == function);
+                    task.reply = Some(reply.ok_or(Error::BadReply { function, claimed, bytes }));
                 }
-                other => admin.take_in::<G>(&other, targets, |into| {
+                // The late answer to task management that was given up is nothing to it.
+                (other, _) => admin.take_in::<G>(&other, targets, |into| {
                     memory.copy_out(page_at, into);
                     into.len()
                 }),
