@@ -81,16 +81,15 @@ impl Desk<'_> {
     #[cold]
     fn take_in<G: Generation, D: DmaRegion>(&mut self, memory: &Memory<D>, other: &Other<'_>) {
         self.has_news = true;
-        match other {
-            Other::Reply { smid, header, frame }
-                if header.function == Function::SCSI_TASK_MANAGEMENT =>
-            {
-                // Another SMID's is the late answer to a request that was given up.
-                if let Some(task) = self.task.as_mut().filter(|task| task.smid == *smid) {
-                    task.reply = Some(G::task_reply(frame));
-                }
+        match (other, self.task.as_mut()) {
+            (Other::Reply { smid, header, frame }, Some(task)) if task.smid == *smid => {
+                let function = Function::SCSI_TASK_MANAGEMENT;
+                let (claimed, bytes) = (header.function, header.length);
+                let reply = G::task_reply(frame).filter(|_| claimed == function);
+                task.reply = Some(reply.ok_or(Error::BadReply { function, claimed, bytes }));
             }
-            other => self.admin.take_in::<G>(other, &mut self.targets, |into| {
+            // The late answer to task management that was given up is nothing to it.
+            (other, _) => self.admin.take_in::<G>(other, &mut self.targets, |into| {
                 memory.copy_out(self.page_at, into);
                 into.len()
             }),

@@ -5,6 +5,7 @@ use zerocopy::IntoBytes;
 use crate::platform::BusAddr;
 use crate::scsi::{Cdb, Lun};
 use crate::sgl::{Direction, Segment};
+use crate::wire::Function;
 use crate::wire::sge::{MpiSgeFlags, MpiSimple64, flags_length};
 use crate::wire::task::TaskType;
 
@@ -131,6 +132,11 @@ impl Message {
             whole.length += 1;
         }
         whole
+    }
+
+    /// What it asks: byte 3 of every message.
+    pub(crate) const fn function(&self) -> Function {
+        Function(self.bytes[3])
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

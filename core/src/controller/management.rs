@@ -39,8 +39,8 @@ pub enum TaskRoute {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Task {
     pub(super) smid: u16,
-    /// The reply, once it has come; `None` inside if it could not be read.
-    pub(super) reply: Option<Option<TaskReply>>,
+    /// The reply, once it has come, or why it is none.
+    pub(super) reply: Option<Result<TaskReply, Error>>,
 }
 
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
@@ -181,7 +181,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         }
         let mut slots = INTERNAL_SLOTS..INTERNAL_SLOTS + TASK_SLOTS;
         let smid = if by_doorbell {
-            let smid = slots.find_map(|slot| self.queue.take_own(slot)).ok_or(Error::Busy)?;
+            let smid = slots
+                .find_map(|slot| self.queue.take_own(slot, Function::SCSI_TASK_MANAGEMENT))
+                .ok_or(Error::Busy)?;
             let message = G::task_management(smid, request);
             if let Err(error) = send_only(&self.queue.bus, delay, message.bytes()) {
                 self.queue.give_up_own(smid);
@@ -205,8 +207,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     pub fn take_task_reply(&mut self) -> Option<Result<TaskReply, Error>> {
         let reply = self.desk.task.as_ref()?.reply?;
         self.desk.task = None;
-        let function = Function::SCSI_TASK_MANAGEMENT;
-        Some(reply.ok_or(Error::BadReply { function, claimed: function, bytes: 0 }))
+        Some(reply)
     }
 
     /// Runs a task management function to its end. Completions that come meanwhile go to
