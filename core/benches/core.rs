@@ -188,30 +188,40 @@ fn measure() {
     }
 }
 
-/// Runs a scenario for its instructions to be counted, one I/O at a time: the dearest way.
+/// Runs `iterations` I/Os of a scenario, for its instructions to be counted. `harness` is what the
+/// others do beside the driver.
 fn run(scenario: &str, iterations: u64) {
-    let mut sum = 0u64;
-    match scenario {
+    let (what, depth) = match scenario.split_once(".qd") {
+        Some((what, depth)) => (what, depth.parse().expect("a queue depth")),
+        None => (scenario, 1),
+    };
+    let batches = |batch: &mut dyn FnMut(usize, u64) -> u64| {
+        let mut sum = 0u64;
+        for first in (0..iterations).step_by(depth) {
+            let rest = depth.min((iterations - first) as usize);
+            sum = sum.wrapping_add(batch(rest, first));
+        }
+        black_box(sum);
+    };
+    match what {
         "floor" => {
             let mut floor = Floor::new();
-            (0..iterations).for_each(|number| sum += floor.batch(1, number));
-        }
-        "mpi1" => {
-            let mut rig = Rig::<Mpi1>::new(Kind::Mpi1);
-            (0..iterations).for_each(|number| sum += workload::batch_mpi1(&mut rig, 1, number));
-        }
-        "mpi2" => {
-            let mut rig = Rig::<Mpi2>::new(Kind::Mpi2);
-            (0..iterations).for_each(|number| sum += workload::batch_mpi2(&mut rig, 1, number));
+            batches(&mut |depth, first| floor.batch(depth, first));
         }
         "harness" => {
             let rig = Rig::<Mpi2>::new(Kind::Mpi2);
-            (0..iterations)
-                .for_each(|number| sum += workload::batch_without_driver(&rig, 1, number));
+            batches(&mut |depth, first| workload::batch_without_driver(&rig, depth, first));
+        }
+        "mpi1" => {
+            let mut rig = Rig::<Mpi1>::new(Kind::Mpi1);
+            batches(&mut |depth, first| workload::batch_mpi1(&mut rig, depth, first));
+        }
+        "mpi2" => {
+            let mut rig = Rig::<Mpi2>::new(Kind::Mpi2);
+            batches(&mut |depth, first| workload::batch_mpi2(&mut rig, depth, first));
         }
         other => panic!("no scenario {other:?}; there are floor, harness, mpi1 and mpi2"),
     }
-    black_box(sum);
 }
 
 fn main() {

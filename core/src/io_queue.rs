@@ -132,10 +132,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         let word = G::post(&mut self.port, &self.bus, smid, Post::ScsiIo(device));
         self.counters.submitted += 1;
-        let outstanding = self.slots.outstanding();
-        if outstanding > self.counters.outstanding_peak {
-            self.counters.outstanding_peak = outstanding;
-        }
         if self.trace.is_some() {
             self.trace_request(smid, word);
         }
@@ -161,6 +157,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         complete: &mut impl FnMut(Completion<'_>),
         other: &mut impl FnMut(&Memory<D>, Other<'_>),
     ) -> u32 {
+        self.note_peak();
         let limit = G::drain_limit(&self.port);
         let mut found = 0;
         while found < limit {
@@ -175,12 +172,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 break;
             };
             found += 1;
-            if self.trace.is_some() {
-                self.trace_word(TraceKind::Reply, word);
-            }
             match reply {
                 Reply::Success { smid } => match self.slots.finish(smid) {
                     Some(finished) => {
+                        if self.trace.is_some() {
+                            self.trace_word(TraceKind::Reply, word);
+                        }
                         self.counters.completed += 1;
                         complete(Completion {
                             cookie: finished.cookie,
@@ -202,6 +199,15 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         self.counters.drained(found);
         found
+    }
+
+    /// Notes how many commands the device has, just before it has fewer: there lies the peak.
+    #[inline]
+    fn note_peak(&mut self) {
+        let outstanding = self.slots.outstanding();
+        if outstanding > self.counters.outstanding_peak {
+            self.counters.outstanding_peak = outstanding;
+        }
     }
 
     /// A reply with a frame: an error, a status, a residual, an answer to the driver, an event.
@@ -394,6 +400,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     #[cold]
     pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
+        self.note_peak();
         self.halted = Some(reason);
         self.own_outstanding = 0;
         let mut from = 0;

@@ -16,8 +16,13 @@ pub struct Memory<D> {
     region: D,
     base: NonNull<u8>,
     length: usize,
+    /// Any access of at most [`SHORT`] bytes before this offset lies within the region.
+    short_until: usize,
     bus: BusAddr,
 }
+
+/// No message, element or descriptor is longer than this.
+const SHORT: usize = 256;
 
 // SAFETY: `base` points into the region that travels with it; the access is volatile, and the
 // region's own `Send` says whether it may move.
@@ -48,7 +53,9 @@ impl<D: DmaRegion> Memory<D> {
     /// Wraps `region`.
     pub fn new(region: D) -> Self {
         let (cpu, bus) = (region.cpu(), region.bus());
-        Self { region, base: cpu.cast(), length: cpu.len(), bus }
+        let length = cpu.len();
+        let short_until = length.saturating_sub(SHORT);
+        Self { region, base: cpu.cast(), length, short_until, bus }
     }
 
     /// The region's length in bytes.
@@ -77,11 +84,21 @@ impl<D: DmaRegion> Memory<D> {
 
     #[inline]
     fn at(&self, offset: usize, width: usize, align: usize) -> Option<NonNull<u8>> {
-        if !offset.is_multiple_of(align) || width > self.length || offset > self.length - width {
+        if !offset.is_multiple_of(align) {
+            return None;
+        }
+        // One comparison for nearly every access; the exact check for the region's last bytes.
+        let is_short = width <= SHORT && offset < self.short_until;
+        if !is_short && !self.is_within(offset, width) {
             return None;
         }
         // SAFETY: `offset + width` was just checked to lie within the region.
         Some(unsafe { self.base.add(offset) })
+    }
+
+    #[cold]
+    fn is_within(&self, offset: usize, width: usize) -> bool {
+        self.length.checked_sub(width).is_some_and(|last| offset <= last)
     }
 
     /// Reads 32 bits, little endian on the wire, at a multiple of 4.
