@@ -38,7 +38,7 @@ pub fn handshake<R: Registers>(
     reply: &mut [u8],
     limit_ms: u32,
 ) -> Result<usize, Error> {
-    send(bus, delay, request)?;
+    send(bus, delay, request, Meanwhile::Nothing)?;
     let mut received = 0usize;
     let mut total = 4usize;
     let mut buffer = reply.chunks_exact_mut(2);
@@ -81,7 +81,7 @@ pub fn send_only<R: Registers>(
     delay: &mut impl DelayNs,
     request: &[u8],
 ) -> Result<(), Error> {
-    send(bus, delay, request)?;
+    send(bus, delay, request, Meanwhile::Completions)?;
     wait_for_ioc(bus, delay, "the IOC to take the request from the doorbell", WORD_LIMIT_MS)?;
     bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
     Ok(())
@@ -115,16 +115,30 @@ pub(crate) fn read_out<R: Registers>(
     Ok(false)
 }
 
-/// Sends a request, again if the IOC lets go of the doorbell before it has all of it: QEMU's does
-/// when a command completes meanwhile. The rest of such a request is not written, since the IOC
-/// would take each word for a function of its own.
+/// Whether commands may complete while a request goes through the doorbell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    /// Bring-up: nothing is outstanding, and the doorbell is not read between the words, where
+    /// some chips may answer zero.
+    Nothing,
+    /// QEMU's IOC takes a command's completion for the end of the handshake: look before each
+    /// word, since the IOC would take the rest for functions of their own.
+    Completions,
+}
+
+/// Sends a request, again if the IOC lets go of the doorbell before it has all of it.
 #[inline(never)]
-fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
+fn send<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    request: &[u8],
+    meanwhile: Meanwhile,
+) -> Result<(), Error> {
     for _ in 0..SEND_ATTEMPTS {
         if bus.status(DOORBELL)?.used() {
             return Err(Error::DoorbellBusy);
         }
-        if send_once(bus, delay, request)? {
+        if send_once(bus, delay, request, meanwhile)? {
             return Ok(());
         }
     }
@@ -136,6 +150,7 @@ fn send_once<R: Registers>(
     bus: &Bus<R>,
     delay: &mut impl DelayNs,
     request: &[u8],
+    meanwhile: Meanwhile,
 ) -> Result<bool, Error> {
     // A stale doorbell interrupt would be taken for the acknowledgement.
     bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
@@ -146,7 +161,7 @@ fn send_once<R: Registers>(
     wait_for_acknowledge(bus, delay, "the IOC to accept the handshake")?;
 
     for word in request.chunks_exact(4) {
-        if !bus.status(DOORBELL)?.used() {
+        if meanwhile == Meanwhile::Completions && !bus.status(DOORBELL)?.used() {
             return Ok(false);
         }
         let word = word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
