@@ -159,8 +159,10 @@ impl<D: DmaRegion> Memory<D> {
         if let Some(at) = self.at(offset, (N + M) * 8, 8) {
             // SAFETY: `N + M` words were checked to lie within the region, aligned.
             unsafe { write_words_at(at.cast(), head) };
-            // SAFETY: as above; the tail begins after the `N` words of the head.
-            unsafe { write_words_at(at.cast::<u64>().add(N), tail) };
+            // SAFETY: as above, and the tail begins after the `N` words of the head.
+            let behind = unsafe { at.cast::<u64>().add(N) };
+            // SAFETY: as above.
+            unsafe { write_words_at(behind, tail) };
             self.region.to_device(offset..offset + (N + M) * 8);
         }
     }

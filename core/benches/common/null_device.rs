@@ -319,7 +319,8 @@ impl NullDevice {
             if address >> 28 == 0 && address != 0xffff {
                 reply[14..16].copy_from_slice(&IocStatus::CONFIG_INVALID_PAGE.0.to_le_bytes());
             } else if reply[0] != 0 {
-                memory.write_bytes(memory.read::<[u32; 2]>(frame + 32).as_u64(), &disk);
+                let [low, high] = memory.read::<[u32; 2]>(frame + 32);
+                memory.write_bytes(u64::from(low) | u64::from(high) << 32, &disk);
             }
         }
         reply[2] = (reply.len() / 4) as u8;
@@ -364,17 +365,6 @@ impl NullDevice {
             .as_bytes()
             .to_vec(),
         }
-    }
-}
-
-/// Two dwords as an address.
-trait AsU64 {
-    fn as_u64(self) -> u64;
-}
-
-impl AsU64 for [u32; 2] {
-    fn as_u64(self) -> u64 {
-        u64::from(self[0]) | u64::from(self[1]) << 32
     }
 }
 

@@ -175,51 +175,19 @@ impl Sealed for Mpi1 {
         device: Device,
         command: &Command<'_>,
     ) -> Result<(), SubmitError> {
-        // One element, which goes out with the message, or a list, which is written first. By value:
-        // the command itself must not have to be in memory for the sake of the rare case.
-        let Command { segments, direction: way, data_length, .. } = *command;
-        let element = sgl::single(port.sgl, segments, way, data_length);
-        let chain_offset = match element {
-            Some(_) => 0,
-            None => {
-                let format = port.sgl;
-                write_list(format, memory, layout, place, SGL_OFFSET, segments, way, data_length)?
-            }
-        };
-        let direction = match command.direction {
-            Direction::None => 0,
-            Direction::Read => control::READ,
-            Direction::Write => control::WRITE,
-        };
-        let attribute = match command.attribute {
-            TaskAttribute::Simple => control::SIMPLE_QUEUE,
-            TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
-            TaskAttribute::Ordered => control::ORDERED_QUEUE,
-            TaskAttribute::Aca => control::ACA_QUEUE,
-        };
-        let [bus, target_id] = device.address.to_be_bytes();
-        let cdb = command.cdb.padded_16().ok_or(SubmitError::CdbLength(command.cdb.length()))?;
-        let request = ScsiIoRequest {
-            target_id,
-            bus,
-            chain_offset,
-            function: Function::SCSI_IO,
-            cdb_length: command.cdb.length(),
-            sense_buffer_length: layout.sense_bytes as u8,
-            msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
-            msg_context: u32::from(place.smid).into(),
-            lun: command.lun.0,
-            control: (direction | attribute).into(),
-            cdb,
-            data_length: command.data_length.into(),
-            sense_buffer_low_address: memory.bus(place.sense).low().into(),
-            ..Default::default()
-        };
-        let request: [u64; 6] = zerocopy::transmute!(request);
-        match element {
-            Some(element) => memory.write_message(place.frame, &request, &element),
-            None => memory.write_words(place.frame, &request),
+        // By value: the command must not have to be in memory for the sake of the rare case.
+        let Command { segments, direction, data_length, .. } = *command;
+        let format = port.sgl;
+        if let Some(element) = sgl::single(format, segments, direction, data_length) {
+            let request = scsi_io_request(memory, layout, place, device, command, 0)?;
+            memory.write_message(place.frame, &request, &element);
+            return Ok(());
         }
+        let offset = SGL_OFFSET;
+        let chain_offset =
+            write_list(format, memory, layout, place, offset, segments, direction, data_length)?;
+        let request = scsi_io_request(memory, layout, place, device, command, chain_offset)?;
+        memory.write_words(place.frame, &request);
         Ok(())
     }
 
@@ -394,4 +362,50 @@ impl Sealed for Mpi1 {
             _ => {}
         }
     }
+}
+
+/// A SCSI I/O message up to its SGL.
+#[inline]
+fn scsi_io_request<D: DmaRegion>(
+    memory: &Memory<D>,
+    layout: &Layout,
+    place: Place,
+    device: Device,
+    command: &Command<'_>,
+    chain_offset: u8,
+) -> Result<[u64; 6], SubmitError> {
+    let direction = match command.direction {
+        Direction::None => 0,
+        Direction::Read => control::READ,
+        Direction::Write => control::WRITE,
+    };
+    let attribute = match command.attribute {
+        TaskAttribute::Simple => control::SIMPLE_QUEUE,
+        TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+        TaskAttribute::Ordered => control::ORDERED_QUEUE,
+        TaskAttribute::Aca => control::ACA_QUEUE,
+    };
+    let [bus, target_id] = device.address.to_be_bytes();
+    let cdb = command.cdb.padded_16().ok_or(SubmitError::CdbLength(command.cdb.length()))?;
+    let request = ScsiIoRequest {
+        target_id,
+        bus,
+        chain_offset,
+        function: Function::SCSI_IO,
+        cdb_length: command.cdb.length(),
+        sense_buffer_length: layout.sense_bytes as u8,
+        msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
+        msg_context: u32::from(place.smid).into(),
+        cdb,
+        data_length: command.data_length.into(),
+        sense_buffer_low_address: memory.bus(place.sense).low().into(),
+        ..Default::default()
+    };
+    let mut request: [u64; 6] = zerocopy::transmute!(request);
+    // The unit and the control word straddle words 1 and 2. Put in here they stay in registers;
+    // through the struct they would be stored in parts and loaded whole, which stalls.
+    let lun = u64::from_le_bytes(command.lun.0);
+    request[1] |= (lun << 32).to_le();
+    request[2] = (lun >> 32 | u64::from(direction | attribute) << 32).to_le();
+    Ok(request)
 }
