@@ -3,7 +3,7 @@
 //! Nothing here knows which bus it is, so the same test body runs against QEMU's controller and
 //! against ours.
 
-#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses its part of it")]
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -404,7 +404,7 @@ impl Random {
 
     /// A number from `0` to `below - 1`.
     pub fn below(&mut self, below: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(below) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(below)) >> 64) as u64
     }
 
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
