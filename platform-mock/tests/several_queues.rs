@@ -440,6 +440,7 @@ fn a_halted_queue_completes_everything_once_and_leaves_a_card_that_is_gone_alone
         queue.poll(|_| panic!("completed already"));
         let refused = queue.submit(device, &command(&cdb, &piece, 1));
         assert_eq!(refused, Err(SubmitError::Gone));
+        assert_eq!(queue.counters().lies(), 0, "late answers are no lies");
     }
     assert_eq!(rig.wire.afterwards.load(Relaxed), noticed, "accesses to a card that is gone");
 }
