@@ -318,6 +318,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     #[cold]
     fn stray(&mut self, word: u64) {
+        if self.halted.is_some() {
+            // Its command has completed with the queue; the answer is late and no lie.
+            return;
+        }
         self.counters.stray_replies += 1;
         self.trace_word(TraceKind::Lie, word);
         warning!("a reply for nothing outstanding: {}", word);
@@ -403,6 +407,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         self.note_peak();
         self.halted = Some(reason);
         self.own_outstanding = 0;
+        if reason == Failure::ControllerGone {
+            self.bus.close();
+        }
         let mut from = 0;
         while let Some(finished) = self.slots.finish_any(&mut from) {
             self.counters.completed += 1;

@@ -263,6 +263,11 @@ impl<R: Registers> Bus<R> {
         Self { registers, reads: Cell::new(0), writes: Cell::new(0), gone: Cell::new(false) }
     }
 
+    /// Closes the window for good: another handle to it found that the controller is gone.
+    pub(crate) fn close(&self) {
+        self.gone.set(true);
+    }
+
     /// Reads a register; all ones once the controller is gone.
     #[inline]
     pub fn get<A: Readable, W: From<u32>>(&self, register: Reg<A, W>) -> W {
