@@ -25,6 +25,10 @@ const PORT_ENABLE_SLOT: u16 = 1;
 const EVENT_SLOT: u16 = 2;
 /// Requests that wait. When an event storm overruns them, a scan makes up for what was dropped.
 const WAITING: usize = 16;
+/// Acknowledgements that wait: more than an IOC keeps events for.
+const ACKNOWLEDGEMENTS: usize = 64;
+/// The SMID of the first of these slots.
+const FIRST_SMID: u16 = 1;
 /// How often a page is asked for before its error counts.
 const ATTEMPTS: u8 = 3;
 /// Ends the list of handles, and begins it.
@@ -39,6 +43,8 @@ enum Purpose {
     Device { handle: u16 },
     /// For the caller.
     Caller,
+    /// For a caller who has lost patience: the answer, if it comes, is dropped.
+    Nobody,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +67,8 @@ enum CallerPage {
 #[derive(Debug)]
 pub(crate) struct Admin {
     waiting: Deque<Job, WAITING>,
+    /// Events to be acknowledged: code and context.
+    acknowledgements: Deque<(u32, u32), ACKNOWLEDGEMENTS>,
     underway: Option<Job>,
     caller_page: CallerPage,
     scan_wanted: bool,
@@ -75,6 +83,7 @@ impl Admin {
     pub(crate) const fn new() -> Self {
         Self {
             waiting: Deque::new(),
+            acknowledgements: Deque::new(),
             underway: None,
             caller_page: CallerPage::None,
             scan_wanted: false,
@@ -131,6 +140,7 @@ impl Admin {
             && !self.scanning
             && self.underway.is_none()
             && self.waiting.is_empty()
+            && self.acknowledgements.is_empty()
     }
 
     /// Takes a request for a page from the caller.
@@ -166,6 +176,18 @@ impl Admin {
         Some(taken)
     }
 
+    /// Forgets the caller's page, whether it has come or not.
+    pub(crate) fn abandon_page(&mut self) {
+        self.caller_page = CallerPage::None;
+        for job in self.waiting.iter_mut().chain(self.underway.as_mut()) {
+            if let Job::Page { purpose, .. } = job
+                && *purpose == Purpose::Caller
+            {
+                *purpose = Purpose::Nobody;
+            }
+        }
+    }
+
     /// Gives up everything, as the controller is gone or about to be reset.
     pub(crate) fn give_up(&mut self, error: Error) {
         let had_page = self.caller_page == CallerPage::Underway;
@@ -178,11 +200,29 @@ impl Admin {
         }
     }
 
-    fn later(&mut self, job: Job) {
-        if self.waiting.push_back(job).is_err() {
-            // The dropped job was news of a device or an acknowledgement; a scan replaces the
-            // former, and the IOC repeats what it wants acknowledged.
-            self.scan_wanted = true;
+    fn page_later(&mut self, request: PageRequest, purpose: Purpose, attempts: u8) {
+        if self.waiting.push_back(Job::Page { request, purpose, attempts }).is_err() {
+            self.dropped(purpose);
+        }
+    }
+
+    /// Asks for a page before all that waits, so that a scan is not torn.
+    fn page_next(&mut self, request: PageRequest, purpose: Purpose, attempts: u8) {
+        if self.waiting.push_front(Job::Page { request, purpose, attempts }).is_err() {
+            self.dropped(purpose);
+        }
+    }
+
+    /// There was no room for a request: what it would have found, another scan finds.
+    fn dropped(&mut self, purpose: Purpose) {
+        match purpose {
+            Purpose::Scan { .. } => {
+                self.scanning = false;
+                self.scan_wanted = true;
+            }
+            Purpose::Device { .. } => self.scan_wanted = true,
+            Purpose::Caller => self.caller_page = CallerPage::Failed(Error::Busy),
+            Purpose::Nobody => {}
         }
     }
 
@@ -195,40 +235,43 @@ impl Admin {
     ) {
         match other {
             Other::Event { frame } => self.event::<G>(frame, targets),
-            Other::Reply { header, frame } => {
-                if header.function == Function::PORT_ENABLE && self.port_enable_underway {
+            // The slot says what was asked; the reply only claims to answer it.
+            Other::Reply { smid, header, frame } => match smid.wrapping_sub(FIRST_SMID) {
+                PORT_ENABLE_SLOT => {
                     self.port_enable_underway = false;
-                    self.port_enable = Some(check(header));
+                    self.port_enable = Some(check(Function::PORT_ENABLE, header));
                     self.scan();
-                    return;
                 }
-                if header.function == Function::EVENT_NOTIFICATION {
-                    self.events_on = check(header).is_ok();
+                EVENT_SLOT => {
+                    self.events_on = check(Function::EVENT_NOTIFICATION, header).is_ok();
                     // MPI1 answers with the first event in the same frame.
-                    self.event::<G>(frame, targets);
-                    return;
+                    if self.events_on {
+                        self.event::<G>(frame, targets);
+                    }
                 }
-                let Some(job) = self.underway.take() else { return };
-                match job {
-                    Job::EventAcknowledge { .. } => {}
-                    Job::Page { request, purpose, attempts } => {
+                SLOT => {
+                    if let Some(Job::Page { request, purpose, attempts }) = self.underway.take() {
                         self.page::<G>(header, frame, request, purpose, attempts, targets, page);
                     }
                 }
-            }
+                _ => {}
+            },
         }
     }
 
     fn event<G: Generation>(&mut self, frame: &[u8], targets: &mut Targets<'_>) {
         let Some(event) = G::event(frame) else { return };
         if event.wants_acknowledge {
-            self.later(Job::EventAcknowledge { code: event.code, context: event.context });
+            let waits = self.acknowledgements.push_back((event.code, event.context));
+            if waits.is_err() {
+                warning!("no room for the acknowledgement of event {}", event.code);
+            }
         }
         G::device_event(frame, &mut |news| match news {
             News::Added { handle } => {
                 let purpose = Purpose::Device { handle };
                 let request = PageRequest::sas_device(handle);
-                self.later(Job::Page { request, purpose, attempts: 0 });
+                self.page_later(request, purpose, 0);
             }
             News::Gone { handle } => targets.lose(handle),
             News::Rescan => self.scan_wanted = true,
@@ -248,38 +291,29 @@ impl Admin {
         copy_page: impl FnOnce(&mut [u8]) -> usize,
     ) {
         if header.function != Function::CONFIG {
-            let claimed = header.function;
-            let error =
-                Error::BadReply { function: Function::CONFIG, claimed, bytes: header.length };
-            self.page_failed(error, None, purpose, targets);
+            self.page_failed(bad_reply(Function::CONFIG, header), None, purpose, targets);
             return;
         }
         let code = header.status.code();
         if code != IocStatus::SUCCESS {
             let ends = code == IocStatus::CONFIG_INVALID_PAGE;
             if !ends && attempts + 1 < ATTEMPTS {
-                self.later(Job::Page { request, purpose, attempts: attempts + 1 });
+                self.page_later(request, purpose, attempts + 1);
                 return;
             }
             self.page_failed(ioc_error(header), Some(code), purpose, targets);
             return;
         }
         let Some(found) = G::page_size(frame).filter(|found| found.length > 0) else {
-            let function = Function::CONFIG;
-            let error = Error::BadReply { function, claimed: function, bytes: header.length };
-            self.page_failed(error, None, purpose, targets);
+            self.page_failed(bad_reply(Function::CONFIG, header), None, purpose, targets);
             return;
         };
         if request.step == Step::Header {
-            // The page itself comes next; first in the line, so that a scan is not torn.
-            let request = request.body(found);
-            let job = Job::Page { request, purpose, attempts };
-            if self.waiting.push_front(job).is_err() {
-                self.page_failed(Error::Busy, None, purpose, targets);
-            }
+            self.page_next(request.body(found), purpose, attempts);
             return;
         }
         match purpose {
+            Purpose::Nobody => {}
             Purpose::Caller => self.caller_page = CallerPage::Here(request.bytes()),
             Purpose::Device { handle } => {
                 let mut page = [0u8; 64];
@@ -294,8 +328,12 @@ impl Admin {
                 let length = copy_page(&mut page).min(request.bytes() as usize);
                 let page = page.get(..length).and_then(G::device_page);
                 match page {
-                    // Handles come in rising order; a list that turns back would never end.
-                    Some(page) if after == NO_HANDLE || page.handle > after => {
+                    // Handles come in rising order; a list that turns back would never end, nor
+                    // one with the handle that begins it.
+                    Some(page)
+                        if page.handle != NO_HANDLE
+                            && (after == NO_HANDLE || page.handle > after) =>
+                    {
                         targets.note(page);
                         self.scan_after(page.handle);
                     }
@@ -315,7 +353,7 @@ impl Admin {
         match purpose {
             Purpose::Caller => self.caller_page = CallerPage::Failed(error),
             // The device went before its page was read.
-            Purpose::Device { .. } => {}
+            Purpose::Device { .. } | Purpose::Nobody => {}
             Purpose::Scan { .. } => {
                 self.scanning = false;
                 // Only the end of the list says that what was not seen is not there.
@@ -327,12 +365,7 @@ impl Admin {
     }
 
     fn scan_after(&mut self, after: u16) {
-        let request = PageRequest::next_sas_device(after);
-        let purpose = Purpose::Scan { after };
-        if self.waiting.push_front(Job::Page { request, purpose, attempts: 0 }).is_err() {
-            self.scanning = false;
-            self.scan_wanted = true;
-        }
+        self.page_next(PageRequest::next_sas_device(after), Purpose::Scan { after }, 0);
     }
 
     /// Posts the next request that waits, if none is under way.
@@ -343,7 +376,14 @@ impl Admin {
     ) {
         // One turn for each request that may fail without being posted, and one that posts.
         for _ in 0..=WAITING {
-            if self.underway.is_some() || matches!(self.caller_page, CallerPage::Here(_)) {
+            if self.underway.is_some() {
+                return;
+            }
+            if let Some((code, context)) = self.acknowledgements.pop_front() {
+                self.start(Job::EventAcknowledge { code, context }, queue, targets);
+                continue;
+            }
+            if matches!(self.caller_page, CallerPage::Here(_)) {
                 return;
             }
             if self.scan_wanted && !self.scanning && self.waiting.is_empty() {
@@ -382,7 +422,14 @@ impl Admin {
     }
 }
 
-fn check(header: &ReplyHeader) -> Result<(), Error> {
+fn bad_reply(function: Function, header: &ReplyHeader) -> Error {
+    Error::BadReply { function, claimed: header.function, bytes: header.length }
+}
+
+fn check(function: Function, header: &ReplyHeader) -> Result<(), Error> {
+    if header.function != function {
+        return Err(bad_reply(function, header));
+    }
     if header.status.code() == IocStatus::SUCCESS { Ok(()) } else { Err(ioc_error(header)) }
 }
 

@@ -7,17 +7,15 @@
 use embedded_hal::delay::DelayNs;
 
 use crate::admin::Admin;
-use crate::doorbell::send_only;
-use crate::error::{Error, SubmitError, Waited};
+use crate::error::{Error, SubmitError};
 use crate::generation::chips::Chip;
-use crate::generation::{Command, Device, Facts, Generation, PortFacts, Post};
+use crate::generation::{Command, Device, Facts, Generation, PortFacts};
 use crate::io_queue::{Completion, Other, Queue};
 use crate::mem::Memory;
 use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
 use crate::outcome::Failure;
-use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
-use crate::recovery::{self, TaskReply, TaskRequest};
+use crate::recovery;
 use crate::regs::{
     Bus, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask, HostInterruptStatus,
     IocState,
@@ -28,19 +26,17 @@ use crate::targets::{Target, TargetChange, TargetId, TargetRecord, Targets};
 use crate::trace::{Counters, Trace};
 use crate::wire::Function;
 
+mod management;
+
+use management::Task;
+pub use management::TaskRoute;
+
 /// How often the doorbell is looked at (Linux: every second).
 const WATCH_INTERVAL_MS: u64 = 1_000;
-/// How long a configuration page may take (Linux: 15 s).
-const PAGE_LIMIT_MS: u32 = 15_000;
 /// How long discovery may take beyond port enable before something is wrong.
 const DISCOVERY_LIMIT_MS: u32 = 60_000;
-/// How long task management may take (Linux: 30 s).
-const TASK_LIMIT_MS: u32 = 30_000;
 /// How long port enable may take: firmware waits for slow disks (Linux: 300 s).
 pub(crate) const PORT_ENABLE_LIMIT_MS: u32 = 300_000;
-/// How often a wait polls, in microseconds, at first and later.
-const QUICK_STEP_US: u32 = 20;
-const SLOW_STEP_US: u32 = 1_000;
 
 /// Something for the platform to act on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,24 +65,6 @@ enum State {
     Reset,
 }
 
-/// Which way task management takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TaskRoute {
-    /// The way that the generation and the facts prescribe.
-    Preferred,
-    /// The request queue: high priority where there is such a thing.
-    Queue,
-    /// The doorbell (MPI1 only).
-    Doorbell,
-}
-
-/// A task management request under way.
-#[derive(Clone, Copy, Debug)]
-struct Task {
-    /// The reply, once it has come; `None` inside if it could not be read.
-    reply: Option<Option<TaskReply>>,
-}
-
 /// Where everything in the reply queue goes that is no command's completion.
 #[derive(Debug)]
 struct Desk<'a> {
@@ -103,13 +81,15 @@ impl Desk<'_> {
     #[cold]
     fn take_in<G: Generation, D: DmaRegion>(&mut self, memory: &Memory<D>, other: &Other<'_>) {
         self.has_news = true;
-        match other {
-            Other::Reply { header, frame } if header.function == Function::SCSI_TASK_MANAGEMENT => {
-                if let Some(task) = &mut self.task {
-                    task.reply = Some(G::task_reply(frame));
-                }
+        match (other, self.task.as_mut()) {
+            (Other::Reply { smid, header, frame }, Some(task)) if task.smid == *smid => {
+                let function = Function::SCSI_TASK_MANAGEMENT;
+                let (claimed, bytes) = (header.function, header.length);
+                let reply = G::task_reply(frame).filter(|_| claimed == function);
+                task.reply = Some(reply.ok_or(Error::BadReply { function, claimed, bytes }));
             }
-            other => self.admin.take_in::<G>(other, &mut self.targets, |into| {
+            // The late answer to task management that was given up is nothing to it.
+            (other, _) => self.admin.take_in::<G>(other, &mut self.targets, |into| {
                 memory.copy_out(self.page_at, into);
                 into.len()
             }),
@@ -192,6 +172,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         } else {
             self.desk.admin.enable_port(&mut self.queue);
         }
+        self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
     }
 
     /// Gives a command for `target` to the controller and returns its SMID.
@@ -326,186 +307,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             warning!("the IOC did not agree to send events");
         }
         Ok(())
-    }
-
-    /// Polls until `done` yields something, at most `limit_ms` milliseconds.
-    fn wait<T>(
-        &mut self,
-        delay: &mut impl DelayNs,
-        what: &'static str,
-        limit_ms: u32,
-        mut done: impl FnMut(&mut Self) -> Option<T>,
-        mut complete: impl FnMut(Completion<'_>),
-    ) -> Result<T, Error> {
-        let mut found = None;
-        let mut is_done = |controller: &mut Self| {
-            found = done(controller);
-            found.is_some()
-        };
-        self.wait_for(delay, Waited { what, limit_ms, last: 0 }, &mut is_done, &mut complete)?;
-        // It came, or the wait would have ended in an error.
-        found.ok_or(Error::NotOperational)
-    }
-
-    /// The wait itself, once for all that is waited for.
-    #[inline(never)]
-    fn wait_for(
-        &mut self,
-        delay: &mut dyn DelayNs,
-        waited: Waited,
-        is_done: &mut dyn FnMut(&mut Self) -> bool,
-        mut complete: &mut dyn FnMut(Completion<'_>),
-    ) -> Result<(), Error> {
-        let mut waited_us = 0u64;
-        let mut polls = 0u32;
-        loop {
-            self.poll(&mut complete);
-            if is_done(self) {
-                return Ok(());
-            }
-            // A dead controller answers nothing: look whether it is alive, at first often.
-            if polls % 64 == 63 {
-                self.watch_state(complete);
-            }
-            match self.state {
-                State::Running => {}
-                State::Gone => return Err(Error::Gone),
-                State::Fault(code) => return Err(Error::Fault(code)),
-                State::Reset => return Err(Error::NotOperational),
-            }
-            if waited_us >= u64::from(waited.limit_ms) * 1000 {
-                let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
-                return Err(Error::Timeout(Waited { last, ..waited }));
-            }
-            let step = if polls < 1000 { QUICK_STEP_US } else { SLOW_STEP_US };
-            delay.delay_us(step);
-            waited_us += u64::from(step);
-            polls = polls.saturating_add(1);
-        }
-    }
-
-    /// Asks for a configuration page; [`Controller::take_page`] has it after some polls.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`] while another is on its way.
-    pub fn request_page(&mut self, request: PageRequest) -> Result<(), Error> {
-        if self.state != State::Running {
-            return Err(Error::NotOperational);
-        }
-        self.desk.admin.ask_for_page(request)?;
-        self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
-        Ok(())
-    }
-
-    /// Copies the page that was asked for into `page` and returns its length in bytes, header
-    /// included; `None` while it has not come.
-    pub fn take_page(&mut self, page: &mut [u8]) -> Option<Result<usize, Error>> {
-        let taken = self.desk.admin.take_page(&self.queue, page);
-        if taken.is_some() {
-            self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
-        }
-        taken
-    }
-
-    /// Reads a configuration page: its header first, then as much as the header says, with retries.
-    /// Completions that come meanwhile go to `complete`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ioc`] with IOCStatus 0x22 if there is no such page (for a page with a handle in
-    /// its address: the end of the list); [`Error::Busy`], [`Error::Timeout`].
-    pub fn read_page(
-        &mut self,
-        delay: &mut impl DelayNs,
-        request: PageRequest,
-        page: &mut [u8],
-        complete: impl FnMut(Completion<'_>),
-    ) -> Result<usize, Error> {
-        self.request_page(request)?;
-        self.wait(
-            delay,
-            "a configuration page",
-            PAGE_LIMIT_MS,
-            |controller| controller.take_page(page),
-            complete,
-        )?
-    }
-
-    /// Asks for a task management function; [`Controller::take_task_reply`] has the answer after
-    /// some polls. Commands that it ends complete on their own, before or after (controllers.md
-    /// 2.6: the reply may overtake them).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`] while another is on its way; on the doorbell's route what the handshake met.
-    pub fn request_task_management(
-        &mut self,
-        request: &TaskRequest,
-        route: TaskRoute,
-        delay: &mut impl DelayNs,
-    ) -> Result<(), Error> {
-        if self.state != State::Running {
-            return Err(Error::NotOperational);
-        }
-        if self.desk.task.is_some() {
-            return Err(Error::Busy);
-        }
-        let by_doorbell = match route {
-            TaskRoute::Queue => false,
-            TaskRoute::Doorbell => true,
-            TaskRoute::Preferred => G::TASKS_BY_DOORBELL && !self.facts.high_priority_queue,
-        };
-        if by_doorbell && !G::TASKS_BY_DOORBELL {
-            return Err(Error::Unsupported("task management through the doorbell"));
-        }
-        if by_doorbell {
-            let smid = self.queue.take_own(INTERNAL_SLOTS).ok_or(Error::Busy)?;
-            let message = G::task_management(smid, request);
-            if let Err(error) = send_only(&self.queue.bus, delay, message.bytes()) {
-                self.queue.give_up_own(smid);
-                return Err(error);
-            }
-        } else {
-            self.queue
-                .post_own(INTERNAL_SLOTS, Post::HighPriority, |smid| {
-                    G::task_management(smid, request)
-                })
-                .ok_or(Error::Busy)?;
-        }
-        self.desk.task = Some(Task { reply: None });
-        Ok(())
-    }
-
-    /// What came of the task management that was asked for; `None` while nothing has.
-    pub fn take_task_reply(&mut self) -> Option<Result<TaskReply, Error>> {
-        let reply = self.desk.task.as_ref()?.reply?;
-        self.desk.task = None;
-        let function = Function::SCSI_TASK_MANAGEMENT;
-        Some(reply.ok_or(Error::BadReply { function, claimed: function, bytes: 0 }))
-    }
-
-    /// Runs a task management function to its end. Completions that come meanwhile go to
-    /// `complete`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Controller::request_task_management`]; [`Error::Timeout`].
-    pub fn task_management(
-        &mut self,
-        delay: &mut impl DelayNs,
-        request: &TaskRequest,
-        route: TaskRoute,
-        complete: impl FnMut(Completion<'_>),
-    ) -> Result<TaskReply, Error> {
-        self.request_task_management(request, route, delay)?;
-        self.wait(
-            delay,
-            "task management",
-            TASK_LIMIT_MS,
-            |controller| controller.take_task_reply(),
-            complete,
-        )?
     }
 
     /// The SMID of the outstanding command with this cookie, as task management wants it.

@@ -119,6 +119,8 @@ pub(crate) mod sealed {
     /// Where a command's frame and sense lie, in bytes from the region's start.
     #[derive(Clone, Copy, Debug)]
     pub struct Place {
+        /// MPI1 writes it into the message; MPI2 has it in the descriptor only.
+        #[cfg_attr(not(feature = "mpi1"), expect(dead_code, reason = "MPI1's"))]
         pub(crate) smid: u16,
         /// The SMID's place among the commands.
         pub(crate) command: u32,

@@ -43,7 +43,7 @@ pub struct Completion<'q> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Other<'q> {
     /// The reply to a request of the driver's own; its slot is free again.
-    Reply { header: ReplyHeader, frame: &'q [u8] },
+    Reply { smid: u16, header: ReplyHeader, frame: &'q [u8] },
     /// An event.
     Event { frame: &'q [u8] },
 }
@@ -60,6 +60,8 @@ pub struct Queue<'a, G: Generation, R, D> {
     counters: Counters,
     /// Requests of the driver's own that the device has.
     own_outstanding: u16,
+    /// What each of them asks, by slot.
+    own_functions: [Function; (INTERNAL_SLOTS + TASK_SLOTS) as usize],
     /// Why nothing is accepted any more.
     halted: Option<Failure>,
     trace: Option<&'a mut Trace>,
@@ -90,6 +92,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             replies,
             counters: Counters::default(),
             own_outstanding: 0,
+            own_functions: [Function(0); (INTERNAL_SLOTS + TASK_SLOTS) as usize],
             halted: None,
             trace: None,
             now_ms: 0,
@@ -255,7 +258,11 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         };
         if self.slots.finish_internal(smid) {
             self.own_outstanding = self.own_outstanding.saturating_sub(1);
-            other(&self.memory, Other::Reply { header, frame });
+            let slot = usize::from(smid.wrapping_sub(1));
+            if self.own_functions.get(slot).is_some_and(|asked| *asked != header.function) {
+                self.counters.bad_replies += 1;
+            }
+            other(&self.memory, Other::Reply { smid, header, frame });
             return;
         }
         if header.function == Function::EVENT_NOTIFICATION {
@@ -341,7 +348,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             return None;
         }
         let smid = self.slots.take_internal(slot)?;
-        self.post_message(smid, post, &build(smid));
+        let message = build(smid);
+        self.note_own(slot, message.function());
+        self.post_message(smid, post, &message);
         Some(smid)
     }
 
@@ -358,13 +367,20 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     }
 
     /// Takes internal slot `slot` for a request that goes another way than the queue.
-    pub(crate) fn take_own(&mut self, slot: u16) -> Option<u16> {
+    pub(crate) fn take_own(&mut self, slot: u16, function: Function) -> Option<u16> {
         if self.halted.is_some() {
             return None;
         }
         let smid = self.slots.take_internal(slot)?;
+        self.note_own(slot, function);
         self.own_outstanding += 1;
         Some(smid)
+    }
+
+    fn note_own(&mut self, slot: u16, function: Function) {
+        if let Some(asked) = self.own_functions.get_mut(usize::from(slot)) {
+            *asked = function;
+        }
     }
 
     /// Gives such a slot back unanswered.

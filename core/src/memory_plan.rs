@@ -319,3 +319,173 @@ fn chains(
     }
     (limit, count, capacity(limit, count).min(usize::from(u16::MAX)) as u16)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::ioc::Version;
+
+    const MPI2: Shape = Shape {
+        scsi_io_header: 0x60,
+        frame_limit: 256,
+        sgl: SglFormat::Ieee64,
+        address_bits: 63,
+        reply_rings: true,
+    };
+    const MPI1: Shape = Shape {
+        scsi_io_header: 0x30,
+        frame_limit: 128,
+        sgl: SglFormat::Mpi64,
+        address_bits: 64,
+        reply_rings: false,
+    };
+
+    fn facts() -> Facts {
+        Facts {
+            message_version: 0x0205,
+            firmware_version: Version::from_word(0),
+            product_id: 0x2221,
+            capabilities: 0,
+            event_replay: true,
+            credits: 9000,
+            high_priority_credits: 128,
+            request_frame_bytes: 128,
+            reply_frame_bytes: 128,
+            chain_bytes: 1024,
+            max_chain_depth: 128,
+            reply_queue_depth: 65504,
+            queues: 16,
+            queue_array: true,
+            atomic_descriptors: false,
+            high_priority_queue: true,
+            ports: 1,
+            max_devices: 1024,
+        }
+    }
+
+    fn bad_field(facts: &Facts, shape: Shape) -> Option<&'static str> {
+        match MemoryPlan::new(facts, &Wants::default(), shape) {
+            Err(Error::BadFacts { field, .. }) => Some(field),
+            Err(other) => panic!("{other}"),
+            Ok(_) => None,
+        }
+    }
+
+    #[test]
+    fn facts_that_cannot_be_worked_with_are_named() {
+        assert_eq!(bad_field(&facts(), MPI2), None);
+        assert_eq!(bad_field(&Facts { credits: 0, ..facts() }, MPI2), Some("RequestCredit"));
+        let frame = Facts { request_frame_bytes: 0, ..facts() };
+        assert_eq!(bad_field(&frame, MPI2), Some("RequestFrameSize"));
+        let reply = Facts { reply_frame_bytes: 0, ..facts() };
+        assert_eq!(bad_field(&reply, MPI2), Some("ReplyFrameSize"));
+        let ring = Facts { reply_queue_depth: 16, ..facts() };
+        assert_eq!(bad_field(&ring, MPI2), Some("MaxReplyDescriptorPostQueueDepth"));
+        let fifo = Facts { reply_queue_depth: 16, ..facts() };
+        assert_eq!(bad_field(&fifo, MPI1), Some("ReplyQueueDepth"));
+    }
+
+    #[test]
+    fn a_small_controller_gets_as_much_as_it_can_do() {
+        let small = Facts { credits: 128, reply_queue_depth: 128, ..facts() };
+        let wants = Wants { commands: 4096, ..Wants::default() };
+        let plan = MemoryPlan::new(&small, &wants, MPI1).unwrap();
+        assert_eq!(plan.commands, 128 - 5 - 16);
+        assert!(u32::from(plan.reply_frames) <= u32::from(small.reply_queue_depth));
+    }
+
+    #[test]
+    fn a_region_that_misses_the_plan_is_refused() {
+        let plan = MemoryPlan::new(&facts(), &Wants::default(), MPI2).unwrap();
+        let problem = |bus, bytes| match plan.check(BusAddr(bus), bytes) {
+            Err(Error::BadMemory(problem)) => Some(problem),
+            Err(other) => panic!("{other}"),
+            Ok(()) => None,
+        };
+        assert_eq!(problem(0x1_0000_0000, plan.bytes), None);
+        assert!(matches!(problem(0, plan.bytes - 1), Some(MemoryProblem::TooSmall { .. })));
+        assert!(matches!(problem(0x800, plan.bytes), Some(MemoryProblem::Misaligned { .. })));
+        assert!(matches!(
+            problem(0xffff_f000, plan.bytes),
+            Some(MemoryProblem::CrossesWindow { .. })
+        ));
+        assert!(matches!(problem(1 << 63, plan.bytes), Some(MemoryProblem::AboveLimit { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn structures_never_overlap_and_never_leave_the_region(
+            credits in 0u16..,
+            reply_queue_depth in 0u16..,
+            request_frame in 0u32..2048,
+            reply_frame in 0u32..2048,
+            chain_bytes in 0u32..100_000,
+            max_chain_depth in 0u8..,
+            queues in 0u8..,
+            commands in 0u16..,
+            wanted_queues in 0u8..,
+            tags in 0u16..,
+            segments in 0u16..,
+            sense_bytes in 0u8..,
+            rings: bool,
+        ) {
+            let facts = Facts {
+                credits,
+                reply_queue_depth,
+                request_frame_bytes: request_frame * 4,
+                reply_frame_bytes: reply_frame * 4,
+                chain_bytes,
+                max_chain_depth,
+                queues,
+                ..facts()
+            };
+            let wants = Wants {
+                commands,
+                tags,
+                queues: wanted_queues,
+                segments,
+                sense_bytes,
+                addresses_below_4gib: false,
+            };
+            let shape = if rings { MPI2 } else { MPI1 };
+            let Ok(plan) = MemoryPlan::new(&facts, &wants, shape) else { return Ok(()) };
+            let at = &plan.layout;
+            let all = u32::from(plan.commands);
+            let queues = if rings { u32::from(plan.queues) } else { 0 };
+            let free = if rings { at.reply_free_depth } else { 0 };
+            let mut parts: Vec<(u64, u64)> = [
+                (0, u64::from(plan.slots + 1) * u64::from(at.frame_bytes)),
+                (at.chains, u64::from(all * at.chains_per_command) * u64::from(at.chain_bytes)),
+                (at.sense, u64::from(all) * u64::from(at.sense_bytes)),
+                (at.replies, u64::from(plan.reply_frames) * u64::from(at.reply_bytes)),
+                (at.reply_post, u64::from(queues * at.reply_post_depth) * 8),
+                (at.reply_free, u64::from(free) * 4),
+                (at.queue_array, u64::from(queues) * 16),
+                (at.page, u64::from(at.page_bytes)),
+            ]
+            .map(|(start, bytes)| (u64::from(start), u64::from(start) + bytes))
+            .into();
+            parts.sort_unstable();
+            for pair in parts.windows(2) {
+                prop_assert!(pair[0].1 <= pair[1].0, "{pair:?} in {plan:?}");
+            }
+            prop_assert!(parts.iter().all(|part| part.1 <= plan.bytes as u64));
+            prop_assert!(plan.commands >= 1 && plan.commands + 5 <= credits);
+            prop_assert!(plan.tags <= plan.commands_per_queue());
+            prop_assert!(plan.commands == plan.commands_per_queue() * u16::from(plan.queues));
+            prop_assert!(plan.segments >= 1);
+            if rings {
+                // Every reply that can be outstanding fits a ring, with room to spare.
+                prop_assert!(at.reply_post_depth > u32::from(plan.commands_per_queue()) + 5 + 16);
+                prop_assert!(at.reply_post_depth.is_multiple_of(16));
+                prop_assert!(at.reply_free_depth > u32::from(plan.reply_frames));
+            } else {
+                prop_assert!(plan.reply_frames <= reply_queue_depth);
+            }
+        }
+    }
+}

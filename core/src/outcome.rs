@@ -202,7 +202,7 @@ impl fmt::Display for Failure {
             Self::UnknownStatus(status) => {
                 return write!(f, "the controller answered with an unexpected status: {status}");
             }
-            Self::BadReply => "the controller's reply could not be the reply to this command",
+            Self::BadReply => "the controller's reply cannot be the reply to this command",
             Self::ControllerGone => "the controller does not answer any more: it reads as all ones",
             Self::ControllerFault(code) => {
                 return write!(f, "the controller's firmware stopped with fault {code:#06x}");

@@ -7,6 +7,7 @@
 
 use embedded_hal::delay::DelayNs;
 
+use crate::doorbell::read_out;
 use crate::error::Error;
 use crate::generation::chips::Chip;
 use crate::generation::{Facts, Generation};
@@ -68,8 +69,8 @@ pub(crate) fn make_ready<G: Generation, R: Registers>(
     } else {
         doorbell.state()
     };
-    // A handshake that somebody left half done makes the doorbell useless until a hard reset.
-    if !doorbell.used() {
+    // A request that somebody left half sent makes the doorbell useless until a hard reset.
+    if !doorbell.used() || read_out(bus, delay)? {
         match state {
             IocState::Ready => return Ok(ResetKind::None),
             IocState::Operational if may_reset_message_unit::<G, R>(bus, delay, chip)? => {

@@ -5,6 +5,7 @@ use zerocopy::IntoBytes;
 use crate::platform::BusAddr;
 use crate::scsi::{Cdb, Lun};
 use crate::sgl::{Direction, Segment};
+use crate::wire::Function;
 use crate::wire::sge::{MpiSgeFlags, MpiSimple64, flags_length};
 use crate::wire::task::TaskType;
 
@@ -13,6 +14,22 @@ use crate::wire::task::TaskType;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Device {
     pub(crate) address: u16,
+}
+
+impl Device {
+    /// The device at this bus and target id (MPI1), whether anything is there or not: for tools
+    /// that look where discovery does not. The IOC answers a command to an empty place with an
+    /// error.
+    #[must_use]
+    pub const fn at_bus_and_target(bus: u8, target_id: u8) -> Self {
+        Self { address: u16::from_be_bytes([bus, target_id]) }
+    }
+
+    /// The device with this DevHandle (MPI2), whether there is one or not.
+    #[must_use]
+    pub const fn from_handle(handle: u16) -> Self {
+        Self { address: handle }
+    }
 }
 
 /// In which order the device may run the command (SAM-5 8.6; trap T31).
@@ -115,6 +132,11 @@ impl Message {
             whole.length += 1;
         }
         whole
+    }
+
+    /// What it asks: byte 3 of every message.
+    pub(crate) const fn function(&self) -> Function {
+        Function(self.bytes[3])
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

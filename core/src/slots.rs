@@ -315,4 +315,62 @@ mod tests {
         assert_eq!(cookies, [0, 1, 2, 3, 4, 5, 6, 7, 99]);
         assert_eq!(slots.outstanding(), 0);
     }
+
+    proptest::proptest! {
+        /// Against the plainest model there is: a set of what is outstanding.
+        #[test]
+        fn every_slot_has_one_owner_at_a_time(
+            steps in proptest::collection::vec((0u8..4, 0u16..24), 1..400),
+            tags in 0u16..8,
+        ) {
+            let mut records = records::<20>();
+            let (internal, first) = (3u16, 100u16);
+            let mut slots = Slots::new(&mut records, first, internal, tags);
+            let mut outstanding = std::collections::BTreeMap::new();
+            for (cookie, (kind, number)) in steps.into_iter().enumerate() {
+                let cookie = cookie as u64;
+                match kind {
+                    0 => match slots.take(None, command(cookie)) {
+                        Ok(smid) => {
+                            proptest::prop_assert!(outstanding.insert(smid, cookie).is_none());
+                        }
+                        Err(error) => {
+                            proptest::prop_assert_eq!(error, SubmitError::Full);
+                            let pool = first + internal + tags..first + 20;
+                            proptest::prop_assert_eq!(
+                                outstanding.range(pool.clone()).count(),
+                                pool.len()
+                            );
+                        }
+                    },
+                    1 => match slots.take(Some(number), command(cookie)) {
+                        Ok(smid) => {
+                            proptest::prop_assert_eq!(smid, first + internal + number);
+                            proptest::prop_assert!(outstanding.insert(smid, cookie).is_none());
+                        }
+                        Err(SubmitError::TagInUse(tag)) => {
+                            proptest::prop_assert!(outstanding.contains_key(&(first + internal + tag)));
+                        }
+                        Err(error) => {
+                            proptest::prop_assert_eq!(
+                                error,
+                                SubmitError::TagOutOfRange { tag: number, tags }
+                            );
+                        }
+                    },
+                    2 => {
+                        let smid = first + number;
+                        let finished = slots.finish(smid).map(|finished| finished.cookie);
+                        proptest::prop_assert_eq!(finished, outstanding.remove(&smid));
+                    }
+                    _ => {
+                        if let Ok(smid) = slots.take(None, command(cookie)) {
+                            slots.put_back(smid);
+                        }
+                    }
+                }
+                proptest::prop_assert_eq!(usize::from(slots.outstanding()), outstanding.len());
+            }
+        }
+    }
 }

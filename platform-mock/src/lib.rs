@@ -4,5 +4,8 @@
 
 pub mod bus;
 pub mod disk;
+pub mod in_process;
+pub mod memory;
+pub mod model;
 pub mod qtest;
 pub mod target;

@@ -1,7 +1,7 @@
 //! Events: codes, and the data that follows the head of an event notification reply
 //! (mpi_ioc.h, mpi2_ioc.h).
 //!
-//! Lists in event data carry their own count; [`mpi2::SasTopology::entries`] and kin believe it only as
+//! Lists in event data carry their own count; [`mpi2::SasTopology`] believes it only as
 //! far as the bytes at hand reach.
 
 pub mod mpi1;

@@ -1,1 +1,106 @@
-fn main() {}
+//! `mptctl`: Fusion-MPT controllers from the command line.
+
+mod cli;
+mod demo;
+mod describe;
+mod io;
+mod list;
+mod manual;
+mod output;
+mod perf;
+mod progress;
+mod scsi;
+mod show;
+mod table;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use fusion_mpt_linux::error::Error;
+use fusion_mpt_linux::host::Host;
+use fusion_mpt_linux::interrupt;
+use fusion_mpt_linux::open::with_host;
+use fusion_mpt_linux::session::Options;
+
+use cli::{Cli, Command, Global};
+
+/// Commands outstanding at once, unless a command asks for more.
+const COMMANDS: u16 = 256;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The document on standard output has said it.
+        Err(error @ Error::Reported) => ExitCode::from(error.exit_code()),
+        Err(error) => {
+            output::failure(json, &error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Help and versions, which are no failure, and what cannot be parsed.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    // Nowhere to report a failure to print to.
+    let _ = error.print();
+    let exit_code = error.exit_code() as u8;
+    if exit_code != 0 && std::env::args().any(|argument| argument == "--json") {
+        output::document_of_failure(&error.render().to_string(), exit_code);
+    }
+    ExitCode::from(exit_code)
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Completions { shell } => return manual::completions(shell),
+        Command::Man { dir } => return manual::pages(&dir),
+        Command::List(cli::List { buses: true }) => return list::buses(global),
+        _ => {}
+    }
+    interrupt::install()?;
+    match cli.command {
+        Command::Demo(arguments) => demo::run(global, &arguments),
+        Command::List(_) => list::disks(global),
+        Command::Show(arguments) => show::run(global, &arguments),
+        Command::Read(arguments) => io::read::run(global, &arguments),
+        Command::Write(arguments) => io::write::run(global, &arguments),
+        Command::Flush(unit) => io::flush(global, &unit),
+        Command::Verify(arguments) => io::verify::run(global, &arguments),
+        Command::Perf(arguments) => perf::run(global, &arguments),
+        Command::Scsi(command) => scsi::run(global, &command),
+        Command::Trace(arguments) => trace::run(global, &arguments),
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+    }
+}
+
+/// Opens the bus of the command line and lends its controller to `work`.
+fn open<T>(
+    global: &Global,
+    commands: u16,
+    work: impl FnMut(&mut dyn Host) -> Result<T, Error>,
+) -> Result<T, Error> {
+    with_host(
+        Options {
+            bus: global.bus,
+            disks: global.disks.clone(),
+            commands: commands.max(COMMANDS),
+            trace: global.trace.then(|| Box::new(|line: &str| eprintln!("{line}")) as _),
+        },
+        work,
+    )
+}
+
+/// Refuses to overwrite the user's own disks unless they insist.
+fn ask_before_writing(global: &Global, yes: bool, what: &str) -> Result<(), Error> {
+    if yes || global.disks.is_empty() {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{what}; nothing was written, say --yes to do it")))
+}

@@ -113,7 +113,8 @@ layout! {
         0x1e reserved_1e: U16 = "reserved",
     }
 
-    /// SAS device page 0.
+    /// SAS device page 0. (mpi2_cnfg.h declares the connector name as four dwords, but its offsets
+    /// count it as four bytes, and so do readers of it.)
     pub struct SasDevice0: 0x38 {
         0x00 header: ExtPageHeader = "header",
         0x08 slot: U16 = "slot in the enclosure",

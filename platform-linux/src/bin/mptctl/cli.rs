@@ -1,0 +1,398 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fusion_mpt_linux::bus_name::BusName;
+use fusion_mpt_linux::pattern::Pattern;
+
+const EXAMPLES: &str = "\
+Examples:
+  mptctl demo                                   bring-up, verified I/O, a benchmark
+  mptctl demo --bus qtest                       the same on QEMU's controller
+  mptctl list --bus mock:sas3816 --json         the disks of a software SAS3816, for a program
+  mptctl read --bus qtest --disk d.img --lba 0  the first block of an image, through the driver
+  mptctl perf --depth 32 --read 70 --time 5     70 % reads, 32 at a time, for five seconds
+
+Buses: mock:sas1068, mock:sas2008, mock:sas3008, mock:sas3816 (software), qtest (QEMU).
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+
+/// Shows, tests and measures Fusion-MPT storage controllers.
+#[derive(Debug, Parser)]
+#[command(name = "mptctl", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The bus that the controller is on
+    #[arg(long, global = true, value_name = "NAME", default_value = "mock:sas3008")]
+    pub(crate) bus: BusName,
+    /// A disk image behind the controller; may be given several times. Without any, two temporary
+    /// disks of 64 MiB are made, and are gone afterwards
+    #[arg(long = "disk", global = true, value_name = "FILE")]
+    pub(crate) disks: Vec<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print requests and replies, decoded, to standard error as they pass
+    #[arg(long, global = true)]
+    pub(crate) trace: bool,
+    /// Show no progress
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole main job: bring-up, discovery, verified I/O, a benchmark, counters
+    #[command(after_help = "\
+Examples:
+  mptctl demo
+  mptctl demo --bus mock:sas1068
+  mptctl demo --bus qtest --disk scratch.img --yes
+
+Without --yes, a --disk that holds anything but zeros is refused: demo writes all over it.")]
+    Demo(Demo),
+    /// List the disks on a bus, or the buses themselves
+    #[command(after_help = "\
+Examples:
+  mptctl list
+  mptctl list --bus qtest --disk a.img --disk b.img
+  mptctl list --buses")]
+    List(List),
+    /// Show a controller, or one of its targets, in full
+    #[command(after_help = "\
+Examples:
+  mptctl show --bus mock:sas3816
+  mptctl show --target 0")]
+    Show(Show),
+    /// Read blocks to a file, to standard output or as a hex dump
+    #[command(after_help = "\
+Examples:
+  mptctl read --bus qtest --disk d.img --lba 0 --blocks 8
+  mptctl read --disk d.img --lba 2048 --blocks 2048 --out part.bin
+  mptctl read --disk d.img --blocks 64 --out - | sha256sum")]
+    Read(Read),
+    /// Write blocks from a file, from standard input or from a pattern, and flush them
+    #[command(after_help = "\
+Examples:
+  mptctl write --disk d.img --lba 2048 --in part.bin --yes
+  mptctl write --disk d.img --lba 0 --blocks 128 --pattern 42 --yes
+
+Without --yes, nothing is written to a --disk: the command says what it would overwrite.")]
+    Write(Write),
+    /// Have a disk put its write cache on the medium
+    #[command(after_help = "Examples:\n  mptctl flush --bus qtest --disk d.img --target 0")]
+    Flush(Unit),
+    /// Compare blocks with a file or a pattern; writes nothing
+    #[command(after_help = "\
+Examples:
+  mptctl verify --disk d.img --lba 2048 --in part.bin
+  mptctl verify --disk d.img --lba 0 --blocks 128 --pattern 42
+  mptctl verify --blocks 131072 --pattern zeros")]
+    Verify(Verify),
+    /// Measure: I/O per second, latencies, CPU and register accesses per I/O
+    #[command(after_help = "\
+Examples:
+  mptctl perf --depth 1 --time 2
+  mptctl perf --bus qtest --depth 32 --block-size 64k --pattern sequential
+  mptctl perf --read 70 --count 100000 --depth 64 --json
+
+Without --yes, a mix with writes is refused on a --disk: it writes all over it.")]
+    Perf(Perf),
+    /// Send single SCSI commands
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  mptctl scsi inq --bus qtest
+  mptctl scsi vpd 0x83 --target 1
+  mptctl scsi raw 25 00 00 00 00 00 00 00 00 00 --in-bytes 8"
+    )]
+    Scsi(Scsi),
+    /// Show requests and replies in words while disks are found, asked, read and flushed
+    #[command(after_help = "\
+Examples:
+  mptctl trace --bus mock:sas2008
+  mptctl trace --bus qtest --blocks 16
+Any other command takes --trace, which prints the same to standard error.")]
+    Trace(Trace),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  mptctl completions bash > ~/.local/share/bash-completion/completions/mptctl")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(after_help = "Examples:\n  mptctl man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; it is created if need be
+        dir: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Unit {
+    /// The target, by its number in `list`
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub(crate) target: u16,
+    /// The logical unit
+    #[arg(long, value_name = "LUN", default_value_t = 0)]
+    pub(crate) lun: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Megabytes (2^20 bytes) to write and verify on each disk
+    #[arg(long, value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) megabytes: u32,
+    /// Seconds that the benchmark takes
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
+    /// Where the random numbers start
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Overwrite what is on the disks
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// List the buses instead
+    #[arg(long)]
+    pub(crate) buses: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// A target, by its number in `list`; the controller otherwise
+    #[arg(long, value_name = "ID")]
+    pub(crate) target: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    #[command(flatten)]
+    pub(crate) unit: Unit,
+    /// The first block
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) lba: u64,
+    /// How many blocks
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) blocks: u64,
+    /// Where to put the data: a file, or - for standard output; a hex dump otherwise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// The data: a file, or - for standard input
+    #[arg(
+        long = "in",
+        value_name = "FILE",
+        conflicts_with = "pattern",
+        required_unless_present = "pattern"
+    )]
+    pub(crate) input: Option<PathBuf>,
+    /// The data: "zeros", or a number that seeds a pattern
+    #[arg(long, value_name = "PATTERN", requires = "blocks")]
+    pub(crate) pattern: Option<Pattern>,
+    /// How many blocks, of a pattern
+    #[arg(long, value_name = "N", conflicts_with = "input")]
+    pub(crate) blocks: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Write {
+    #[command(flatten)]
+    pub(crate) unit: Unit,
+    /// The first block
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) lba: u64,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Overwrite what is there
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) unit: Unit,
+    /// The first block
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) lba: u64,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+/// In what order blocks are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// Anywhere, each time.
+    Random,
+    /// One after the other.
+    Sequential,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Perf {
+    #[command(flatten)]
+    pub(crate) unit: Unit,
+    /// Commands outstanding at once
+    #[arg(long, value_name = "N", default_value_t = 32,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) depth: u16,
+    /// Bytes of each command; k and m stand for 2^10 and 2^20
+    #[arg(long, value_name = "BYTES", default_value = "4k", value_parser = bytes)]
+    pub(crate) block_size: u32,
+    /// Per cent of the commands that read; the others write
+    #[arg(long, value_name = "PERCENT", default_value_t = 100,
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) read: u8,
+    /// Order of the blocks
+    #[arg(long, value_enum, default_value_t = Order::Random)]
+    pub(crate) pattern: Order,
+    /// Seconds to measure
+    #[arg(long, value_name = "SECONDS", conflicts_with = "count",
+          value_parser = clap::value_parser!(u32).range(1..=86400))]
+    pub(crate) time: Option<u32>,
+    /// Commands to measure; without it and --time, 3 seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Where the random numbers start
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Overwrite what is on the disk
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scsi {
+    /// Standard INQUIRY data
+    #[command(after_help = "Examples:\n  mptctl scsi inq --target 1")]
+    Inq {
+        #[command(flatten)]
+        unit: Unit,
+    },
+    /// A vital product data page; the list of pages without a page number
+    #[command(after_help = "Examples:\n  mptctl scsi vpd\n  mptctl scsi vpd 0x83 --target 1")]
+    Vpd {
+        /// The page, as a number or 0x and hex digits
+        #[arg(value_parser = byte, default_value = "0")]
+        page: u8,
+        #[command(flatten)]
+        unit: Unit,
+    },
+    /// READ CAPACITY (16), or (10) where the disk does not know it
+    #[command(after_help = "Examples:\n  mptctl scsi capacity --json")]
+    Capacity {
+        #[command(flatten)]
+        unit: Unit,
+    },
+    /// REPORT LUNS
+    #[command(after_help = "Examples:\n  mptctl scsi luns --target 1")]
+    Luns {
+        #[command(flatten)]
+        unit: Unit,
+    },
+    /// Any CDB, given as hex bytes
+    #[command(after_help = "\
+Examples:
+  mptctl scsi raw 00 00 00 00 00 00
+  mptctl scsi raw 12 00 00 00 24 00 --in-bytes 36
+  mptctl scsi raw 9e 10 00 00 00 00 00 00 00 00 00 00 00 20 00 00 --in-bytes 32 --json
+
+A command with --out-file may change the disk, as may a few without data: say --yes.")]
+    Raw {
+        /// The bytes of the CDB, in hex
+        #[arg(required = true, num_args = 1.., value_name = "HEX")]
+        cdb: Vec<String>,
+        #[command(flatten)]
+        unit: Unit,
+        /// Bytes of data to expect
+        #[arg(long, value_name = "N", conflicts_with = "out_file",
+              value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+        in_bytes: Option<u32>,
+        /// Data to send: a file, or - for standard input
+        #[arg(long, value_name = "FILE")]
+        out_file: Option<PathBuf>,
+        /// Send a command that may change the disk
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// Blocks to read from each disk
+    #[arg(long, value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) blocks: u32,
+}
+
+/// A number of bytes, with k or m.
+fn bytes(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    let number: u32 = digits.parse().map_err(|_| "not a number of bytes, like 4096 or 4k")?;
+    match number.checked_mul(unit) {
+        Some(bytes) if (512..=1 << 20).contains(&bytes) => Ok(bytes),
+        _ => Err("a command moves from 512 bytes to 1m".to_owned()),
+    }
+}
+
+/// A byte, in decimal or as 0x and hex digits.
+fn byte(text: &str) -> Result<u8, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u8::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| "not a page number from 0 to 255 or 0x00 to 0xff".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units_and_bounds() {
+        assert_eq!(bytes("4k"), Ok(4096));
+        assert_eq!(bytes("1M"), Ok(1 << 20));
+        assert_eq!(bytes("512"), Ok(512));
+        for wrong in ["", "k", "0", "2m", "4x", "-1", "99999999999", "4096m", "é"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn page_numbers_are_read_in_both_bases() {
+        assert_eq!(byte("0x83"), Ok(0x83));
+        assert_eq!(byte("131"), Ok(131));
+        assert!(byte("0x100").is_err() && byte("256").is_err() && byte("").is_err());
+    }
+}

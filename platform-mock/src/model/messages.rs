@@ -1,0 +1,267 @@
+//! Everything that is not SCSI I/O: init, facts, ports, events, pages, device removal.
+
+use crate::memory::DeviceMemory;
+
+use super::events::{self, Change};
+use super::message::{Message, byte, le16, le32};
+use super::queues::{Answer, REQUEST_BYTES, Reply, Request};
+use super::{
+    FAULT_INVALID_FUNCTION, Later, Model, PORT_ENABLE_NS, State, Transport, config, ioc_status,
+    pages,
+};
+
+const FUNCTION_SCSI_IO: u8 = 0x00;
+const FUNCTION_TASK_MANAGEMENT: u8 = 0x01;
+const FUNCTION_IOC_INIT: u8 = 0x02;
+const FUNCTION_IOC_FACTS: u8 = 0x03;
+const FUNCTION_CONFIG: u8 = 0x04;
+const FUNCTION_PORT_FACTS: u8 = 0x05;
+const FUNCTION_PORT_ENABLE: u8 = 0x06;
+const FUNCTION_EVENT_NOTIFICATION: u8 = 0x07;
+const FUNCTION_EVENT_ACK: u8 = 0x08;
+const FUNCTION_SAS_IO_UNIT_CONTROL: u8 = 0x1b;
+
+const INVALID_FUNCTION: u16 = 0x01;
+const INVALID_STATE: u16 = 0x08;
+/// SAS IO unit control: the host gives a handle back.
+const OPERATION_REMOVE_DEVICE: u8 = 0x0d;
+/// `PortType`: SAS.
+const PORT_TYPE_SAS: u8 = 0x30;
+
+impl Model {
+    /// Answers the request that came by handshake.
+    pub(super) fn handshake(&mut self, memory: &dyn DeviceMemory) {
+        let mut frame = [0; REQUEST_BYTES];
+        let sent = self.front.request();
+        frame[..sent.len()].copy_from_slice(sent);
+        // The `MsgContext`, on MPI1.
+        let key = if self.chip.is_mpi1() { le32(&frame, 8) } else { 0 };
+        let request =
+            Request { key, queue: 0, fast_path: false, high_priority: false, at: 0, frame };
+        let operational = self.front.state == State::Operational;
+        let reply = match frame[3] {
+            FUNCTION_TASK_MANAGEMENT if self.chip.is_mpi1() && operational => {
+                self.front.reply_elsewhere();
+                self.task_management(memory, &request);
+                return;
+            }
+            FUNCTION_PORT_ENABLE if operational => {
+                let message = self.port_enable_reply(&request);
+                self.discover(Later::Doorbell(message));
+                return;
+            }
+            FUNCTION_SCSI_IO if self.chip.is_mpi1() => {
+                self.front.fault(FAULT_INVALID_FUNCTION);
+                return;
+            }
+            _ => self.reply_to(memory, &request),
+        };
+        match reply {
+            Some(reply) => self.front.reply(reply),
+            None => self.front.fault(FAULT_INVALID_FUNCTION),
+        }
+    }
+
+    /// Answers a request other than SCSI I/O that came through a queue.
+    pub(super) fn message(&mut self, memory: &dyn DeviceMemory, request: &Request) {
+        match request.frame[3] {
+            FUNCTION_TASK_MANAGEMENT => {
+                if !request.high_priority && !self.chip.is_mpi1() {
+                    self.front.complain("task management was posted without priority".into());
+                }
+                self.task_management(memory, request);
+            }
+            FUNCTION_PORT_ENABLE => {
+                let message = self.port_enable_reply(request);
+                self.discover(Later::Reply(reply(request, message)));
+            }
+            _ => match self.reply_to(memory, request) {
+                Some(message) => self.answer(memory, reply(request, message)),
+                None => self.front.fault(FAULT_INVALID_FUNCTION),
+            },
+        }
+    }
+
+    /// The reply to a request that can be answered at once; `None` if the IOC stops over it.
+    fn reply_to(&mut self, memory: &dyn DeviceMemory, request: &Request) -> Option<Message> {
+        let frame = &request.frame;
+        let function = frame[3];
+        let operational = self.front.state == State::Operational;
+        let message = match function {
+            FUNCTION_IOC_FACTS => self.knobs.facts.apply(self.facts(), self.chip.is_mpi1()),
+            FUNCTION_PORT_FACTS => self.port_facts(byte(frame, 6)),
+            FUNCTION_IOC_INIT => self.init(memory, request),
+            _ if !operational => Message::new(0x14, function).with16(0x0e, INVALID_STATE),
+            FUNCTION_CONFIG => {
+                config::answer(memory, &self.chip, &self.devices, request, self.knobs.page_lie)
+            }
+            FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
+            FUNCTION_EVENT_ACK => self.event_ack(frame),
+            FUNCTION_SAS_IO_UNIT_CONTROL if !self.chip.is_mpi1() => self.unit_control(frame),
+            _ if self.chip.is_mpi1() => return None,
+            _ => Message::new(0x14, function).with16(0x0e, INVALID_FUNCTION),
+        };
+        // MPI1 gives the request's context back, MPI2 its virtual port and function.
+        let echo = if self.chip.is_mpi1() { &frame[8..12] } else { &frame[8..10] };
+        Some(message.with(8, echo))
+    }
+
+    fn facts(&self) -> Message {
+        let chip = &self.chip;
+        let [major, minor, unit, dev] = chip.firmware;
+        let version = [dev, unit, minor, major];
+        if let Transport::Mpi1(fifos) = &self.transport {
+            return Message::new(0x50, FUNCTION_IOC_FACTS)
+                .with16(0x00, chip.message_version)
+                .with8(0x14, chip.max_chain_depth)
+                .with8(0x15, self.front.who_init)
+                // BlockSize: words that the IOC fetches of a frame at a time.
+                .with8(0x16, 13)
+                .with16(0x18, chip.reply_depth)
+                .with16(0x1a, chip.request_frame_bytes / 4)
+                .with16(0x1e, chip.product_id)
+                .with32(0x20, (fifos.frame_high >> 32) as u32)
+                .with16(0x24, chip.request_credit)
+                .with8(0x26, chip.phys)
+                .with32(0x28, (fifos.sense_high >> 32) as u32)
+                .with16(0x2c, fifos.reply_bytes)
+                .with8(0x2e, self.max_devices as u8)
+                .with8(0x2f, 1)
+                .with32(0x34, chip.capabilities)
+                .with(0x38, &version)
+                .with16(0x3c, chip.high_priority_credit);
+        }
+        Message::new(0x44, FUNCTION_IOC_FACTS)
+            .with16(0x00, chip.message_version)
+            .with16(0x04, 0x2a00)
+            .with8(0x14, chip.max_chain_depth)
+            .with8(0x15, self.front.who_init)
+            .with8(0x16, 1)
+            .with8(0x17, chip.vectors)
+            .with16(0x18, chip.request_credit)
+            .with16(0x1a, chip.product_id)
+            .with32(0x1c, chip.capabilities)
+            .with(0x20, &version)
+            .with16(0x24, chip.request_frame_bytes / 4)
+            .with16(0x26, chip.chain_units)
+            .with16(0x28, 32)
+            .with16(0x2a, 1024)
+            .with16(0x2c, 64)
+            .with16(0x2e, 65)
+            // SCSI initiator.
+            .with16(0x30, 2)
+            .with16(0x32, chip.high_priority_credit)
+            .with16(0x34, chip.reply_depth)
+            .with8(0x36, (chip.reply_frame_bytes / 4) as u8)
+            .with16(0x38, 1112)
+            .with16(0x3a, 128)
+            .with16(0x3c, u16::from(chip.phys) + 1)
+    }
+
+    fn port_facts(&self, port: u8) -> Message {
+        let chip = &self.chip;
+        if !chip.is_mpi1() {
+            let message = Message::new(0x1c, FUNCTION_PORT_FACTS).with8(6, port);
+            return if port == 0 {
+                message.with8(0x15, PORT_TYPE_SAS)
+            } else {
+                message.with16(0x0e, ioc_status::INVALID_FIELD)
+            };
+        }
+        let message = Message::new(0x28, FUNCTION_PORT_FACTS).with8(6, port);
+        if port >= chip.phys {
+            return message;
+        }
+        message
+            .with8(0x15, PORT_TYPE_SAS)
+            .with16(0x16, chip.phys.into())
+            .with16(0x18, chip.phys.into())
+            // Addressed by bus and target id, initiator.
+            .with16(0x1a, 0x0001 | 0x0008)
+    }
+
+    fn init(&mut self, memory: &dyn DeviceMemory, request: &Request) -> Message {
+        let frame = &request.frame;
+        let message = Message::new(0x14, FUNCTION_IOC_INIT).with8(0, frame[0]);
+        if self.front.state != State::Ready {
+            return message.with16(0x0e, INVALID_STATE);
+        }
+        let taken = match &mut self.transport {
+            Transport::Mpi1(fifos) => fifos.init(frame),
+            Transport::Mpi2(rings) => rings.init(memory, &self.chip, frame),
+        };
+        if let Err(field) = taken {
+            self.front.complain(format!("IOC init: {field} cannot be worked with"));
+            return message.with16(0x0e, ioc_status::INVALID_FIELD);
+        }
+        self.front.who_init = frame[0];
+        self.front.state = State::Operational;
+        if !self.chip.is_mpi1() {
+            return message;
+        }
+        // 0 stands for 256.
+        self.max_devices = match frame[5] {
+            0 => 256,
+            devices => devices.into(),
+        };
+        message.with8(5, self.max_devices as u8).with8(6, frame[6])
+    }
+
+    fn event_ack(&mut self, frame: &[u8]) -> Message {
+        let (code, context) = (le16(frame, 0x0c), le32(frame, 0x10));
+        let message = Message::new(0x14, FUNCTION_EVENT_ACK);
+        if self.events.acknowledge(code, context) {
+            return message;
+        }
+        self.front.complain(format!(
+            "event {code:#x} with context {context:#x} was acknowledged, which waits for nothing"
+        ));
+        message.with16(0x0e, ioc_status::INVALID_FIELD)
+    }
+
+    fn unit_control(&mut self, frame: &[u8]) -> Message {
+        let message = Message::new(0x14, FUNCTION_SAS_IO_UNIT_CONTROL)
+            .with8(0, frame[0])
+            .with(4, &frame[4..6]);
+        let known = frame[0] != OPERATION_REMOVE_DEVICE || self.devices.give_back(le16(frame, 4));
+        if known { message } else { message.with16(0x0e, ioc_status::INVALID_FIELD) }
+    }
+
+    fn port_enable_reply(&self, request: &Request) -> Message {
+        let message = Message::new(0x14, FUNCTION_PORT_ENABLE);
+        if self.chip.is_mpi1() {
+            message.with8(6, request.frame[6]).with32(8, request.key)
+        } else {
+            message.with8(5, request.frame[5]).with(8, &request.frame[8..10])
+        }
+    }
+
+    /// Looks for devices and tells of them, then does `at_last`.
+    fn discover(&mut self, at_last: Later) {
+        let mpi1 = self.chip.is_mpi1();
+        let end = self.now + PORT_ENABLE_NS;
+        self.port_enabled = true;
+        let (code, data) = events::discovery(mpi1, true);
+        self.later.push_back((self.now, Later::Event { code, data, acknowledge: false }));
+        let rate = pages::rate(&self.chip);
+        if mpi1 {
+            for device in self.devices.iter() {
+                let (code, data) =
+                    events::device(true, self.chip.phys, rate, device, Change::Added);
+                self.later.push_back((end, Later::Event { code, data, acknowledge: false }));
+            }
+        } else {
+            let (code, data) =
+                events::topology(self.chip.phys, rate, |slot| self.devices.slot(slot));
+            self.later.push_back((end, Later::Event { code, data, acknowledge: false }));
+        }
+        let (code, data) = events::discovery(mpi1, false);
+        self.later.push_back((end, Later::Event { code, data, acknowledge: false }));
+        self.later.push_back((end, at_last));
+    }
+}
+
+/// A reply to `request`, on its queue.
+fn reply(request: &Request, message: Message) -> Reply {
+    Reply { key: request.key, queue: request.queue, answer: Answer::Frame(message) }
+}

@@ -1,0 +1,104 @@
+//! Task management (mpi_init.h, mpi2_init.h, "SCSI Task Management").
+//!
+//! Commands run whole, so only held ones can be aborted. The reply comes before those of the
+//! commands that it ended, as it may on a real controller.
+
+use crate::memory::DeviceMemory;
+
+use super::Model;
+use super::message::{Message, array, le16, le32};
+use super::queues::{Answer, Reply, Request};
+use super::scsi::{self, Ending, ScsiIo, ioc_status};
+
+const ABORT_TASK: u8 = 1;
+const ABORT_TASK_SET: u8 = 2;
+const TARGET_RESET: u8 = 3;
+const RESET_BUS: u8 = 4;
+const LUN_RESET: u8 = 5;
+const CLEAR_TASK_SET: u8 = 6;
+const QUERY_TASK: u8 = 7;
+
+const RESPONSE_COMPLETE: u8 = 0x00;
+const RESPONSE_NOT_SUPPORTED: u8 = 0x04;
+const RESPONSE_SUCCEEDED: u8 = 0x08;
+const RESPONSE_INVALID_LUN: u8 = 0x09;
+
+impl Model {
+    /// Carries a task management request out and answers it through the queue.
+    pub(super) fn task_management(&mut self, memory: &dyn DeviceMemory, request: &Request) {
+        let mpi1 = self.chip.is_mpi1();
+        let frame = &request.frame;
+        let kind = frame[5];
+        let address = if mpi1 { u16::from_be_bytes([frame[1], frame[0]]) } else { le16(frame, 0) };
+        let lun: [u8; 8] = array(frame, 0x0c);
+        let task = if mpi1 { le32(frame, 0x30) } else { le16(frame, 0x30).into() };
+        let message = Message::new(if mpi1 { 0x18 } else { 0x1c }, frame[3])
+            .with(0, &frame[0..2])
+            .with8(5, kind)
+            .with(8, if mpi1 { &frame[8..12] } else { &frame[8..10] });
+        let rules = self.rules();
+        let mut killed = Vec::new();
+        let known = match kind {
+            ABORT_TASK..=TARGET_RESET | LUN_RESET..=QUERY_TASK => true,
+            RESET_BUS => mpi1,
+            _ => false,
+        };
+        let message = if !known {
+            message.with8(4, RESPONSE_NOT_SUPPORTED)
+        } else if kind == RESET_BUS {
+            killed.extend(self.held.drain(..));
+            for device in self.devices.iter_mut() {
+                let _ = device.target.reset();
+            }
+            message
+        } else {
+            match scsi::find(&mut self.devices, address, &rules) {
+                // QEMU's device resets what is not there without a word.
+                Err(ioc_status::DEVICE_NOT_THERE) if mpi1 && kind == TARGET_RESET => message,
+                Err(status) => message.with16(0x0e, status),
+                Ok(_) if kind != TARGET_RESET && lun != [0; 8] => {
+                    message.with8(4, RESPONSE_INVALID_LUN)
+                }
+                Ok(device) => {
+                    let matches = |held: &Request| {
+                        let io = ScsiIo::parse(held, &rules);
+                        match kind {
+                            ABORT_TASK | QUERY_TASK => held.key == task && io.address == address,
+                            ABORT_TASK_SET | CLEAR_TASK_SET | LUN_RESET => {
+                                io.address == address && io.lun == lun
+                            }
+                            TARGET_RESET => io.address == address,
+                            _ => false,
+                        }
+                    };
+                    if matches!(kind, TARGET_RESET | LUN_RESET) {
+                        // A failed flush leaves the disk as it was; there is nobody to tell.
+                        let _ = device.target.reset();
+                    }
+                    let response = match kind {
+                        QUERY_TASK if self.held.iter().any(matches) => RESPONSE_SUCCEEDED,
+                        _ => RESPONSE_COMPLETE,
+                    };
+                    if kind != QUERY_TASK {
+                        self.held.retain(|held| {
+                            let ends = matches(held);
+                            if ends {
+                                killed.push(*held);
+                            }
+                            !ends
+                        });
+                    }
+                    message.with8(4, response).with32(0x14, killed.len() as u32)
+                }
+            }
+        };
+        self.answer(
+            memory,
+            Reply { key: request.key, queue: request.queue, answer: Answer::Frame(message) },
+        );
+        for held in killed {
+            let ending = Ending::ended_by_task(mpi1);
+            self.answer(memory, scsi::reply(&held, mpi1, &ending));
+        }
+    }
+}
