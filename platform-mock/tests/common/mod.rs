@@ -404,7 +404,7 @@ impl Random {
 
     /// A number from `0` to `below - 1`.
     pub fn below(&mut self, below: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(below) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(below)) >> 64) as u64
     }
 
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
