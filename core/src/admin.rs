@@ -369,6 +369,7 @@ impl Admin {
     }
 
     /// Posts the next request that waits, if none is under way.
+    #[inline(never)]
     pub(crate) fn go_on<G: Generation, R: Registers, D: DmaRegion>(
         &mut self,
         queue: &mut Queue<'_, G, R, D>,
@@ -397,6 +398,7 @@ impl Admin {
         }
     }
 
+    #[inline(never)]
     fn start<G: Generation, R: Registers, D: DmaRegion>(
         &mut self,
         job: Job,

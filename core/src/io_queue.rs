@@ -69,6 +69,7 @@ pub struct Queue<'a, G: Generation, R, D> {
 }
 
 impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
+    #[inline(never)]
     pub(crate) fn new(
         bus: Bus<R>,
         memory: Memory<D>,

@@ -130,6 +130,7 @@ struct Builder {
 }
 
 impl Builder {
+    #[inline(never)]
     fn place(&mut self, count: u32, each: u32) -> u32 {
         let start = self.at.checked_next_multiple_of(STRUCTURE_ALIGNMENT);
         let end = count
@@ -154,6 +155,7 @@ impl MemoryPlan {
     /// # Errors
     ///
     /// [`Error::BadFacts`] if the facts leave no room for a single command.
+    #[cold]
     pub(crate) fn new(facts: &Facts, wants: &Wants, shape: Shape) -> Result<Self, Error> {
         let bad = |field, value| Err(Error::BadFacts { field, value });
         let frame_bytes = facts.request_frame_bytes.min(shape.frame_limit);
@@ -289,6 +291,7 @@ fn per_queue(commands: u16, most: u16, queues: u8) -> u16 {
 
 /// How many chain frames, of how many bytes, give room for the segments wanted, and how many
 /// segments there is room for then.
+#[cold]
 fn chains(
     facts: &Facts,
     wants: &Wants,

@@ -100,6 +100,7 @@ pub struct Message {
 
 impl Message {
     /// Takes the bytes of a wire struct.
+    #[inline(never)]
     pub(crate) fn new(message: &[u8]) -> Self {
         let mut bytes = [0; 128];
         let mut length = 0;

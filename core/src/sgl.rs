@@ -216,6 +216,7 @@ impl SglSpace {
 /// buffer with fewer than two slots cannot chain: the chain element must follow a simple one. Of a
 /// buffer so large that the offset byte cannot reach its end, only the reachable part counts.
 #[must_use]
+#[inline(never)]
 pub const fn elements_capacity(
     format: SglFormat,
     header_bytes: usize,

@@ -80,6 +80,7 @@ pub struct Slots<'a> {
 impl<'a> Slots<'a> {
     /// Lays out `records` as `internal` slots, then `tags` slots addressed by the caller's tag,
     /// then the pool. The first record is SMID `first_smid`.
+    #[inline(never)]
     pub fn new(records: &'a mut [SlotRecord], first_smid: u16, internal: u16, tags: u16) -> Self {
         let pool = internal.saturating_add(tags);
         let mut free = NONE;

@@ -23,6 +23,9 @@ use crate::workspace::{Workspace, cargo};
 
 /// The package whose benchmarks these are.
 const PACKAGE: &str = "fusion-mpt";
+/// The package whose programs measure on QEMU's controller, and what they start.
+const MOCK: &str = "fusion-mpt-mock";
+const QEMU: &str = "qemu-system-x86_64";
 
 /// A measurement by xtask itself.
 type Measure = fn(&Runner, &Workspace) -> Result<Figures, String>;
@@ -58,7 +61,12 @@ const BENCHES: &[Bench] = &[
         counted: &[],
         outside: None,
     },
-    Bench { name: "mmio", about: "register accesses per I/O", counted: &[], outside: None },
+    Bench {
+        name: "mmio",
+        about: "register accesses per I/O, of MPI2 on a null device, of MPI1 on QEMU's SAS1068",
+        counted: &[],
+        outside: Some(accesses_on_qemu),
+    },
     Bench {
         name: "size",
         about: "bytes of text per target, of DMA memory and of state per slot",
@@ -85,7 +93,7 @@ impl Bench {
         if !self.has_program(workspace) {
             return Ok(figures);
         }
-        let executable = build(runner, workspace, self.name)?;
+        let executable = build(runner, workspace, PACKAGE, self.name)?;
         let what = format!("bench {}", self.name);
         let done = runner.run(&what, &mut Command::new(&executable), Stdout::Apart, STEP_LIMIT)?;
         done.expect(&what)?;
@@ -165,11 +173,16 @@ fn choose(workspace: &Workspace, names: &[String]) -> Result<Vec<&'static Bench>
 }
 
 /// Builds a benchmark program and says where it is.
-fn build(runner: &Runner, workspace: &Workspace, name: &str) -> Result<PathBuf, String> {
+fn build(
+    runner: &Runner,
+    workspace: &Workspace,
+    package: &str,
+    name: &str,
+) -> Result<PathBuf, String> {
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
-        .args(["bench", "--package", PACKAGE, "--bench", name, "--no-run"])
+        .args(["bench", "--package", package, "--bench", name, "--no-run"])
         .args(["--message-format", "json-render-diagnostics"]);
     let what = format!("build of bench {name}");
     let done = runner.run(&what, &mut command, Stdout::Apart, STEP_LIMIT)?;
@@ -183,6 +196,19 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
         let wanted = message["target"]["kind"][0] == "bench" && message["target"]["name"] == name;
         message["executable"].as_str().filter(|_| wanted).map(PathBuf::from)
     })
+}
+
+/// `mmio.mpi1.*`, by the program of the same name in `platform-mock`; nothing without QEMU.
+fn accesses_on_qemu(runner: &Runner, workspace: &Workspace) -> Result<Figures, String> {
+    if Command::new(QEMU).arg("--version").output().is_err() {
+        runner.progress.line(&format!("bench mmio: MPI1 is left out, there is no {QEMU}"));
+        return Ok(Figures::new());
+    }
+    let executable = build(runner, workspace, MOCK, "mmio")?;
+    let what = "bench mmio on QEMU";
+    let done = runner.run(what, &mut Command::new(&executable), Stdout::Apart, STEP_LIMIT)?;
+    done.expect(what)?;
+    figures::parse(&done.stdout)
 }
 
 /// `size.text_bytes.<target>.<generation>`: executable and read-only sections of link-check.
@@ -222,8 +248,8 @@ mod tests {
             let chosen = choose(&workspace(benches), &[]).unwrap();
             chosen.iter().map(|bench| bench.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&[]), ["size"]);
-        assert_eq!(names(&["slots"]), ["slots", "size"]);
+        assert_eq!(names(&[]), ["mmio", "size"]);
+        assert_eq!(names(&["slots"]), ["slots", "mmio", "size"]);
     }
 
     #[test]

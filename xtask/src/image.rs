@@ -7,7 +7,8 @@ use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind,
 /// A linked image, as far as the checks look at it.
 #[derive(Debug, Default)]
 pub(crate) struct Image {
-    /// The sum of the sizes of its executable and its read-only loaded sections, in bytes.
+    /// The sum of the sizes of its executable and its read-only loaded sections, in bytes, unwind
+    /// tables left out.
     pub(crate) text_bytes: u64,
     /// Its functions, by address.
     pub(crate) functions: Vec<Function>,
@@ -33,10 +34,14 @@ impl Image {
             object::File::parse(bytes).map_err(|error| format!("reading the image: {error}"))?;
         let mut image = Self::default();
         for section in file.sections() {
-            if matches!(
+            // The precompiled `core` brings unwind tables on some targets, which nothing reads in
+            // an image that cannot unwind, and which a firmware image leaves out.
+            let is_unwind_table = section.name().is_ok_and(|name| name.starts_with(".eh_frame"));
+            let is_text = matches!(
                 section.kind(),
                 SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::ReadOnlyString
-            ) {
+            );
+            if is_text && !is_unwind_table {
                 image.text_bytes += section.size();
             }
         }
