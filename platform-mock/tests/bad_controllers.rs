@@ -33,6 +33,8 @@ on_every_chip! {
     a_fault_with_commands_out_completes_each_once = fault_mid_io;
     a_reset_by_somebody_else_completes_each_command_once = reset_mid_io;
     a_controller_pulled_with_commands_out_completes_each_once = pulled_mid_io;
+    a_controller_that_dies_at_any_register_access_of_io_completes_each_command_once = dies_during_io;
+    a_reply_of_the_start_that_is_lost_ends_in_a_timeout = lost_reply_of_start;
 }
 
 fn stepped(chip: Chip) -> MockBus {
@@ -442,4 +444,85 @@ fn pulled_mid_io<G: Generation>(chip: Chip) {
     let (_, result) = driver.into_reset(&mut bus.delay(), |_| panic!("a second completion"));
     assert_eq!(result, Ok(()));
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// Commands, errors, an event and a page, with the card pulled at access `k`.
+fn dies_during_io<G: Generation>(chip: Chip) {
+    use fusion_mpt::scsi::Cdb;
+    use fusion_mpt::sgl::Direction;
+    let session = |rig: &mut Rig<G>| {
+        let piece = [rig.segment(0, 512)];
+        for round in 0..4 {
+            for lba in [1, u64::from(u32::MAX), 2] {
+                let cdb = Cdb::read(lba, 1);
+                let attribute = Default::default();
+                let _ = rig.try_submit(TargetId(0), &cdb, Direction::Read, &piece, attribute);
+                if round % 2 == 0 {
+                    rig.bus.run_until_idle();
+                    rig.poll();
+                }
+            }
+            if round == 1 {
+                rig.bus.with_model(|model| model.raise_event(0x21, vec![0; 4], true));
+                rig.driver.scan();
+            }
+            rig.settle();
+        }
+    };
+    let mut rig = Rig::<G>::new(chip, 1);
+    let from = rig.wire.accesses.load(Relaxed);
+    session(&mut rig);
+    rig.assert_all_free();
+    let to = rig.wire.accesses.load(Relaxed);
+    assert!(to - from > 30, "{from} to {to}");
+    for k in from + 1..=to {
+        let mut rig = Rig::<G>::new(chip, 1);
+        rig.wire.dies_at.store(k, Relaxed);
+        session(&mut rig);
+        rig.tick();
+        assert_eq!(rig.actions().first(), Some(&Action::ControllerGone), "died at {k}");
+        rig.assert_all_free();
+        rig.poll();
+        rig.tick();
+        assert_eq!(rig.wire.afterwards.load(Relaxed), 0, "died at {k}");
+        assert_eq!(rig.driver.counters().lies(), 0, "died at {k}");
+    }
+}
+
+fn lost_reply_of_start<G: Generation>(chip: Chip) {
+    // Event notification, events, port enable, and the pages of a scan.
+    let mut timeouts = 0;
+    for lost in 0..12 {
+        let bus = stepped(chip);
+        let mut delay = bus.delay();
+        let ready = Reset::<G, _>::new(bus.registers(), core_chip(&bus))
+            .make_ready(&mut delay)
+            .expect("ready");
+        let plan = ready.plan(&Wants::default()).expect("a plan");
+        let region = bus.allocate(plan.bytes, plan.alignment).expect("room");
+        let mut driver =
+            ready.begin(&plan, region, hostile::tables(&plan), 0, &mut delay).expect("begun");
+        // Lets so many replies through, then loses one.
+        let mut through = 0;
+        while through < lost && !driver.settled() {
+            bus.advance(Duration::from_micros(100));
+            through += driver.poll(|_| {});
+        }
+        bus.with_model(|model| model.drop_replies(1));
+        match driver.wait_until_settled(&mut delay) {
+            Ok(()) => assert!(driver.settled()),
+            Err(error) => {
+                assert!(matches!(error, Error::Timeout(_)), "{error:?}");
+                assert_sentence(&error);
+                timeouts += 1;
+            }
+        }
+        assert!(bus.now_ms() < 400_000, "{} ms", bus.now_ms());
+        // Whatever came of it, a second start finds the disk.
+        drop(driver);
+        let (_, started) = start::<G>(&bus, &Wants::default(), core_chip(&bus), u64::MAX);
+        let started = started.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(started.driver.targets().count(), 1);
+    }
+    assert!(timeouts > 0);
 }
