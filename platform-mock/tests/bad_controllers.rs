@@ -17,7 +17,7 @@ use fusion_mpt::platform::Registers;
 use fusion_mpt::recovery::ResetKind;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::bus::Bus;
-use fusion_mpt_mock::in_process::{MockBus, Mode, Options};
+use fusion_mpt_mock::in_process::{MockBus, Options};
 use fusion_mpt_mock::model::{Chip, FactsOverride, Model, disks};
 use hostile::{DISK, Rig, Started, assert_sentence, core_chip, on_every_chip, start};
 

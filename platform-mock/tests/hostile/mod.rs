@@ -31,6 +31,7 @@ use fusion_mpt_mock::model::{Chip, disks};
 pub const DISK: u64 = 16 << 20;
 
 /// Runs a check on each chip.
+#[allow(unused_macros, reason = "as above")]
 macro_rules! on_every_chip {
     ($($name:ident = $check:ident;)*) => {
         mod sas1068 { use super::*; $(#[test] fn $name() { $check::<Mpi1>(Chip::SAS1068) })* }
