@@ -65,6 +65,38 @@ enum State {
     Reset,
 }
 
+/// Where everything in the reply queue goes that is no command's completion.
+#[derive(Debug)]
+struct Desk<'a> {
+    targets: Targets<'a>,
+    admin: Admin,
+    task: Option<Task>,
+    /// Where the page buffer lies.
+    page_at: usize,
+    /// Something came in that may let the next request go.
+    has_news: bool,
+}
+
+impl Desk<'_> {
+    #[cold]
+    fn take_in<G: Generation, D: DmaRegion>(&mut self, memory: &Memory<D>, other: &Other<'_>) {
+        self.has_news = true;
+        match (other, self.task.as_mut()) {
+            (Other::Reply { smid, header, frame }, Some(task)) if task.smid == *smid => {
+                let function = Function::SCSI_TASK_MANAGEMENT;
+                let (claimed, bytes) = (header.function, header.length);
+                let reply = G::task_reply(frame).filter(|_| claimed == function);
+                task.reply = Some(reply.ok_or(Error::BadReply { function, claimed, bytes }));
+            }
+            // The late answer to task management that was given up is nothing to it.
+            (other, _) => self.admin.take_in::<G>(other, &mut self.targets, |into| {
+                memory.copy_out(self.page_at, into);
+                into.len()
+            }),
+        }
+    }
+}
+
 /// A controller in operation.
 #[derive(Debug)]
 pub struct Controller<'a, G: Generation, R, D> {
@@ -73,9 +105,7 @@ pub struct Controller<'a, G: Generation, R, D> {
     spare_slots: &'a mut [SlotRecord],
     next_queue: u8,
     replies: ReplyFrames<'a>,
-    targets: Targets<'a>,
-    admin: Admin,
-    task: Option<Task>,
+    desk: Desk<'a>,
     plan: MemoryPlan,
     chip: &'static Chip,
     facts: Facts,
@@ -111,9 +141,13 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             spare_slots,
             next_queue: 1,
             replies,
-            targets: Targets::new(targets),
-            admin: Admin::new(),
-            task: None,
+            desk: Desk {
+                targets: Targets::new(targets),
+                admin: Admin::new(),
+                task: None,
+                page_at: plan.layout.page as usize,
+                has_news: false,
+            },
             plan: *plan,
             chip,
             facts,
@@ -131,14 +165,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         self.watched_at_ms = now_ms;
         G::start_queues(&self.queue.bus, &self.plan, &self.queue.port);
         self.queue.give_all_reply_frames();
-        self.targets.lose_all();
-        self.admin.ask_for_events(&mut self.queue);
+        self.desk.targets.lose_all();
+        self.desk.admin.ask_for_events(&mut self.queue);
         if G::PORT_ENABLE_BY_DOORBELL {
-            self.admin.port_is_enabled();
+            self.desk.admin.port_is_enabled();
         } else {
-            self.admin.enable_port(&mut self.queue);
+            self.desk.admin.enable_port(&mut self.queue);
         }
-        self.admin.go_on(&mut self.queue, &mut self.targets);
+        self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
     }
 
     /// Gives a command for `target` to the controller and returns its SMID.
@@ -148,7 +182,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// A [`SubmitError`]: nothing was posted and no completion will come.
     #[inline]
     pub fn submit(&mut self, target: TargetId, command: &Command<'_>) -> Result<u16, SubmitError> {
-        match self.targets.device(target) {
+        match self.desk.targets.device(target) {
             Some(device) => self.queue.submit(device, command),
             None => Err(SubmitError::NoTarget),
         }
@@ -172,27 +206,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// Takes what the controller has answered, hands each completion to `complete`, and goes on
     /// with discovery. Returns how many replies there were.
     pub fn poll(&mut self, mut complete: impl FnMut(Completion<'_>)) -> u32 {
-        let Self { queue, admin, targets, task, .. } = self;
-        let page_at = queue.layout.page as usize;
-        let mut own = false;
-        let found = queue.drain(&mut complete, &mut |memory, other| {
-            own = true;
-            match (other, task.as_mut()) {
-                (Other::Reply { smid, header, frame }, Some(task)) if task.smid == smid => {
-                    let function = Function::SCSI_TASK_MANAGEMENT;
-                    let (claimed, bytes) = (header.function, header.length);
-                    let reply = G::task_reply(frame).filter(|_| claimed == function);
-                    task.reply = Some(reply.ok_or(Error::BadReply { function, claimed, bytes }));
-                }
-                // The late answer to task management that was given up is nothing to it.
-                (other, _) => admin.take_in::<G>(&other, targets, |into| {
-                    memory.copy_out(page_at, into);
-                    into.len()
-                }),
-            }
-        });
-        if own {
-            admin.go_on(queue, targets);
+        let Self { queue, desk, .. } = self;
+        let found =
+            queue.drain(&mut complete, &mut |memory, other| desk.take_in::<G, D>(memory, &other));
+        if desk.has_news {
+            desk.has_news = false;
+            desk.admin.go_on(queue, &mut desk.targets);
         }
         found
     }
@@ -233,10 +252,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         self.state = state;
         self.state_reported = false;
         if state == State::Gone {
-            self.targets.lose_all();
+            self.desk.targets.lose_all();
         }
-        self.admin.give_up(error);
-        self.task = None;
+        self.desk.admin.give_up(error);
+        self.desk.task = None;
         self.queue.halt_to(reason, complete);
     }
 
@@ -251,7 +270,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 State::Reset => return Some(Action::ControllerReset),
             }
         }
-        self.targets.next_change().map(|change| match change {
+        self.desk.targets.next_change().map(|change| match change {
             TargetChange::Appeared(id) => Action::TargetAppeared(id),
             TargetChange::Gone(id) => Action::TargetGone(id),
         })
@@ -260,7 +279,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// Whether port enable has been answered and discovery has nothing left to do.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.admin.settled()
+        self.desk.admin.settled()
     }
 
     /// Waits until the controller knows its disks.
@@ -274,7 +293,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             delay,
             "port enable",
             limit,
-            |controller| controller.admin.port_enabled(),
+            |controller| controller.desk.admin.port_enabled(),
             |_| {},
         )??;
         self.wait(
@@ -284,7 +303,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             |controller| controller.settled().then_some(()),
             |_| {},
         )?;
-        if !self.admin.events_on() {
+        if !self.desk.admin.events_on() {
             warning!("the IOC did not agree to send events");
         }
         Ok(())
@@ -312,24 +331,24 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// A target by its id, present or not.
     #[must_use]
     pub fn target(&self, id: TargetId) -> Option<Target> {
-        self.targets.get(id)
+        self.desk.targets.get(id)
     }
 
     /// Where commands for a target go, while it is present: for a queue of its own.
     #[must_use]
     pub fn device(&self, id: TargetId) -> Option<Device> {
-        self.targets.device(id)
+        self.desk.targets.device(id)
     }
 
     /// Every target ever seen.
     pub fn targets(&self) -> impl Iterator<Item = Target> {
-        self.targets.iter()
+        self.desk.targets.iter()
     }
 
     /// Looks for devices anew.
     pub fn scan(&mut self) {
-        self.admin.scan();
-        self.admin.go_on(&mut self.queue, &mut self.targets);
+        self.desk.admin.scan();
+        self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
     }
 
     /// What the IOC said about itself.

@@ -14,6 +14,8 @@ use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptS
 const START_LIMIT_MS: u32 = 5_000;
 /// How long it has to take each further word or hand out each half-word of a reply once begun.
 const WORD_LIMIT_MS: u32 = 5_000;
+/// How often a request is sent that the IOC lets go of.
+const SEND_ATTEMPTS: u32 = 100;
 /// Half-words of the longest reply: its length is one byte that counts 32-bit words.
 const MOST_HALVES: u32 = 2 * 255;
 /// How long the IOC has for each half-word of a reply that somebody else asked for.
@@ -36,7 +38,7 @@ pub fn handshake<R: Registers>(
     reply: &mut [u8],
     limit_ms: u32,
 ) -> Result<usize, Error> {
-    send(bus, delay, request)?;
+    send(bus, delay, request, Meanwhile::Nothing)?;
     let mut received = 0usize;
     let mut total = 4usize;
     let mut buffer = reply.chunks_exact_mut(2);
@@ -79,7 +81,7 @@ pub fn send_only<R: Registers>(
     delay: &mut impl DelayNs,
     request: &[u8],
 ) -> Result<(), Error> {
-    send(bus, delay, request)?;
+    send(bus, delay, request, Meanwhile::Completions)?;
     wait_for_ioc(bus, delay, "the IOC to take the request from the doorbell", WORD_LIMIT_MS)?;
     bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
     Ok(())
@@ -113,11 +115,43 @@ pub(crate) fn read_out<R: Registers>(
     Ok(false)
 }
 
+/// Whether commands may complete while a request goes through the doorbell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    /// Bring-up: nothing is outstanding, and the doorbell is not read between the words, where
+    /// some chips may answer zero.
+    Nothing,
+    /// QEMU's IOC takes a command's completion for the end of the handshake: look before each
+    /// word, since the IOC would take the rest for functions of their own.
+    Completions,
+}
+
+/// Sends a request, again if the IOC lets go of the doorbell before it has all of it.
 #[inline(never)]
-fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) -> Result<(), Error> {
-    if bus.status(DOORBELL)?.used() {
-        return Err(Error::DoorbellBusy);
+fn send<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    request: &[u8],
+    meanwhile: Meanwhile,
+) -> Result<(), Error> {
+    for _ in 0..SEND_ATTEMPTS {
+        if bus.status(DOORBELL)?.used() {
+            return Err(Error::DoorbellBusy);
+        }
+        if send_once(bus, delay, request, meanwhile)? {
+            return Ok(());
+        }
     }
+    Err(Error::DoorbellBusy)
+}
+
+/// Sends a request; `false` if the IOC let go of the doorbell before it had all of it.
+fn send_once<R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut impl DelayNs,
+    request: &[u8],
+    meanwhile: Meanwhile,
+) -> Result<bool, Error> {
     // A stale doorbell interrupt would be taken for the acknowledgement.
     bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
     let dwords = u8::try_from(request.len() / 4).map_err(|_| Error::DoorbellBusy)?;
@@ -127,11 +161,14 @@ fn send<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs, request: &[u8]) ->
     wait_for_acknowledge(bus, delay, "the IOC to accept the handshake")?;
 
     for word in request.chunks_exact(4) {
+        if meanwhile == Meanwhile::Completions && !bus.status(DOORBELL)?.used() {
+            return Ok(false);
+        }
         let word = word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
         bus.put(DOORBELL, Doorbell(word));
         wait_for_acknowledge(bus, delay, "the IOC to take a word of the request")?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Waits until the IOC wrote its doorbell, and says "fault" instead of "timeout" if that is why

@@ -7,9 +7,12 @@
 
 use embedded_hal::delay::DelayNs;
 
-use crate::error::Error;
-use crate::platform::{BusAddr, Registers};
+use crate::error::{Error, SubmitError};
+use crate::mem::Memory;
+use crate::memory_plan::Layout;
+use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::regs::Bus;
+use crate::sgl::{self, Direction, ElementLimit, Segment, SglFormat, SglSpace};
 use crate::wire::{Function, IocStatus};
 
 pub use crate::facts::{Facts, PortFacts};
@@ -50,6 +53,34 @@ pub(crate) fn has_result(frame: &[u8]) -> bool {
     crate::wire::valid_part(frame).len() >= 0x1c
 }
 
+/// Writes the list of a command that has more to it than one element, from `header_bytes` into its
+/// frame on; returns what the message's `ChainOffset` must say.
+#[cold]
+#[allow(clippy::too_many_arguments, reason = "one by one they stay in registers until here")]
+pub(crate) fn write_list<D: DmaRegion>(
+    format: SglFormat,
+    memory: &Memory<D>,
+    layout: &Layout,
+    place: sealed::Place,
+    header_bytes: usize,
+    segments: &[Segment],
+    direction: Direction,
+    data_length: u32,
+) -> Result<u8, SubmitError> {
+    let chains = layout.chain_bytes.wrapping_mul(layout.chains_per_command);
+    let space = SglSpace {
+        sgl_offset: place.frame.wrapping_add(header_bytes),
+        header_bytes,
+        frame_sgl_bytes: (layout.frame_bytes as usize).saturating_sub(header_bytes),
+        chain_offset: layout.chains.wrapping_add(place.command.wrapping_mul(chains)) as usize,
+        chain_bytes: layout.chain_bytes as usize,
+        chain_count: layout.chains_per_command as usize,
+    };
+    sgl::encode(format, memory, &space, segments, direction, data_length, ElementLimit::MAX)
+        .map(|encoded| encoded.chain_offset)
+        .map_err(SubmitError::Sgl)
+}
+
 /// Checks that a reply that came by handshake answers `function`, and how.
 pub(crate) fn expect<G: Generation>(
     function: Function,
@@ -85,12 +116,15 @@ pub(crate) mod sealed {
     use crate::platform::DmaRegion;
     use crate::reply::DevicePage;
 
-    /// Where a command's frame, chains and sense lie.
+    /// Where a command's frame and sense lie, in bytes from the region's start.
     #[derive(Clone, Copy, Debug)]
     pub struct Place {
+        /// MPI1 writes it into the message; MPI2 has it in the descriptor only.
+        #[cfg_attr(not(feature = "mpi1"), expect(dead_code, reason = "MPI1's"))]
         pub(crate) smid: u16,
+        /// The SMID's place among the commands.
+        pub(crate) command: u32,
         pub(crate) frame: usize,
-        pub(crate) chains: usize,
         pub(crate) sense: usize,
     }
 

@@ -115,25 +115,27 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         if command.cdb.length() > G::LONGEST_CDB {
             return Err(SubmitError::CdbLength(command.cdb.length()));
         }
-        let taken = self.slots.take(command.tag)?;
-        let place = self.place(taken.smid);
+        let smid = self.slots.take(
+            command.tag,
+            Finished {
+                cookie: command.cookie,
+                requested: command.data_length,
+                device: device.address,
+            },
+        )?;
+        let place = self.place(smid);
         let written =
             G::write_scsi_io(&self.port, &self.memory, &self.layout, place, device, command);
         if let Err(error) = written {
-            self.slots.put_back(taken);
+            self.slots.put_back(smid);
             return Err(error);
         }
-        self.slots.give(taken, command.cookie, command.data_length, device.address);
-        let word = G::post(&mut self.port, &self.bus, taken.smid, Post::ScsiIo(device));
+        let word = G::post(&mut self.port, &self.bus, smid, Post::ScsiIo(device));
         self.counters.submitted += 1;
-        let outstanding = self.slots.outstanding();
-        if outstanding > self.counters.outstanding_peak {
-            self.counters.outstanding_peak = outstanding;
-        }
         if self.trace.is_some() {
-            self.trace_request(taken.smid, word);
+            self.trace_request(smid, word);
         }
-        Ok(taken.smid)
+        Ok(smid)
     }
 
     /// Takes what the controller has answered, at most a quarter of the ring, and hands each
@@ -155,6 +157,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         complete: &mut impl FnMut(Completion<'_>),
         other: &mut impl FnMut(&Memory<D>, Other<'_>),
     ) -> u32 {
+        self.note_peak();
         let limit = G::drain_limit(&self.port);
         let mut found = 0;
         while found < limit {
@@ -169,12 +172,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 break;
             };
             found += 1;
-            if self.trace.is_some() {
-                self.trace_word(TraceKind::Reply, word);
-            }
             match reply {
                 Reply::Success { smid } => match self.slots.finish(smid) {
                     Some(finished) => {
+                        if self.trace.is_some() {
+                            self.trace_word(TraceKind::Reply, word);
+                        }
                         self.counters.completed += 1;
                         complete(Completion {
                             cookie: finished.cookie,
@@ -196,6 +199,15 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         self.counters.drained(found);
         found
+    }
+
+    /// Notes how many commands the device has, just before it has fewer: there lies the peak.
+    #[inline]
+    fn note_peak(&mut self) {
+        let outstanding = self.slots.outstanding();
+        if outstanding > self.counters.outstanding_peak {
+            self.counters.outstanding_peak = outstanding;
+        }
     }
 
     /// A reply with a frame: an error, a status, a residual, an answer to the driver, an event.
@@ -320,11 +332,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     fn place(&self, smid: u16) -> Place {
         let layout = &self.layout;
         let command = u32::from(smid.wrapping_sub(1 + INTERNAL_SLOTS + TASK_SLOTS));
-        let chains = layout.chain_bytes.wrapping_mul(layout.chains_per_command);
         Place {
             smid,
+            command,
             frame: u32::from(smid).wrapping_mul(layout.frame_bytes) as usize,
-            chains: layout.chains.wrapping_add(command.wrapping_mul(chains)) as usize,
             sense: layout.sense.wrapping_add(command.wrapping_mul(layout.sense_bytes)) as usize,
         }
     }
@@ -393,6 +404,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     #[cold]
     pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
+        self.note_peak();
         self.halted = Some(reason);
         self.own_outstanding = 0;
         if reason == Failure::ControllerGone {

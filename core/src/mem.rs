@@ -16,8 +16,13 @@ pub struct Memory<D> {
     region: D,
     base: NonNull<u8>,
     length: usize,
+    /// Any access of at most [`SHORT`] bytes before this offset lies within the region.
+    short_until: usize,
     bus: BusAddr,
 }
+
+/// No message, element or descriptor is longer than this.
+const SHORT: usize = 256;
 
 // SAFETY: `base` points into the region that travels with it; the access is volatile, and the
 // region's own `Send` says whether it may move.
@@ -29,11 +34,28 @@ impl<D> fmt::Debug for Memory<D> {
     }
 }
 
+/// Stores `words` one after the other, little endian.
+///
+/// # Safety
+///
+/// `at` must be aligned and valid for `N` volatile writes.
+#[inline]
+unsafe fn write_words_at<const N: usize>(at: NonNull<u64>, words: &[u64; N]) {
+    for (index, word) in words.iter().enumerate() {
+        // SAFETY: `index < N`.
+        let to = unsafe { at.add(index) };
+        // SAFETY: the caller's promise.
+        unsafe { to.write_volatile(word.to_le()) };
+    }
+}
+
 impl<D: DmaRegion> Memory<D> {
     /// Wraps `region`.
     pub fn new(region: D) -> Self {
         let (cpu, bus) = (region.cpu(), region.bus());
-        Self { region, base: cpu.cast(), length: cpu.len(), bus }
+        let length = cpu.len();
+        let short_until = length.saturating_sub(SHORT);
+        Self { region, base: cpu.cast(), length, short_until, bus }
     }
 
     /// The region's length in bytes.
@@ -62,11 +84,21 @@ impl<D: DmaRegion> Memory<D> {
 
     #[inline]
     fn at(&self, offset: usize, width: usize, align: usize) -> Option<NonNull<u8>> {
-        if !offset.is_multiple_of(align) || width > self.length || offset > self.length - width {
+        if !offset.is_multiple_of(align) {
+            return None;
+        }
+        // One comparison for nearly every access; the exact check for the region's last bytes.
+        let is_short = width <= SHORT && offset < self.short_until;
+        if !is_short && !self.is_within(offset, width) {
             return None;
         }
         // SAFETY: `offset + width` was just checked to lie within the region.
         Some(unsafe { self.base.add(offset) })
+    }
+
+    #[cold]
+    fn is_within(&self, offset: usize, width: usize) -> bool {
+        self.length.checked_sub(width).is_some_and(|last| offset <= last)
     }
 
     /// Reads 32 bits, little endian on the wire, at a multiple of 4.
@@ -112,16 +144,46 @@ impl<D: DmaRegion> Memory<D> {
     /// Writes `N` 64-bit words, little endian on the wire, from a multiple of 8 on.
     #[inline]
     pub fn write_words<const N: usize>(&self, offset: usize, words: &[u64; N]) {
-        if let Some(at) = self.at(offset, N * 8, 8) {
-            let at = at.cast::<u64>();
-            for (index, word) in words.iter().enumerate() {
-                // SAFETY: `index < N`, and `N` words were checked to lie within the region.
-                let to = unsafe { at.add(index) };
-                // SAFETY: in bounds and aligned.
-                unsafe { to.write_volatile(word.to_le()) };
-            }
-            self.region.to_device(offset..offset + N * 8);
+        self.write_message(offset, words, &[]);
+    }
+
+    /// As [`Memory::write_words`], for a message in two parts, one right behind the other: one
+    /// check for both.
+    #[inline]
+    pub fn write_message<const N: usize, const M: usize>(
+        &self,
+        offset: usize,
+        head: &[u64; N],
+        tail: &[u64; M],
+    ) {
+        if let Some(at) = self.at(offset, (N + M) * 8, 8) {
+            // SAFETY: `N + M` words were checked to lie within the region, aligned.
+            unsafe { write_words_at(at.cast(), head) };
+            // SAFETY: as above, and the tail begins after the `N` words of the head.
+            let behind = unsafe { at.cast::<u64>().add(N) };
+            // SAFETY: as above.
+            unsafe { write_words_at(behind, tail) };
+            self.region.to_device(offset..offset + (N + M) * 8);
         }
+    }
+
+    /// Takes the 64-bit word at `offset`, a multiple of 8, if the device has written it: if neither
+    /// half of it is all ones. All ones stand there afterwards.
+    ///
+    /// Both halves, because a host that reads 64 bits in two can see one before the other.
+    #[inline]
+    pub fn take_written(&self, offset: usize) -> Option<u64> {
+        let at = self.at(offset, 8, 8)?.cast::<u64>();
+        self.region.to_cpu(offset..offset + 8);
+        // SAFETY: in bounds and aligned; volatile, since the device may write it meanwhile.
+        let word = u64::from_le(unsafe { at.read_volatile() });
+        if word as u32 == u32::MAX || (word >> 32) as u32 == u32::MAX {
+            return None;
+        }
+        // SAFETY: as above.
+        unsafe { at.write_volatile(u64::MAX) };
+        self.region.to_device(offset..offset + 8);
+        Some(word)
     }
 
     /// Copies `bytes` in, from `offset` on.

@@ -327,20 +327,15 @@ pub fn encode<D: DmaRegion>(
     data_length: u32,
     limit: ElementLimit,
 ) -> Result<Encoded, SglError> {
-    if let [segment] = segments
-        && segment.length == data_length
-        // 1..=limit in one comparison: an empty segment wraps to the top.
-        && data_length.wrapping_sub(1) < limit.get()
-        && is_plainly_reachable(format, segment)
+    if let Some(element) = single_within(format, segments, direction, data_length, limit)
         && space.frame_sgl_bytes >= 16
         // What `Memory` asks as well, so it costs nothing, and no list gets lost in silence.
         && memory.len().checked_sub(16).is_some_and(|last| space.sgl_offset <= last)
         && space.sgl_offset.is_multiple_of(8)
     {
         match format {
-            SglFormat::Mpi32 => mpi::write_single_32(memory, space.sgl_offset, segment, direction),
-            SglFormat::Mpi64 => mpi::write_single_64(memory, space.sgl_offset, segment, direction),
-            SglFormat::Ieee64 => ieee::write_single(memory, space.sgl_offset, segment),
+            SglFormat::Mpi32 => memory.write_u64(space.sgl_offset, element[0]),
+            SglFormat::Mpi64 | SglFormat::Ieee64 => memory.write_words(space.sgl_offset, &element),
         }
         return Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 });
     }
@@ -349,6 +344,41 @@ pub fn encode<D: DmaRegion>(
     let frame = [space.sgl_offset, space.header_bytes, space.frame_sgl_bytes];
     let chains = [space.chain_offset, space.chain_bytes, space.chain_count];
     encode_any(format, memory, (frame, chains), segments, direction, data_length, limit)
+}
+
+/// The whole list of a command whose data is one segment that fits one element, as the 16 bytes to
+/// write behind its message header; `None` for everything else, which [`encode`] handles.
+///
+/// For a frame with at least 16 bytes of room, so that header and list go out in one write.
+#[inline]
+pub(crate) fn single(
+    format: SglFormat,
+    segments: &[Segment],
+    direction: Direction,
+    data_length: u32,
+) -> Option<[u64; 2]> {
+    single_within(format, segments, direction, data_length, ElementLimit::MAX)
+}
+
+#[inline]
+fn single_within(
+    format: SglFormat,
+    segments: &[Segment],
+    direction: Direction,
+    data_length: u32,
+    limit: ElementLimit,
+) -> Option<[u64; 2]> {
+    let [segment] = segments else { return None };
+    // 1..=limit in one comparison: an empty segment wraps to the top.
+    let is_one = segment.length == data_length && data_length.wrapping_sub(1) < limit.get();
+    if !is_one || !is_plainly_reachable(format, segment) {
+        return None;
+    }
+    Some(match format {
+        SglFormat::Mpi32 => mpi::single_32(segment, direction),
+        SglFormat::Mpi64 => mpi::single_64(segment, direction),
+        SglFormat::Ieee64 => ieee::single(segment),
+    })
 }
 
 /// A quick answer to whether the format reaches the segment; "no" means that `encode_any` looks.

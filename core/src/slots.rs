@@ -52,7 +52,7 @@ impl Default for SlotRecord {
     }
 }
 
-/// What a slot was taken for, handed back once when it is released.
+/// What a slot is taken for, handed back once when it is released.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Finished {
     /// The caller's own word for the command.
@@ -63,15 +63,6 @@ pub struct Finished {
     pub device: u16,
 }
 
-/// A slot that has been taken and not yet posted. Give it to the device or back to the pool.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Taken {
-    /// The request frame's number.
-    pub smid: u16,
-    /// The slot's place among the queue's command slots: its chain frames and sense buffer.
-    pub command: u16,
-}
-
 /// The slots of one queue.
 #[derive(Debug)]
 pub struct Slots<'a> {
@@ -79,6 +70,9 @@ pub struct Slots<'a> {
     first_smid: u16,
     internal: u16,
     tags: u16,
+    /// Where the pool begins.
+    pool: u16,
+    /// The first free slot of the pool.
     free: u16,
     outstanding: u16,
 }
@@ -87,25 +81,26 @@ impl<'a> Slots<'a> {
     /// Lays out `records` as `internal` slots, then `tags` slots addressed by the caller's tag,
     /// then the pool. The first record is SMID `first_smid`.
     pub fn new(records: &'a mut [SlotRecord], first_smid: u16, internal: u16, tags: u16) -> Self {
-        let pool = usize::from(internal) + usize::from(tags);
+        let pool = internal.saturating_add(tags);
         let mut free = NONE;
         for (index, record) in records.iter_mut().enumerate().rev() {
             *record = SlotRecord::NEW;
-            if index >= pool {
+            if index >= usize::from(pool) {
                 record.next_free = free;
                 free = index as u16;
             }
         }
-        Self { records, first_smid, internal, tags, free, outstanding: 0 }
+        Self { records, first_smid, internal, tags, pool, free, outstanding: 0 }
     }
 
-    /// Takes the slot of `tag`, or one of the pool, for a command.
+    /// Takes the slot of `tag`, or one of the pool, for a command that the device is about to be
+    /// given, and returns its SMID.
     ///
     /// # Errors
     ///
     /// [`SubmitError::Full`], [`SubmitError::TagOutOfRange`] or [`SubmitError::TagInUse`].
     #[inline]
-    pub fn take(&mut self, tag: Option<u16>) -> Result<Taken, SubmitError> {
+    pub fn take(&mut self, tag: Option<u16>, command: Finished) -> Result<u16, SubmitError> {
         let index = match tag {
             None => self.free,
             Some(tag) if tag < self.tags => self.internal + tag,
@@ -119,34 +114,18 @@ impl<'a> Slots<'a> {
             Some(_) => {}
             None => self.free = record.next_free,
         }
-        Ok(Taken {
-            smid: self.first_smid.wrapping_add(index),
-            command: index.wrapping_sub(self.internal),
-        })
+        record.cookie = command.cookie;
+        record.requested = command.requested;
+        record.device = command.device;
+        record.owner = Owner::Command;
+        self.outstanding += 1;
+        Ok(self.first_smid.wrapping_add(index))
     }
 
-    /// Puts back a slot that was taken and not posted after all.
-    pub fn put_back(&mut self, taken: Taken) {
-        let index = taken.smid.wrapping_sub(self.first_smid);
-        if index >= self.internal.saturating_add(self.tags)
-            && let Some(record) = self.records.get_mut(usize::from(index))
-        {
-            record.next_free = self.free;
-            self.free = index;
-        }
-    }
-
-    /// Hands a taken slot to the device, just before its descriptor is posted.
-    #[inline]
-    pub fn give(&mut self, taken: Taken, cookie: u64, requested: u32, device: u16) {
-        let index = taken.smid.wrapping_sub(self.first_smid);
-        if let Some(record) = self.records.get_mut(usize::from(index)) {
-            record.cookie = cookie;
-            record.requested = requested;
-            record.device = device;
-            record.owner = Owner::Command;
-            self.outstanding += 1;
-        }
+    /// Puts back a slot that was taken and not given to the device after all.
+    #[cold]
+    pub fn put_back(&mut self, smid: u16) {
+        let _ = self.finish(smid);
     }
 
     /// Takes internal slot `index` for a request of the driver's own and hands it to the device.
@@ -173,7 +152,7 @@ impl<'a> Slots<'a> {
             return None;
         }
         record.owner = Owner::Nobody;
-        if index >= self.internal + self.tags {
+        if index >= self.pool {
             record.next_free = self.free;
             self.free = index;
         }
@@ -225,13 +204,6 @@ impl<'a> Slots<'a> {
         Some(self.first_smid.wrapping_add(index as u16))
     }
 
-    /// The place of `smid` among the command slots.
-    #[must_use]
-    #[inline]
-    pub fn command_of(&self, smid: u16) -> u16 {
-        smid.wrapping_sub(self.first_smid).wrapping_sub(self.internal)
-    }
-
     /// Commands that the device has.
     #[must_use]
     #[inline]
@@ -256,16 +228,18 @@ mod tests {
         [SlotRecord::NEW; N]
     }
 
+    fn command(cookie: u64) -> Finished {
+        Finished { cookie, requested: 0, device: 0 }
+    }
+
     #[test]
     fn a_slot_goes_round_from_pool_to_device_to_caller() {
         let mut records = records::<8>();
         let mut slots = Slots::new(&mut records, 1, 2, 3);
-        let taken = slots.take(None).unwrap();
-        assert_eq!(taken, Taken { smid: 6, command: 3 });
-        slots.give(taken, 77, 4096, 9);
+        let command = Finished { cookie: 77, requested: 4096, device: 9 };
+        assert_eq!(slots.take(None, command), Ok(6));
         assert_eq!(slots.outstanding(), 1);
-        let finished = slots.finish(6).unwrap();
-        assert_eq!(finished, Finished { cookie: 77, requested: 4096, device: 9 });
+        assert_eq!(slots.finish(6), Some(command));
         assert_eq!(slots.outstanding(), 0);
         assert_eq!(slots.finish(6), None, "a second reply for the slot is a lie");
     }
@@ -274,13 +248,14 @@ mod tests {
     fn a_tag_has_one_slot_and_one_command() {
         let mut records = records::<8>();
         let mut slots = Slots::new(&mut records, 1, 2, 3);
-        let taken = slots.take(Some(2)).unwrap();
-        assert_eq!(taken, Taken { smid: 5, command: 2 });
-        slots.give(taken, 1, 0, 0);
-        assert_eq!(slots.take(Some(2)), Err(SubmitError::TagInUse(2)));
-        assert_eq!(slots.take(Some(3)), Err(SubmitError::TagOutOfRange { tag: 3, tags: 3 }));
+        assert_eq!(slots.take(Some(2), command(1)), Ok(5));
+        assert_eq!(slots.take(Some(2), command(1)), Err(SubmitError::TagInUse(2)));
+        assert_eq!(
+            slots.take(Some(3), command(1)),
+            Err(SubmitError::TagOutOfRange { tag: 3, tags: 3 })
+        );
         slots.finish(5).unwrap();
-        assert!(slots.take(Some(2)).is_ok());
+        assert!(slots.take(Some(2), command(1)).is_ok());
     }
 
     #[test]
@@ -288,24 +263,23 @@ mod tests {
         let mut records = records::<8>();
         let mut slots = Slots::new(&mut records, 10, 2, 3);
         let mut smids = Vec::new();
-        while let Ok(taken) = slots.take(None) {
-            slots.give(taken, 0, 0, 0);
-            smids.push(taken.smid);
+        while let Ok(smid) = slots.take(None, command(0)) {
+            smids.push(smid);
         }
         assert_eq!(smids, [15, 16, 17]);
-        assert_eq!(slots.take(None), Err(SubmitError::Full));
+        assert_eq!(slots.take(None, command(0)), Err(SubmitError::Full));
         slots.finish(16).unwrap();
-        assert_eq!(slots.take(None).unwrap().smid, 16);
+        assert_eq!(slots.take(None, command(0)), Ok(16));
     }
 
     #[test]
     fn a_slot_that_was_put_back_is_not_lost() {
         let mut records = records::<3>();
         let mut slots = Slots::new(&mut records, 1, 2, 0);
-        let taken = slots.take(None).unwrap();
-        assert_eq!(slots.take(None), Err(SubmitError::Full));
-        slots.put_back(taken);
-        assert_eq!(slots.take(None), Ok(taken));
+        let smid = slots.take(None, command(99)).unwrap();
+        assert_eq!(slots.take(None, command(0)), Err(SubmitError::Full));
+        slots.put_back(smid);
+        assert_eq!(slots.take(None, command(0)), Ok(smid));
     }
 
     #[test]
@@ -330,12 +304,10 @@ mod tests {
         let mut records = records::<40>();
         let mut slots = Slots::new(&mut records, 1, 2, 8);
         for cookie in 0..8 {
-            let taken = slots.take(Some(cookie as u16)).unwrap();
-            slots.give(taken, cookie, 0, 0);
+            slots.take(Some(cookie as u16), command(cookie)).unwrap();
         }
-        let taken = slots.take(None).unwrap();
-        slots.give(taken, 99, 0, 0);
-        assert_eq!(slots.find(99), Some(taken.smid));
+        let smid = slots.take(None, command(99)).unwrap();
+        assert_eq!(slots.find(99), Some(smid));
         let (mut from, mut cookies) = (0, Vec::new());
         while let Some(finished) = slots.finish_any(&mut from) {
             cookies.push(finished.cookie);
@@ -358,10 +330,9 @@ mod tests {
             for (cookie, (kind, number)) in steps.into_iter().enumerate() {
                 let cookie = cookie as u64;
                 match kind {
-                    0 => match slots.take(None) {
-                        Ok(taken) => {
-                            slots.give(taken, cookie, 1, 2);
-                            proptest::prop_assert!(outstanding.insert(taken.smid, cookie).is_none());
+                    0 => match slots.take(None, command(cookie)) {
+                        Ok(smid) => {
+                            proptest::prop_assert!(outstanding.insert(smid, cookie).is_none());
                         }
                         Err(error) => {
                             proptest::prop_assert_eq!(error, SubmitError::Full);
@@ -372,11 +343,10 @@ mod tests {
                             );
                         }
                     },
-                    1 => match slots.take(Some(number)) {
-                        Ok(taken) => {
-                            slots.give(taken, cookie, 1, 2);
-                            proptest::prop_assert_eq!(taken.command, number);
-                            proptest::prop_assert!(outstanding.insert(taken.smid, cookie).is_none());
+                    1 => match slots.take(Some(number), command(cookie)) {
+                        Ok(smid) => {
+                            proptest::prop_assert_eq!(smid, first + internal + number);
+                            proptest::prop_assert!(outstanding.insert(smid, cookie).is_none());
                         }
                         Err(SubmitError::TagInUse(tag)) => {
                             proptest::prop_assert!(outstanding.contains_key(&(first + internal + tag)));
@@ -394,8 +364,8 @@ mod tests {
                         proptest::prop_assert_eq!(finished, outstanding.remove(&smid));
                     }
                     _ => {
-                        if let Ok(taken) = slots.take(None) {
-                            slots.put_back(taken);
+                        if let Ok(smid) = slots.take(None, command(cookie)) {
+                            slots.put_back(smid);
                         }
                     }
                 }

@@ -24,6 +24,14 @@ pub fn is_write(cdb: &[u8]) -> bool {
     cdb.first().is_some_and(|operation| writes.contains(operation))
 }
 
+/// Whether the command may destroy data, in ways that a flush has no part in: sanitizing, and what
+/// is passed through to an ATA drive.
+#[must_use]
+pub fn may_destroy(cdb: &[u8]) -> bool {
+    let others = [0x48, 0x7f, 0x85, 0x9c, 0xa1];
+    is_write(cdb) || cdb.first().is_some_and(|operation| others.contains(operation))
+}
+
 /// Whether the command flushes the whole medium.
 #[must_use]
 pub fn is_whole_flush(cdb: &[u8]) -> bool {
@@ -103,6 +111,7 @@ mod tests {
     #[test]
     fn writes_want_a_flush_and_only_a_whole_flush_will_do() {
         assert!(is_write(Cdb::write(1, 1).as_bytes()) && !is_write(Cdb::read(1, 1).as_bytes()));
+        assert!(may_destroy(&[0x48, 0, 0, 0, 0, 0, 0, 0, 0, 0]) && !may_destroy(&[0x12]));
         assert!(is_whole_flush(Cdb::synchronize_cache_10(0, 0).as_bytes()));
         assert!(!is_whole_flush(Cdb::synchronize_cache_10(1, 1).as_bytes()));
     }

@@ -3,7 +3,7 @@
 
 use fusion_mpt::trace::{TraceEntry, TraceKind};
 use fusion_mpt::wire::config::{self, Action, ExtPageType, PageHeader, PageId, PageType};
-use fusion_mpt::wire::descriptor::{ReplyDescriptor, RequestDescriptor};
+use fusion_mpt::wire::descriptor::{ReplyDescriptor, ReplyKind, RequestDescriptor};
 use fusion_mpt::wire::event::EventCode;
 use fusion_mpt::wire::scsi_io::{self, ScsiState, control};
 use fusion_mpt::wire::{Function, IocStatus, ioc, read_padded, read_reply, task};
@@ -23,20 +23,21 @@ impl Decoder {
         Self { mpi1 }
     }
 
-    /// One entry of a trace, as lines: time in seconds, arrow, what passed.
+    /// One entry of a trace, as a line: time in seconds, arrow, what passed. `None` for a reply
+    /// whose frame follows as the next entry.
     #[must_use]
-    pub fn entry(&self, entry: &TraceEntry) -> Vec<String> {
+    pub fn entry(&self, entry: &TraceEntry) -> Option<String> {
         let bytes = entry.bytes.get(..usize::from(entry.length)).unwrap_or(&entry.bytes);
         let time = format!("{:4}.{:03}", entry.at_ms / 1000, entry.at_ms % 1000);
-        let line = match entry.kind {
+        Some(match entry.kind {
             TraceKind::Request => format!("{time} -> {}", self.request(entry.word, bytes)),
+            TraceKind::Reply if self.has_frame(entry.word) => return None,
             TraceKind::Reply => format!("{time} <- {}", self.short_reply(entry.word)),
             TraceKind::ReplyFrame => format!("{time} <- {}", self.reply(entry.word, bytes)),
             TraceKind::Lie => {
-                format!("{time} <! {:#x}: cannot be true, ignored", entry.word)
+                format!("{time} <! {}: cannot be true, ignored", self.short_reply(entry.word))
             }
-        };
-        vec![line]
+        })
     }
 
     /// A request frame; `word` is what posted it.
@@ -115,7 +116,16 @@ impl Decoder {
         format!(": {}", code.name())
     }
 
-    /// A reply without a frame.
+    /// Whether the word announces a reply frame.
+    fn has_frame(&self, word: u64) -> bool {
+        if self.mpi1 {
+            word & 1 << 31 != 0
+        } else {
+            ReplyDescriptor(word).kind() == ReplyKind::AddressReply
+        }
+    }
+
+    /// A reply as its word alone tells it.
     #[must_use]
     pub fn short_reply(&self, word: u64) -> String {
         if self.mpi1 {
@@ -127,7 +137,6 @@ impl Decoder {
         }
         let descriptor = ReplyDescriptor(word);
         let smid = descriptor.smid();
-        use fusion_mpt::wire::descriptor::ReplyKind;
         match descriptor.kind() {
             ReplyKind::ScsiIoSuccess => format!("smid {smid:<4} success"),
             ReplyKind::FastPathScsiIoSuccess => format!("smid {smid:<4} success (fast path)"),
@@ -261,7 +270,7 @@ mod tests {
     fn a_read_is_told_with_its_target_place_and_length() {
         assert_eq!(
             Decoder::new(true).request(0x1000, &mpi1_read()),
-            "smid 7    SCSI IO bus 0 target 3 lun 0: READ(10) lba 5 blocks 8, 4096 bytes in"
+            "smid 7    SCSI IO bus 0 target 3 lun 0: READ (10) lba 5 blocks 8, 4096 bytes in"
         );
         let mut frame = [0u8; 0x80];
         frame[0] = 9;
@@ -271,7 +280,7 @@ mod tests {
         frame[0x40..0x4a].copy_from_slice(&[0x2a, 0, 0, 0, 1, 0, 0, 0, 1, 0]);
         assert_eq!(
             Decoder::new(false).request(RequestDescriptor::scsi_io(12, 0, 9).0, &frame),
-            "smid 12   SCSI IO handle 0x0009 lun 0: WRITE(10) lba 256 blocks 1, 512 bytes out"
+            "smid 12   SCSI IO handle 0x0009 lun 0: WRITE (10) lba 256 blocks 1, 512 bytes out"
         );
     }
 
@@ -282,7 +291,8 @@ mod tests {
         frame[0x0c] = 2;
         frame[0x0d] = 1;
         frame[0x18] = 18;
-        let text = Decoder::new(false).reply(ReplyDescriptor::address_reply(5, 0, 0x8000).0, &frame);
+        let text =
+            Decoder::new(false).reply(ReplyDescriptor::address_reply(5, 0, 0x8000).0, &frame);
         assert!(text.starts_with("smid 5    SCSI IO: success, SCSI status CHECK"), "{text}");
         assert!(text.ends_with("0 bytes, 18 bytes of sense"), "{text}");
     }

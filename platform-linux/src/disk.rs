@@ -10,10 +10,13 @@ use fusion_mpt::targets::{Target, TargetId};
 use crate::cdb;
 use crate::error::Error;
 use crate::host::{Buffer, Host, Request};
+use crate::interrupt;
 use crate::sense;
 
 /// How long one command may take before the session gives up (Linux: 30 s and retries).
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long a command may take before a request to stop no longer waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a command is sent again after BUSY, TASK SET FULL or a unit attention.
 const ATTEMPTS: u32 = 6;
 /// The most data that one command of ours moves.
@@ -62,9 +65,11 @@ impl Ended {
 /// # Errors
 ///
 /// [`Error::Failed`] when it cannot be sent, when the controller fails, and when no answer comes
-/// within a minute.
+/// within a minute;
+/// [`Error::Interrupted`] when the user will not wait for it.
 pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
     let deadline = Instant::now() + COMMAND_LIMIT;
+    let patient = Instant::now() + PATIENCE;
     let late = || {
         Error::failed(format!(
             "target {} has not answered {} within {} s; the controller is reset now, try again and look at the disk if it happens twice",
@@ -94,8 +99,12 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
         }
         if found == 0 {
             host.pause();
-            if Instant::now() > deadline {
+            let now = Instant::now();
+            if now > deadline {
                 return Err(late());
+            }
+            if now > patient && interrupt::asked() {
+                return Err(Error::Interrupted);
             }
         }
     }
@@ -119,6 +128,31 @@ pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
         std::thread::sleep(Duration::from_millis(u64::from(1u32 << attempt)));
         attempt += 1;
     }
+}
+
+/// Takes the unit attentions that a logical unit has for a new initiator.
+///
+/// # Errors
+///
+/// As [`run_once`]; what the device answers is no error here.
+pub fn settle(host: &mut dyn Host, (target, lun): (TargetId, u8)) -> Result<(), Error> {
+    let cdb = Cdb::test_unit_ready();
+    let request = Request {
+        target,
+        lun,
+        cdb: cdb.as_bytes(),
+        direction: Direction::None,
+        buffer: None,
+        offset: 0,
+        bytes: 0,
+        cookie: 0,
+    };
+    for _ in 0..ATTEMPTS {
+        if !run_once(host, &request)?.wants_another_try() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The sentence for a command that did not end well.
@@ -378,10 +412,9 @@ fn capacity(
     };
     let short = ask(host, buffer, unit, Cdb::read_capacity_10(), 8)?;
     let (last, block_bytes) = match short.as_slice() {
-        [a, b, c, d, e, f, g, h] => (
-            u64::from(u32::from_be_bytes([*a, *b, *c, *d])),
-            u32::from_be_bytes([*e, *f, *g, *h]),
-        ),
+        [a, b, c, d, e, f, g, h] => {
+            (u64::from(u32::from_be_bytes([*a, *b, *c, *d])), u32::from_be_bytes([*e, *f, *g, *h]))
+        }
         other => return Err(odd(other)),
     };
     if last != u64::from(u32::MAX) {

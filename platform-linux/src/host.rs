@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use fusion_mpt::generation::{Facts, PortFacts};
+use fusion_mpt::io_queue::Completion;
 use fusion_mpt::mem::Memory;
 use fusion_mpt::memory_plan::MemoryPlan;
 use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::{BusAddr, DmaRegion};
-use fusion_mpt::io_queue::Completion;
 use fusion_mpt::recovery::ResetKind;
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::{Target, TargetId};

@@ -30,6 +30,8 @@ pub struct Image {
     pub wwn: u64,
     /// Made for this command, and gone after it.
     pub temporary: bool,
+    /// Its owner has made it read-only, and so it stays, even for root, who could write it.
+    pub read_only: bool,
 }
 
 /// The files behind a bus. Temporary ones go when this is dropped.
@@ -59,11 +61,11 @@ impl Images {
         }
         let mut images = Vec::new();
         for (index, path) in files.iter().enumerate() {
-            let bytes = size_of_file(path)?;
+            let (bytes, read_only) = look_at(path)?;
             if images.iter().any(|image: &Image| image.path == *path) {
                 return Err(Error::usage(format!("{} was given twice", path.display())));
             }
-            images.push(image(index, path.clone(), bytes, 512, false));
+            images.push(Image { read_only, ..image(index, path.clone(), bytes, 512, false) });
         }
         Ok(Self { images, _folder: None })
     }
@@ -75,7 +77,8 @@ impl Images {
                 std::env::temp_dir().display()
             ))
         };
-        let folder = tempfile::Builder::new().prefix("mptctl-").tempdir().map_err(|e| cannot(&e))?;
+        let folder =
+            tempfile::Builder::new().prefix("mptctl-").tempdir().map_err(|e| cannot(&e))?;
         let mut images = Vec::new();
         for (index, block_bytes) in [512, 4096].into_iter().enumerate() {
             let path = folder.path().join(format!("disk{index}.img"));
@@ -101,10 +104,12 @@ fn image(index: usize, path: PathBuf, bytes: u64, block_bytes: u32, temporary: b
         serial: format!("MPTDISK{index:05}"),
         wwn: WWN_BASE + index as u64,
         temporary,
+        read_only: false,
     }
 }
 
-fn size_of_file(path: &Path) -> Result<u64, Error> {
+/// A file's size in bytes, and whether it may not be written.
+fn look_at(path: &Path) -> Result<(u64, bool), Error> {
     let file = File::open(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::failed(format!(
             "cannot open the disk {}: {error}; make one with: truncate -s 64M {}",
@@ -131,7 +136,7 @@ fn size_of_file(path: &Path) -> Result<u64, Error> {
             path.display(),
             bytes.next_multiple_of(512)
         ))),
-        bytes => Ok(bytes),
+        bytes => Ok((bytes, metadata.permissions().readonly())),
     }
 }
 

@@ -35,6 +35,7 @@ pub fn with_host<T>(
 fn start_qemu(images: &Images) -> Result<Qtest, Error> {
     let disks = images.all().iter().enumerate().map(|(index, image)| QtestDisk {
         wwn: image.wwn,
+        read_only: image.read_only,
         block_size: image.block_bytes,
         serial: Some(image.serial.clone()),
         ..QtestDisk::new(index as u8, Backend::File(image.path.clone()))

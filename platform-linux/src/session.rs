@@ -2,22 +2,22 @@
 //! order whatever the command met with.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fusion_mpt::bringup::{Reset, Tables};
 use fusion_mpt::controller::{Action, Controller};
 use fusion_mpt::error::{Error as CoreError, SubmitError};
 use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::generation::{Command, Generation, Mpi1, Mpi2, TaskAttribute};
+use fusion_mpt::io_queue::Completion;
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::pages::PageRequest;
-use fusion_mpt::io_queue::Completion;
-use fusion_mpt::scsi::{Cdb, Lun};
+use fusion_mpt::scsi::{Cdb, Lun, Sense};
 use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::shared::{HostIndex, ReplyRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{Target, TargetId, TargetRecord};
-use fusion_mpt::trace::{Counters, Trace};
+use fusion_mpt::trace::{Counters, Trace, TraceEntry};
 
 use crate::bus_name::BusName;
 use crate::cdb;
@@ -93,6 +93,9 @@ fn drive_generation<G: Generation, B: Link, T>(
     work: &mut dyn FnMut(&mut dyn Host) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let started = Instant::now();
+    // The IOC is told the time of day, for its own log.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started_ms = since_1970.as_millis() as u64;
     let mut delay = RealDelay;
     let bus = options.bus;
     let explain = |doing: &str, error: CoreError| match link.failure() {
@@ -130,7 +133,7 @@ fn drive_generation<G: Generation, B: Link, T>(
         targets: &mut targets,
     };
     let mut controller = ready
-        .begin(&plan, region, tables, 0, &mut delay)
+        .begin(&plan, region, tables, started_ms, &mut delay)
         .map_err(|error| explain("starting the controller", error))?;
     let sink = options.trace.take();
     if sink.is_some() {
@@ -150,6 +153,7 @@ fn drive_generation<G: Generation, B: Link, T>(
         buffers: Vec::new(),
         unflushed: Vec::new(),
         started,
+        started_ms,
         left_out: 0,
         decoder: Decoder::new(chip.is_mpi1()),
         sink,
@@ -160,9 +164,17 @@ fn drive_generation<G: Generation, B: Link, T>(
         Ok(()) => work(&mut session),
         Err(error) => Err(explain("looking for the disks", error)),
     };
-    let ended = session.end();
-    // The command's own failure tells more than what followed from it.
-    result.and_then(|value| ended.map(|()| value))
+    let (drained, reset) = session.end();
+    match (result, drained) {
+        (Ok(value), Ok(())) => reset.map(|()| value),
+        // Nobody is told that all is in order when it is not.
+        (Ok(_) | Err(Error::Interrupted), Err(error)) => Err(error),
+        (Err(Error::Interrupted), Ok(())) => Err(reset.err().unwrap_or(Error::Interrupted)),
+        (Err(Error::Failed(first)), Err(Error::Failed(then))) => {
+            Err(Error::Failed(format!("{first}; then {then}")))
+        }
+        (Err(error), _) => Err(error),
+    }
 }
 
 struct Session<'a, G: Generation, B: Link> {
@@ -175,6 +187,8 @@ struct Session<'a, G: Generation, B: Link> {
     /// Targets and logical units that were written since their last flush.
     unflushed: Vec<(TargetId, u8)>,
     started: Instant,
+    /// The same in milliseconds since 1970.
+    started_ms: u64,
     left_out: u32,
     decoder: Decoder,
     sink: Option<TraceSink>,
@@ -183,7 +197,7 @@ struct Session<'a, G: Generation, B: Link> {
 
 impl<G: Generation, B: Link> Session<'_, G, B> {
     fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+        self.started_ms + self.started.elapsed().as_millis() as u64
     }
 
     /// Tells the controller the time, and looks at what it says it is doing.
@@ -217,7 +231,8 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
                 sink(&format!("({} entries were not kept)", entry.sequence - self.traced));
             }
             self.traced = entry.sequence + 1;
-            for line in self.decoder.entry(entry) {
+            let at_ms = entry.at_ms.saturating_sub(self.started_ms);
+            if let Some(line) = self.decoder.entry(&TraceEntry { at_ms, ..*entry }) {
                 sink(&line);
             }
         }
@@ -244,51 +259,61 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
     /// Flushes every disk that was written.
     fn flush(&mut self) -> Result<(), Error> {
         for (target, lun) in std::mem::take(&mut self.unflushed) {
-            let cdb = Cdb::synchronize_cache_10(0, 0);
-            let mut good = None;
-            // The first may be answered with a unit attention.
-            for _ in 0..3 {
-                let request = Request {
-                    target,
-                    lun,
-                    cdb: cdb.as_bytes(),
-                    direction: Direction::None,
-                    buffer: None,
-                    offset: 0,
-                    bytes: 0,
-                    cookie: u64::MAX,
-                };
-                self.submit(&request)?;
-                let deadline = Instant::now() + FLUSH_LIMIT;
-                good = None;
-                while good.is_none() && Instant::now() < deadline {
-                    let mut seen = None;
-                    let found = self.poll(&mut |completion| {
-                        if completion.cookie == u64::MAX {
-                            seen = Some(completion.outcome.is_good());
-                        }
-                    })?;
-                    good = seen;
-                    if found == 0 {
-                        self.pause();
-                    }
-                }
-                if good == Some(true) {
-                    break;
-                }
-            }
-            if good != Some(true) {
-                return Err(Error::failed(format!(
-                    "target {} did not flush its cache: what was written last may be lost; run `mptctl flush --target {}` and compare the data",
-                    target.0, target.0
-                )));
+            let lost = |why: &dyn std::fmt::Display| {
+                Error::failed(format!(
+                    "target {} did not flush its cache ({why}): what was written last may be lost, compare it when the disk is back",
+                    target.0
+                ))
+            };
+            match self.flush_unit(target, lun) {
+                Ok(Some(true)) => {}
+                Ok(Some(false)) => return Err(lost(&"it refused to")),
+                Ok(None) => return Err(lost(&"it did not answer")),
+                Err(error) => return Err(lost(&error)),
             }
         }
         Ok(())
     }
 
-    /// Leaves everything in order: drained, flushed, the IOC back in READY.
-    fn end(mut self) -> Result<(), Error> {
+    /// Flushes one logical unit: whether it did, or `None` if it has not answered.
+    fn flush_unit(&mut self, target: TargetId, lun: u8) -> Result<Option<bool>, Error> {
+        let cdb = Cdb::synchronize_cache_10(0, 0);
+        let request = Request {
+            target,
+            lun,
+            cdb: cdb.as_bytes(),
+            direction: Direction::None,
+            buffer: None,
+            offset: 0,
+            bytes: 0,
+            cookie: u64::MAX,
+        };
+        let mut good = None;
+        // The first may be answered with a unit attention.
+        for _ in 0..3 {
+            self.submit(&request)?;
+            let deadline = Instant::now() + FLUSH_LIMIT;
+            good = None;
+            while good.is_none() && Instant::now() < deadline {
+                let found = self.poll(&mut |completion| {
+                    if completion.cookie == u64::MAX {
+                        good = Some(completion.outcome.is_good());
+                    }
+                })?;
+                if found == 0 {
+                    self.pause();
+                }
+            }
+            if good != Some(false) {
+                break;
+            }
+        }
+        Ok(good)
+    }
+
+    /// Leaves everything in order: drained and flushed, which is the first result; the IOC back in
+    /// READY, which is the second.
+    fn end(mut self) -> (Result<(), Error>, Result<(), Error>) {
         let drained = self.drain(DRAIN_LIMIT).and_then(|()| self.flush());
         self.show_trace();
         let bus = self.bring_up.bus;
@@ -297,14 +322,14 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         // Only now may memory be freed that the controller could have written to.
         drop(self.buffers);
         drop(parts);
-        drained?;
-        match (reset, failure) {
+        let reset = match (reset, failure) {
             (Ok(()), _) => Ok(()),
             (Err(_), Some(sentence)) => Err(Error::failed(sentence)),
             (Err(error), None) => Err(Error::failed(format!(
                 "the data is safe, but resetting the controller on {bus} at the end failed: {error}"
             ))),
-        }
+        };
+        (drained, reset)
     }
 }
 
@@ -359,7 +384,9 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
             Ok(_) => {}
             Err(SubmitError::Full) => return Ok(false),
             Err(error) => {
-                return Err(self.explain(format!("a command for target {}: {error}", request.target.0)));
+                return Err(
+                    self.explain(format!("a command for target {}: {error}", request.target.0))
+                );
             }
         }
         let unit = (request.target, request.lun);
@@ -386,9 +413,20 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         if !look && !self.link.may_have_replied() {
             return Ok(0);
         }
-        let found = self.controller.poll(&mut *complete);
-        if self.sink.is_some() {
-            self.show_trace();
+        if self.sink.is_none() {
+            return Ok(self.controller.poll(complete));
+        }
+        // Sense lies beside the reply frame, so it is shown where it comes out.
+        let mut lines = Vec::new();
+        let found = self.controller.poll(|completion| {
+            if let Some(sense) = Sense::parse(completion.sense) {
+                lines.push(format!("         sense: {sense}"));
+            }
+            complete(completion);
+        });
+        self.show_trace();
+        if let Some(sink) = self.sink.as_mut() {
+            lines.iter().for_each(|line| sink(line));
         }
         Ok(found)
     }

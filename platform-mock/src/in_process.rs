@@ -200,6 +200,8 @@ impl Shared {
                     }
                     std::hint::spin_loop();
                 }
+                // On a busy machine the host may need this processor to have work for us.
+                thread::yield_now();
                 continue;
             }
             self.park(deadline);

@@ -1,6 +1,6 @@
 //! The driver on every software controller, step by step and with a bouncing bus.
 
-#[allow(unreachable_pub, reason = "shared by several tests")]
+#[allow(unreachable_pub, dead_code, reason = "shared by several tests")]
 mod driver;
 
 use driver::{Rig, segments};

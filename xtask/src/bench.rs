@@ -30,8 +30,9 @@ type Measure = fn(&Runner, &Workspace) -> Result<Figures, String>;
 struct Bench {
     name: &'static str,
     about: &'static str,
-    /// Scenarios whose instructions are counted, and the figure that this gives.
-    counted: &'static [(&'static str, &'static str)],
+    /// Scenarios whose instructions are counted: the scenario, one that does the same without the
+    /// driver, and the figure that the difference gives.
+    counted: &'static [(&'static str, &'static str, &'static str)],
     /// Measures what no program under `core/benches` can.
     outside: Option<Measure>,
 }
@@ -42,8 +43,12 @@ const BENCHES: &[Bench] = &[
         name: "core",
         about: "submit and complete: instructions, time, ratio to the bare floor",
         counted: &[
-            ("mpi1", "core.mpi1.instructions_per_io"),
-            ("mpi2", "core.mpi2.instructions_per_io"),
+            ("floor.qd1", "harness.qd1", "core.floor.instructions_per_io.qd1"),
+            ("floor.qd64", "harness.qd64", "core.floor.instructions_per_io.qd64"),
+            ("mpi1.qd1", "harness.qd1", "core.mpi1.instructions_per_io.qd1"),
+            ("mpi1.qd64", "harness.qd64", "core.mpi1.instructions_per_io.qd64"),
+            ("mpi2.qd1", "harness.qd1", "core.mpi2.instructions_per_io.qd1"),
+            ("mpi2.qd64", "harness.qd64", "core.mpi2.instructions_per_io.qd64"),
         ],
         outside: None,
     },
@@ -88,9 +93,10 @@ impl Bench {
         if !self.counted.is_empty() {
             debian::provide(runner, &[debian::VALGRIND])?;
         }
-        for (scenario, figure) in self.counted {
-            let count = callgrind::instructions_per_iteration(runner, &executable, scenario)?;
-            figures.insert((*figure).to_owned(), count);
+        for (scenario, without, figure) in self.counted {
+            let count =
+                |scenario| callgrind::instructions_per_iteration(runner, &executable, scenario);
+            figures.insert((*figure).to_owned(), count(scenario)? - count(without)?);
         }
         Ok(figures)
     }

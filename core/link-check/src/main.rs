@@ -122,12 +122,7 @@ unsafe impl critical_section::Impl for OneContext {
 }
 
 fn take(completion: Completion<'_>) {
-    black_box((
-        completion.cookie,
-        completion.outcome,
-        completion.sense,
-        completion.log_info,
-    ));
+    black_box((completion.cookie, completion.outcome, completion.sense, completion.log_info));
 }
 
 /// What differs between the generations: the probes.
@@ -143,15 +138,8 @@ fn drive<G: Generation>(probes: &Probes<G>) -> Result<(), Error> {
     let Some(chip) = Chip::find(black_box(0x1000), black_box(0x54)) else {
         return Ok(());
     };
-    let mut reset = Reset::<G, _>::new(
-        Window {
-            base: black_box(NonNull::dangling()),
-        },
-        chip,
-    );
-    let mut region = StaticDma {
-        bus: black_box(BusAddr(0)),
-    };
+    let mut reset = Reset::<G, _>::new(Window { base: black_box(NonNull::dangling()) }, chip);
+    let mut region = StaticDma { bus: black_box(BusAddr(0)) };
     let mut slots = [SlotRecord::NEW; 16];
     let replies = [const { ReplyRecord::new() }; 16];
     let mut targets = [TargetRecord::default(); 16];
@@ -174,10 +162,7 @@ fn drive<G: Generation>(probes: &Probes<G>) -> Result<(), Error> {
         operate(probes, &mut controller)?;
         let (parts, result) = controller.into_reset(&mut NoDelay, take);
         result?;
-        let Parts {
-            reset: again,
-            region: same,
-        } = parts;
+        let Parts { reset: again, region: same } = parts;
         (reset, region) = (again, same);
     }
 }
@@ -189,13 +174,8 @@ fn operate<G: Generation>(
 ) -> Result<(), Error> {
     let mut queue = controller.take_queue();
     let target = TargetId(black_box(0));
-    let segments = black_box([Segment {
-        address: BusAddr(0),
-        length: 4096,
-    }; 8]);
-    let used = segments
-        .get(..black_box(1usize))
-        .unwrap_or_default();
+    let segments = black_box([Segment { address: BusAddr(0), length: 4096 }; 8]);
+    let used = segments.get(..black_box(1usize)).unwrap_or_default();
     let cdb = Cdb::read(black_box(0), black_box(8));
     controller.interrupts(black_box(true));
     while black_box(true) {
@@ -289,12 +269,8 @@ macro_rules! generation {
 
         #[cfg(feature = $feature)]
         fn $run() {
-            let probes = Probes {
-                submit: $submit,
-                poll: $poll,
-                submit_on: $submit_on,
-                poll_on: $poll_on,
-            };
+            let probes =
+                Probes { submit: $submit, poll: $poll, submit_on: $submit_on, poll_on: $poll_on };
             let _ = black_box(drive::<$generation>(&probes));
         }
     };

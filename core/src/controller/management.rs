@@ -109,17 +109,17 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         if self.state != State::Running {
             return Err(Error::NotOperational);
         }
-        self.admin.ask_for_page(request)?;
-        self.admin.go_on(&mut self.queue, &mut self.targets);
+        self.desk.admin.ask_for_page(request)?;
+        self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
         Ok(())
     }
 
     /// Copies the page that was asked for into `page` and returns its length in bytes, header
     /// included; `None` while it has not come.
     pub fn take_page(&mut self, page: &mut [u8]) -> Option<Result<usize, Error>> {
-        let taken = self.admin.take_page(&self.queue, page);
+        let taken = self.desk.admin.take_page(&self.queue, page);
         if taken.is_some() {
-            self.admin.go_on(&mut self.queue, &mut self.targets);
+            self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
         }
         taken
     }
@@ -147,7 +147,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             complete,
         );
         if waited.is_err() {
-            self.admin.abandon_page();
+            self.desk.admin.abandon_page();
         }
         waited?
     }
@@ -168,7 +168,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         if self.state != State::Running {
             return Err(Error::NotOperational);
         }
-        if self.task.is_some() {
+        if self.desk.task.is_some() {
             return Err(Error::Busy);
         }
         let by_doorbell = match route {
@@ -199,14 +199,14 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 })
                 .ok_or(Error::Busy)?
         };
-        self.task = Some(Task { smid, reply: None });
+        self.desk.task = Some(Task { smid, reply: None });
         Ok(())
     }
 
     /// What came of the task management that was asked for; `None` while nothing has.
     pub fn take_task_reply(&mut self) -> Option<Result<TaskReply, Error>> {
-        let reply = self.task.as_ref()?.reply?;
-        self.task = None;
+        let reply = self.desk.task.as_ref()?.reply?;
+        self.desk.task = None;
         Some(reply)
     }
 
@@ -232,7 +232,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             complete,
         );
         if waited.is_err() {
-            self.task = None;
+            self.desk.task = None;
         }
         waited?
     }

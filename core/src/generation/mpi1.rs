@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::Chip;
 use super::sealed::{Place, Sealed};
+use super::write_list;
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi1, PortFacts, Post, Reply,
     ReplyHeader, TaskAttribute, expect, has_result,
@@ -22,7 +23,7 @@ use crate::regs::Bus;
 use crate::regs::mpi1::REPLY_QUEUE;
 use crate::reply::{DevicePage, Event, News, TaskReply};
 use crate::request::TaskRequest;
-use crate::sgl::{self, Direction, SglFormat, SglSpace};
+use crate::sgl::{self, Direction, SglFormat};
 use crate::wire::config::mpi1::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi1::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
@@ -174,58 +175,23 @@ impl Sealed for Mpi1 {
         device: Device,
         command: &Command<'_>,
     ) -> Result<(), SubmitError> {
-        let space = SglSpace {
-            sgl_offset: place.frame + SGL_OFFSET,
-            header_bytes: SGL_OFFSET,
-            frame_sgl_bytes: layout.frame_bytes as usize - SGL_OFFSET,
-            chain_offset: place.chains,
-            chain_bytes: layout.chain_bytes as usize,
-            chain_count: layout.chains_per_command as usize,
-        };
-        let encoded = sgl::encode(
-            port.sgl,
-            memory,
-            &space,
-            command.segments,
-            command.direction,
-            command.data_length,
-            sgl::ElementLimit::MAX,
-        )
-        .map_err(SubmitError::Sgl)?;
-        let direction = match command.direction {
-            Direction::None => 0,
-            Direction::Read => control::READ,
-            Direction::Write => control::WRITE,
-        };
-        let attribute = match command.attribute {
-            TaskAttribute::Simple => control::SIMPLE_QUEUE,
-            TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
-            TaskAttribute::Ordered => control::ORDERED_QUEUE,
-            TaskAttribute::Aca => control::ACA_QUEUE,
-        };
-        let [bus, target_id] = device.address.to_be_bytes();
-        let cdb = command.cdb.padded_16().ok_or(SubmitError::CdbLength(command.cdb.length()))?;
-        let request = ScsiIoRequest {
-            target_id,
-            bus,
-            chain_offset: encoded.chain_offset,
-            function: Function::SCSI_IO,
-            cdb_length: command.cdb.length(),
-            sense_buffer_length: layout.sense_bytes as u8,
-            msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
-            msg_context: u32::from(place.smid).into(),
-            lun: command.lun.0,
-            control: (direction | attribute).into(),
-            cdb,
-            data_length: command.data_length.into(),
-            sense_buffer_low_address: memory.bus(place.sense).low().into(),
-            ..Default::default()
-        };
-        memory.write_words::<6>(place.frame, &zerocopy::transmute!(request));
+        // By value: the command must not have to be in memory for the sake of the rare case.
+        let Command { segments, direction, data_length, .. } = *command;
+        let format = port.sgl;
+        if let Some(element) = sgl::single(format, segments, direction, data_length) {
+            let request = scsi_io_request(memory, layout, place, device, command, 0)?;
+            memory.write_message(place.frame, &request, &element);
+            return Ok(());
+        }
+        let offset = SGL_OFFSET;
+        let chain_offset =
+            write_list(format, memory, layout, place, offset, segments, direction, data_length)?;
+        let request = scsi_io_request(memory, layout, place, device, command, chain_offset)?;
+        memory.write_words(place.frame, &request);
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn post<R: Registers>(port: &mut Fifo, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         port.post(bus, smid, post)
     }
@@ -396,4 +362,50 @@ impl Sealed for Mpi1 {
             _ => {}
         }
     }
+}
+
+/// A SCSI I/O message up to its SGL.
+#[inline]
+fn scsi_io_request<D: DmaRegion>(
+    memory: &Memory<D>,
+    layout: &Layout,
+    place: Place,
+    device: Device,
+    command: &Command<'_>,
+    chain_offset: u8,
+) -> Result<[u64; 6], SubmitError> {
+    let direction = match command.direction {
+        Direction::None => 0,
+        Direction::Read => control::READ,
+        Direction::Write => control::WRITE,
+    };
+    let attribute = match command.attribute {
+        TaskAttribute::Simple => control::SIMPLE_QUEUE,
+        TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+        TaskAttribute::Ordered => control::ORDERED_QUEUE,
+        TaskAttribute::Aca => control::ACA_QUEUE,
+    };
+    let [bus, target_id] = device.address.to_be_bytes();
+    let cdb = command.cdb.padded_16().ok_or(SubmitError::CdbLength(command.cdb.length()))?;
+    let request = ScsiIoRequest {
+        target_id,
+        bus,
+        chain_offset,
+        function: Function::SCSI_IO,
+        cdb_length: command.cdb.length(),
+        sense_buffer_length: layout.sense_bytes as u8,
+        msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
+        msg_context: u32::from(place.smid).into(),
+        cdb,
+        data_length: command.data_length.into(),
+        sense_buffer_low_address: memory.bus(place.sense).low().into(),
+        ..Default::default()
+    };
+    let mut request: [u64; 6] = zerocopy::transmute!(request);
+    // The unit and the control word straddle words 1 and 2. Put in here they stay in registers;
+    // through the struct they would be stored in parts and loaded whole, which stalls.
+    let lun = u64::from_le_bytes(command.lun.0);
+    request[1] |= (lun << 32).to_le();
+    request[2] = (lun >> 32 | u64::from(direction | attribute) << 32).to_le();
+    Ok(request)
 }

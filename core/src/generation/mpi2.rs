@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::chips::{Chip, Family};
 use super::sealed::{Place, Sealed};
+use super::write_list;
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi2, PortFacts, Post, Reply,
     ReplyHeader, TaskAttribute, expect, has_result,
@@ -22,7 +23,7 @@ use crate::regs::Bus;
 use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
 use crate::reply::{DevicePage, Event, News, TaskReply};
 use crate::request::TaskRequest;
-use crate::sgl::{self, Direction, SglFormat, SglSpace};
+use crate::sgl::{self, Direction, SglFormat};
 use crate::wire::config::mpi2::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi2::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
@@ -231,55 +232,23 @@ impl Sealed for Mpi2 {
         device: Device,
         command: &Command<'_>,
     ) -> Result<(), SubmitError> {
-        let space = SglSpace {
-            sgl_offset: place.frame + SGL_OFFSET,
-            header_bytes: SGL_OFFSET,
-            frame_sgl_bytes: layout.frame_bytes as usize - SGL_OFFSET,
-            chain_offset: place.chains,
-            chain_bytes: layout.chain_bytes as usize,
-            chain_count: layout.chains_per_command as usize,
-        };
-        let encoded = sgl::encode(
-            port.sgl,
-            memory,
-            &space,
-            command.segments,
-            command.direction,
-            command.data_length,
-            sgl::ElementLimit::MAX,
-        )
-        .map_err(SubmitError::Sgl)?;
-        let direction = match command.direction {
-            Direction::None => 0,
-            Direction::Read => control::READ,
-            Direction::Write => control::WRITE,
-        };
-        let attribute = match command.attribute {
-            TaskAttribute::Simple => control::SIMPLE_QUEUE,
-            TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
-            TaskAttribute::Ordered => control::ORDERED_QUEUE,
-            TaskAttribute::Aca => control::ACA_QUEUE,
-        };
-        let cdb_length = command.cdb.length();
-        let request = ScsiIoRequest {
-            dev_handle: device.address.into(),
-            chain_offset: encoded.chain_offset,
-            function: Function::SCSI_IO,
-            sense_buffer_low_address: memory.bus(place.sense).low().into(),
-            sense_buffer_length: layout.sense_bytes as u8,
-            sgl_offset_0: scsi_io::SGL_OFFSET_0,
-            data_length: command.data_length.into(),
-            io_flags: u16::from(cdb_length).into(),
-            lun: command.lun.0,
-            control: (direction | attribute | control::additional_cdb_length(cdb_length)).into(),
-            cdb: *command.cdb.padded(),
-            ..Default::default()
-        };
-        memory.write_words::<12>(place.frame, &zerocopy::transmute!(request));
+        // By value: the command must not have to be in memory for the sake of the rare case.
+        let Command { segments, direction, data_length, .. } = *command;
+        let format = port.sgl;
+        if let Some(element) = sgl::single(format, segments, direction, data_length) {
+            let request = scsi_io_request(memory, layout, place, device, command, 0);
+            memory.write_message(place.frame, &request, &element);
+            return Ok(());
+        }
+        let offset = SGL_OFFSET;
+        let chain_offset =
+            write_list(format, memory, layout, place, offset, segments, direction, data_length)?;
+        let request = scsi_io_request(memory, layout, place, device, command, chain_offset);
+        memory.write_words(place.frame, &request);
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn post<R: Registers>(port: &mut Ring, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         port.post(bus, smid, post)
     }
@@ -454,4 +423,48 @@ impl Sealed for Mpi2 {
 /// The queue array is used where the firmware knows it and there is more than one queue.
 fn uses_queue_array(facts: &Facts, plan: &MemoryPlan) -> bool {
     facts.queue_array && plan.queues > 1
+}
+
+/// A SCSI I/O message up to its SGL.
+#[inline]
+fn scsi_io_request<D: DmaRegion>(
+    memory: &Memory<D>,
+    layout: &Layout,
+    place: Place,
+    device: Device,
+    command: &Command<'_>,
+    chain_offset: u8,
+) -> [u64; 12] {
+    let direction = match command.direction {
+        Direction::None => 0,
+        Direction::Read => control::READ,
+        Direction::Write => control::WRITE,
+    };
+    let attribute = match command.attribute {
+        TaskAttribute::Simple => control::SIMPLE_QUEUE,
+        TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+        TaskAttribute::Ordered => control::ORDERED_QUEUE,
+        TaskAttribute::Aca => control::ACA_QUEUE,
+    };
+    let cdb_length = command.cdb.length();
+    let request = ScsiIoRequest {
+        dev_handle: device.address.into(),
+        chain_offset,
+        function: Function::SCSI_IO,
+        sense_buffer_low_address: memory.bus(place.sense).low().into(),
+        sense_buffer_length: layout.sense_bytes as u8,
+        sgl_offset_0: scsi_io::SGL_OFFSET_0,
+        data_length: command.data_length.into(),
+        io_flags: u16::from(cdb_length).into(),
+        cdb: *command.cdb.padded(),
+        ..Default::default()
+    };
+    let mut request: [u64; 12] = zerocopy::transmute!(request);
+    // The unit and the control word straddle words 6 and 7. Put in here they stay in registers;
+    // through the struct they would be stored in parts and loaded whole, which stalls.
+    let control = direction | attribute | control::additional_cdb_length(cdb_length);
+    let lun = u64::from_le_bytes(command.lun.0);
+    request[6] = (lun << 32).to_le();
+    request[7] = (lun >> 32 | u64::from(control) << 32).to_le();
+    request
 }

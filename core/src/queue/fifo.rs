@@ -42,7 +42,7 @@ impl Fifo {
     }
 
     /// Posts the request in frame `smid`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post<R: Registers>(&mut self, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         let offset = u32::from(smid).wrapping_mul(self.frame_bytes);
         // Bits 1:0 ask the device to fetch further blocks of the frame ahead: it does so by itself.

@@ -70,7 +70,7 @@ impl Ring {
     }
 
     /// Posts the request in frame `smid`, to be answered on this queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post<R: Registers>(&mut self, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         let descriptor = match post {
             Post::ScsiIo(device) => RequestDescriptor::scsi_io(smid, self.queue, device.address),
@@ -90,25 +90,18 @@ impl Ring {
     #[inline]
     pub(crate) fn next<D: DmaRegion>(&mut self, memory: &Memory<D>) -> Option<(u64, Reply)> {
         let at = self.at + self.next as usize * 8;
-        let word = memory.read_u64(at);
-        // A host that reads 64 bits in two halves can see one half before the other.
-        if word as u32 == u32::MAX || (word >> 32) as u32 == u32::MAX {
-            return None;
-        }
-        memory.write_u64(at, u64::MAX);
+        let word = memory.take_written(at)?;
         self.next += 1;
         if self.next == self.depth {
             self.next = 0;
         }
         let descriptor = ReplyDescriptor(word);
+        let smid = (word >> 16) as u16;
         let reply = match descriptor.kind() {
-            ReplyKind::ScsiIoSuccess | ReplyKind::FastPathScsiIoSuccess => {
-                Reply::Success { smid: descriptor.smid() }
+            ReplyKind::ScsiIoSuccess | ReplyKind::FastPathScsiIoSuccess => Reply::Success { smid },
+            ReplyKind::AddressReply => {
+                Reply::Frame { smid: Some(smid), address: descriptor.reply_frame_address() }
             }
-            ReplyKind::AddressReply => Reply::Frame {
-                smid: Some(descriptor.smid()),
-                address: descriptor.reply_frame_address(),
-            },
             _ => Reply::Unknown,
         };
         Some((word, reply))

@@ -164,8 +164,13 @@ impl Cdb {
         Some(Self::new(opcode, 6).with(1, &[high, middle, low, count]))
     }
 
+    /// In one piece, since it is built for each I/O.
+    #[inline]
     fn transfer_10(opcode: Opcode, lba: u32, blocks: u16) -> Self {
-        Self::new(opcode, 10).with(2, &lba.to_be_bytes()).with(7, &blocks.to_be_bytes())
+        let [high, low] = blocks.to_be_bytes();
+        let first = u64::from(opcode.0) | u64::from(lba.swap_bytes()) << 16 | u64::from(high) << 56;
+        let words = [first, u64::from(low), 0, 0];
+        Self { bytes: zerocopy::transmute!(words.map(u64::to_le)), length: 10 }
     }
 
     fn transfer_12(opcode: Opcode, lba: u32, blocks: u32) -> Self {
@@ -185,6 +190,7 @@ impl Cdb {
             .with(28, &blocks.to_be_bytes())
     }
 
+    #[inline]
     fn transfer(short: Opcode, long: Opcode, lba: u64, blocks: u32) -> Self {
         match (u32::try_from(lba), u16::try_from(blocks)) {
             (Ok(lba), Ok(blocks)) => Self::transfer_10(short, lba, blocks),
@@ -198,12 +204,14 @@ impl Cdb {
 
     /// READ of `blocks` from `lba` on: the (10) form where it fits, else (16).
     #[must_use]
+    #[inline]
     pub fn read(lba: u64, blocks: u32) -> Self {
         Self::transfer(Opcode::READ_10, Opcode::READ_16, lba, blocks)
     }
 
     /// WRITE of `blocks` from `lba` on: the (10) form where it fits, else (16).
     #[must_use]
+    #[inline]
     pub fn write(lba: u64, blocks: u32) -> Self {
         Self::transfer(Opcode::WRITE_10, Opcode::WRITE_16, lba, blocks)
     }
@@ -222,12 +230,14 @@ impl Cdb {
 
     /// READ (10).
     #[must_use]
+    #[inline]
     pub fn read_10(lba: u32, blocks: u16) -> Self {
         Self::transfer_10(Opcode::READ_10, lba, blocks)
     }
 
     /// WRITE (10).
     #[must_use]
+    #[inline]
     pub fn write_10(lba: u32, blocks: u16) -> Self {
         Self::transfer_10(Opcode::WRITE_10, lba, blocks)
     }

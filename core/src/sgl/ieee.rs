@@ -31,10 +31,10 @@ fn simple(segment: &Segment, flags: IeeeSgeFlags) -> [U64; 2] {
     })
 }
 
-/// The whole list of a command with one segment, at a multiple of 8.
+/// The whole list of a command with one segment.
 #[inline]
-pub(super) fn write_single<D: DmaRegion>(memory: &Memory<D>, offset: usize, segment: &Segment) {
-    write_element(memory, offset, simple(segment, IeeeSgeFlags::END_OF_LIST));
+pub(super) fn single(segment: &Segment) -> [u64; 2] {
+    simple(segment, IeeeSgeFlags::END_OF_LIST).map(U64::get)
 }
 
 impl Elements for Ieee64 {

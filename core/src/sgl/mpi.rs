@@ -61,29 +61,18 @@ fn word(first: U32, second: U32) -> u64 {
     u64::from(first.get()) | u64::from(second.get()) << 32
 }
 
-/// The whole list of a command with one segment, at a multiple of 8.
+/// The whole list of a command with one segment: the element's 8 bytes and 8 of zero.
 #[inline]
-pub(super) fn write_single_32<D: DmaRegion>(
-    memory: &Memory<D>,
-    offset: usize,
-    segment: &Segment,
-    direction: Direction,
-) {
+pub(super) fn single_32(segment: &Segment, direction: Direction) -> [u64; 2] {
     let [first, second] = simple_32(segment, simple_flags(direction, Place::End));
-    memory.write_u64(offset, word(first, second));
+    [word(first, second), 0]
 }
 
-/// The whole list of a command with one segment, at a multiple of 8, with 16 bytes of room: the
-/// element's 12 and 4 of zero, so that it takes two stores and one check.
+/// The whole list of a command with one segment: the element's 12 bytes and 4 of zero.
 #[inline]
-pub(super) fn write_single_64<D: DmaRegion>(
-    memory: &Memory<D>,
-    offset: usize,
-    segment: &Segment,
-    direction: Direction,
-) {
+pub(super) fn single_64(segment: &Segment, direction: Direction) -> [u64; 2] {
     let [first, second, third] = simple_64(segment, simple_flags(direction, Place::End));
-    memory.write_words(offset, &[word(first, second), u64::from(third.get())]);
+    [word(first, second), u64::from(third.get())]
 }
 
 /// Elements of 12 bytes leave every other one off a multiple of 8: go by dwords.

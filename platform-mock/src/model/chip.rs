@@ -79,7 +79,7 @@ impl Chip {
         family: Family::Mpi1,
         phys: 8,
         message_version: 0x0105,
-        product_id: 0x2704,
+        product_id: 0x2102,
         firmware: [0x01, 0x32, 0x92, 0x00],
         capabilities: 0,
         request_credit: 128,

@@ -117,7 +117,7 @@ impl Fifos {
             return Some(Err(fault));
         }
         let bytes = longest(frame[3]);
-        if let Err(fault) = memory.read(at + 12, &mut frame[12..bytes]) {
+        if let Err(fault) = memory.read(at.wrapping_add(12), &mut frame[12..bytes]) {
             return Some(Err(fault));
         }
         let key = le32(&frame, 8);

@@ -2,7 +2,6 @@
 
 use crate::memory::DeviceMemory;
 
-use super::chip::CAPABILITY_RDPQ;
 use super::events::{self, Change};
 use super::message::{Message, byte, le16, le32};
 use super::queues::{Answer, REQUEST_BYTES, Reply, Request};
@@ -195,7 +194,6 @@ impl Model {
             self.front.complain(format!("IOC init: {field} cannot be worked with"));
             return message.with16(0x0e, ioc_status::INVALID_FIELD);
         }
-        debug_assert!(self.chip.vectors > 0 || self.chip.capabilities & CAPABILITY_RDPQ == 0);
         self.front.who_init = frame[0];
         self.front.state = State::Operational;
         if !self.chip.is_mpi1() {

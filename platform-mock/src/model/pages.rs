@@ -116,6 +116,7 @@ pub(crate) fn build(
             .text(chip.board_name, 16)
             .text("03-25445-02B", 16)
             .text("SP21012345", 16),
+        (kind::MANUFACTURING, 2 | 3) if mpi1 => page(0).u16(chip.device_id).zeros_to(12),
         (kind::MANUFACTURING, 5) if mpi1 => page(2).u64(CONTROLLER_SAS_ADDRESS).zeros_to(24),
         (kind::IO_UNIT, 0) if mpi1 => page(0).u64(CONTROLLER_SAS_ADDRESS),
         (kind::IO_UNIT, 0) => page(2).u64(CONTROLLER_SAS_ADDRESS).u32(0x1400_0601).u32(0x1400_0601),
@@ -188,7 +189,6 @@ fn missing_mpi2(page_kind: u8) -> NoPage {
 fn zero_page(page_kind: u8, number: u8) -> Result<(u8, usize), NoPage> {
     let found = match (page_kind, number) {
         (kind::MANUFACTURING, 1) => (0, 260),
-        (kind::MANUFACTURING, 2 | 3) => (0, 12),
         (kind::MANUFACTURING, 4) => (5, 112),
         (kind::MANUFACTURING, 6 | 8 | 9 | 10) => (0, 8),
         (kind::MANUFACTURING, 7) => (0, 36),

@@ -129,9 +129,11 @@ impl Rings {
         self.reset();
         for queue in 0..u64::from(queues) {
             let at = if array {
-                memory.read_u64(post + queue * 16).map_err(|_| "the queue array's address")?
+                memory
+                    .read_u64(post.wrapping_add(queue * 16))
+                    .map_err(|_| "the queue array's address")?
             } else {
-                post + queue * u64::from(depth) * 8
+                post.wrapping_add(queue * u64::from(depth) * 8)
             };
             if at % 16 != 0 || !one_window(at, depth * 8) {
                 return Err("the address of a reply post queue");

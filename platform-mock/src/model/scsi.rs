@@ -182,12 +182,22 @@ pub(crate) struct Ending {
     pub(crate) transferred: u32,
     pub(crate) sense_bytes: u32,
     pub(crate) log_info: u32,
+    /// It never got as far as the device, so that MPI1 does not give `MsgFlags` back.
+    refused: bool,
 }
 
 impl Ending {
     /// Without the target having said anything.
     pub(crate) fn unheard(ioc_status: u16) -> Self {
-        Self { ioc_status, scsi_state: STATE_NO_SCSI_STATUS, ..Self::default() }
+        Self { ioc_status, scsi_state: STATE_NO_SCSI_STATUS, refused: true, ..Self::default() }
+    }
+
+    /// Ended by task management.
+    pub(crate) fn ended_by_task(mpi1: bool) -> Self {
+        // MPI1 as QEMU's device, which does not say that it terminated the command.
+        let terminated = if mpi1 { 0 } else { STATE_TERMINATED };
+        let scsi_state = STATE_NO_SCSI_STATUS | terminated;
+        Self { ioc_status: ioc_status::TASK_TERMINATED, scsi_state, ..Self::default() }
     }
 
     /// Ended by the IOC itself, which says why.
@@ -206,7 +216,7 @@ pub(crate) fn reply(request: &Request, mpi1: bool, ending: &Ending) -> Reply {
         Message::new(0x24, function)
             .with(0, &frame[0..2])
             .with(4, &frame[4..6])
-            .with8(7, frame[7])
+            .with8(7, if ending.refused { 0 } else { frame[7] })
             .with32(8, request.key)
     } else {
         Message::new(0x34, function).with(0, &frame[0..2]).with(8, &frame[8..10])

@@ -38,7 +38,14 @@ impl Model {
             .with(8, if mpi1 { &frame[8..12] } else { &frame[8..10] });
         let rules = self.rules();
         let mut killed = Vec::new();
-        let message = if mpi1 && kind == RESET_BUS {
+        let known = match kind {
+            ABORT_TASK..=TARGET_RESET | LUN_RESET..=QUERY_TASK => true,
+            RESET_BUS => mpi1,
+            _ => false,
+        };
+        let message = if !known {
+            message.with8(4, RESPONSE_NOT_SUPPORTED)
+        } else if kind == RESET_BUS {
             killed.extend(self.held.drain(..));
             for device in self.devices.iter_mut() {
                 let _ = device.target.reset();
@@ -70,8 +77,7 @@ impl Model {
                     }
                     let response = match kind {
                         QUERY_TASK if self.held.iter().any(matches) => RESPONSE_SUCCEEDED,
-                        ABORT_TASK..=LUN_RESET | CLEAR_TASK_SET | QUERY_TASK => RESPONSE_COMPLETE,
-                        _ => RESPONSE_NOT_SUPPORTED,
+                        _ => RESPONSE_COMPLETE,
                     };
                     if kind != QUERY_TASK {
                         self.held.retain(|held| {
@@ -91,7 +97,7 @@ impl Model {
             Reply { key: request.key, queue: request.queue, answer: Answer::Frame(message) },
         );
         for held in killed {
-            let ending = Ending::terminated(ioc_status::TASK_TERMINATED, 0);
+            let ending = Ending::ended_by_task(mpi1);
             self.answer(memory, scsi::reply(&held, mpi1, &ending));
         }
     }

@@ -76,6 +76,9 @@ impl Process {
         let mut command = Command::new(&options.program);
         command.args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A terminal's Ctrl-C goes to the whole foreground group. It is for us to act on: QEMU must
+        // live until what was written has been flushed.
+        command.process_group(0);
 
         let kept = Arc::new(Kept::default());
         let (started, starting) = mpsc::channel();

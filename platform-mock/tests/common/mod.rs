@@ -3,7 +3,7 @@
 //! Nothing here knows which bus it is, so the same test body runs against QEMU's controller and
 //! against ours.
 
-#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses its part of it")]
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -19,6 +19,7 @@ use fusion_mpt::log_info::LogInfo;
 use fusion_mpt::mem::Memory;
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::{Failure, Outcome};
+use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::DmaRegion;
 use fusion_mpt::recovery::{TaskReply, TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun, ScsiStatus, Sense, SenseKey};
@@ -333,6 +334,18 @@ where
         }
     }
 
+    /// A configuration page, header included.
+    pub fn page(&mut self, request: PageRequest) -> Result<Vec<u8>, Error> {
+        let mut page = vec![0xee; 4096];
+        let done = &mut self.done;
+        let length = self.controller.read_page(&mut Sleep, request, &mut page, |completion| {
+            note(done, &completion);
+        })?;
+        assert!(page[length..].iter().all(|byte| *byte == 0xee), "written beyond its length");
+        page.truncate(length);
+        Ok(page)
+    }
+
     /// Task management to its end; `cookie` is the command for abort and query.
     pub fn task(
         &mut self,
@@ -391,7 +404,7 @@ impl Random {
 
     /// A number from `0` to `below - 1`.
     pub fn below(&mut self, below: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(below) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(below)) >> 64) as u64
     }
 
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {

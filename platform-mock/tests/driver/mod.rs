@@ -1,5 +1,8 @@
 //! The driver on a software controller, with everything it needs around it.
 
+use std::time::{Duration, Instant};
+
+use embedded_hal::delay::DelayNs;
 use fusion_mpt::bringup::{Reset, Tables};
 use fusion_mpt::controller::{Action, Controller};
 use fusion_mpt::error::Error;
@@ -101,8 +104,9 @@ impl<G: Generation> Rig<G> {
     ) -> (Outcome, Vec<u8>) {
         self.submit(target, cdb, direction, segments, 77);
         let mut ended = None;
-        for _ in 0..1000 {
-            self.bus.advance(std::time::Duration::from_micros(10));
+        let mut delay = self.bus.delay();
+        for _ in 0..100_000 {
+            delay.delay_us(20);
             self.driver.poll(|completion| {
                 assert_eq!(completion.cookie, 77);
                 assert!(ended.is_none(), "completed twice");
@@ -139,4 +143,57 @@ pub fn segments(dma: &MockDma, count: usize, length: usize, gap: usize) -> Vec<S
             length: length as u32,
         })
         .collect()
+}
+
+/// Bytes of the commands that [`stream`] runs.
+pub const BLOCK: usize = 4096;
+
+/// A command of one block.
+pub fn command<'c>(cdb: &'c Cdb, segments: &'c [Segment], read: bool, cookie: u64) -> Command<'c> {
+    Command {
+        lun: Lun::peripheral(0),
+        cdb,
+        direction: if read { Direction::Read } else { Direction::Write },
+        data_length: BLOCK as u32,
+        segments,
+        attribute: TaskAttribute::Simple,
+        tag: None,
+        cookie,
+    }
+}
+
+/// Runs `count` commands of 4 KiB, `depth` at a time, each on its own block and buffer.
+pub fn stream<G: Generation>(
+    rig: &mut Rig<G>,
+    count: u64,
+    depth: u64,
+    read: bool,
+    at: &impl DmaRegion,
+) {
+    let mut submitted = 0u64;
+    let mut done = 0;
+    let mut free: Vec<u64> = (0..depth).collect();
+    let started = Instant::now();
+    while done < count {
+        while submitted < count
+            && let Some(buffer) = free.pop()
+        {
+            let segment =
+                [Segment { address: at.bus().offset(buffer * BLOCK as u64), length: BLOCK as u32 }];
+            let lba = buffer * 8;
+            let cdb = if read { Cdb::read(lba, 8) } else { Cdb::write(lba, 8) };
+            let command = command(&cdb, &segment, read, buffer);
+            rig.driver.submit(TargetId(0), &command).expect("room");
+            submitted += 1;
+        }
+        let found = rig.driver.poll(|completion| {
+            assert!(completion.outcome.is_good(), "{:?}", completion.outcome);
+            free.push(completion.cookie);
+            done += 1;
+        });
+        if found == 0 {
+            std::thread::yield_now();
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "stuck at {done} of {count}");
+    }
 }

@@ -8,7 +8,7 @@ use fusion_mpt_linux::pattern::Pattern;
 
 const EXAMPLES: &str = "\
 Examples:
-  mptctl demo                                   bring-up, verified I/O and a benchmark, all in software
+  mptctl demo                                   bring-up, verified I/O, a benchmark
   mptctl demo --bus qtest                       the same on QEMU's controller
   mptctl list --bus mock:sas3816 --json         the disks of a software SAS3816, for a program
   mptctl read --bus qtest --disk d.img --lba 0  the first block of an image, through the driver
@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The bus that the controller is on
     #[arg(long, global = true, value_name = "NAME", default_value = "mock:sas3008")]
@@ -107,7 +108,14 @@ Examples:
 Without --yes, a mix with writes is refused on a --disk: it writes all over it.")]
     Perf(Perf),
     /// Send single SCSI commands
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  mptctl scsi inq --bus qtest
+  mptctl scsi vpd 0x83 --target 1
+  mptctl scsi raw 25 00 00 00 00 00 00 00 00 00 --in-bytes 8"
+    )]
     Scsi(Scsi),
     /// Show requests and replies in words while disks are found, asked, read and flushed
     #[command(after_help = "\
@@ -179,7 +187,7 @@ pub(crate) struct Read {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     /// How many blocks
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -192,8 +200,12 @@ pub(crate) struct Read {
 #[derive(Debug, Args)]
 pub(crate) struct Source {
     /// The data: a file, or - for standard input
-    #[arg(long = "in", value_name = "FILE", conflicts_with = "pattern",
-          required_unless_present = "pattern")]
+    #[arg(
+        long = "in",
+        value_name = "FILE",
+        conflicts_with = "pattern",
+        required_unless_present = "pattern"
+    )]
     pub(crate) input: Option<PathBuf>,
     /// The data: "zeros", or a number that seeds a pattern
     #[arg(long, value_name = "PATTERN", requires = "blocks")]
@@ -208,7 +220,7 @@ pub(crate) struct Write {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     #[command(flatten)]
     pub(crate) source: Source,
@@ -222,7 +234,7 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) unit: Unit,
     /// The first block
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) lba: u64,
     #[command(flatten)]
     pub(crate) source: Source,

@@ -76,10 +76,7 @@ impl Controller {
         vec![
             ("controller", format!("{} on {} (PCI {})", self.chip, self.bus, self.pci_id)),
             ("firmware", format!("{}, MPI {}", self.firmware, self.mpi_version)),
-            (
-                "bring-up",
-                format!("{} ms; reset to READY: {}", self.bring_up_ms, self.reset),
-            ),
+            ("bring-up", format!("{} ms; reset to READY: {}", self.bring_up_ms, self.reset)),
             (
                 "IOC facts",
                 format!(
@@ -179,7 +176,16 @@ pub(crate) fn discover(host: &mut dyn Host) -> Result<(Vec<Disk>, Vec<Row>), Err
 /// The discovery table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = Table::new(&[
-        "id", "WWN", "slot", "type", "size", "block", "vendor", "product", "serial", "write cache",
+        "id",
+        "WWN",
+        "slot",
+        "type",
+        "size",
+        "block",
+        "vendor",
+        "product",
+        "serial",
+        "write cache",
     ]);
     for row in rows {
         table.row([

@@ -29,7 +29,10 @@ use cli::{Cli, Command, Global};
 const COMMANDS: u16 = 256;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
     let json = cli.global.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +43,17 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Help and versions, which are no failure, and what cannot be parsed.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    // Nowhere to report a failure to print to.
+    let _ = error.print();
+    let exit_code = error.exit_code() as u8;
+    if exit_code != 0 && std::env::args().any(|argument| argument == "--json") {
+        output::document_of_failure(&error.render().to_string(), exit_code);
+    }
+    ExitCode::from(exit_code)
 }
 
 fn run(cli: Cli) -> Result<(), Error> {

@@ -58,12 +58,17 @@ pub(crate) fn failure(json: bool, error: &Error) {
     let sentence = error.to_string();
     eprintln!("mptctl: {sentence}");
     if json {
-        let failure = Failure { schema: SCHEMA, error: &sentence, exit_code: error.exit_code() };
-        if let Ok(mut line) = serde_json::to_string_pretty(&failure) {
-            line.push('\n');
-            // There is nobody left to tell.
-            let _ = raw(line.as_bytes());
-        }
+        document_of_failure(&sentence, error.exit_code());
+    }
+}
+
+/// Prints the JSON document of a failure.
+pub(crate) fn document_of_failure(sentence: &str, exit_code: u8) {
+    let failure = Failure { schema: SCHEMA, error: sentence.trim(), exit_code };
+    if let Ok(mut line) = serde_json::to_string_pretty(&failure) {
+        line.push('\n');
+        // There is nobody left to tell.
+        let _ = raw(line.as_bytes());
     }
 }
 

@@ -77,7 +77,9 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) fn of([one, two, four, eight, sixteen, thirty_two, sixty_four, more]: [u64; 8]) -> Self {
+    pub(crate) fn of(
+        [one, two, four, eight, sixteen, thirty_two, sixty_four, more]: [u64; 8],
+    ) -> Self {
         Self { one, two, four, eight, sixteen, thirty_two, sixty_four, more }
     }
 
@@ -179,10 +181,7 @@ impl Figures {
                 ),
             ),
             ("replies per poll", self.batches.text()),
-            (
-                "polls",
-                format!("{}, {} of them found nothing", self.polls, self.idle_polls),
-            ),
+            ("polls", format!("{}, {} of them found nothing", self.polls, self.idle_polls)),
         ])
     }
 }
@@ -229,7 +228,7 @@ pub(crate) fn run(global: &Global, arguments: &Perf) -> Result<(), Error> {
     let figures = open(global, arguments.depth, |host| {
         let (disk, _) = io::disk(host, &arguments.unit)?;
         disk.check_range(0, 1)?;
-        if arguments.block_size % disk.block_bytes != 0 {
+        if !arguments.block_size.is_multiple_of(disk.block_bytes) {
             return Err(Error::usage(format!(
                 "--block-size {} is not a multiple of the {}-byte blocks of target {}",
                 arguments.block_size, disk.block_bytes, disk.target.0

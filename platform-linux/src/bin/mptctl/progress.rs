@@ -58,7 +58,10 @@ impl Progress {
                     *written = true;
                     let note = note();
                     let between = if note.is_empty() { "" } else { ", " };
-                    eprintln!("{}: {done} of {} {}{between}{note}", self.what, self.total, self.unit);
+                    eprintln!(
+                        "{}: {done} of {} {}{between}{note}",
+                        self.what, self.total, self.unit
+                    );
                 }
             }
         }

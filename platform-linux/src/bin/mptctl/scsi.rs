@@ -7,7 +7,7 @@ use fusion_mpt::scsi::{Cdb, Sense};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_linux::cdb;
-use fusion_mpt_linux::disk::{Disk, ask, find_target, refused, run_once};
+use fusion_mpt_linux::disk::{Disk, ask, find_target, refused, run_once, settle};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub(crate) fn run(global: &Global, command: &Scsi) -> Result<(), Error> {
         Scsi::Raw { cdb, unit, in_bytes, out_file, yes } => {
             let cdb = parse_cdb(cdb)?;
             let data = out_file.as_deref().map(read_all).transpose()?;
-            let changes = data.is_some() || cdb::is_write(&cdb);
+            let changes = data.is_some() || cdb::may_destroy(&cdb);
             if changes {
                 let what = format!("{} may change target {}", cdb::describe(&cdb), unit.target);
                 ask_before_writing(global, *yes, &what)?;
@@ -284,6 +284,8 @@ fn raw(
             bytes,
             cookie: 0,
         };
+        // The attentions of a disk just found are not this command's answer.
+        settle(host, (target, unit.lun))?;
         let ended = run_once(host, &request)?;
         let mut data = vec![0; (ended.transferred() as usize).min(MOST_BYTES)];
         if direction == Direction::Read {
@@ -343,10 +345,9 @@ fn parse_cdb(words: &[String]) -> Result<Vec<u8>, Error> {
             bytes.len(),
             bytes.first().copied().unwrap_or_default()
         ))),
-        _ if bytes.is_empty() || bytes.len() > 16 => Err(Error::usage(format!(
-            "this CDB has {} bytes; 1 to 16 can be sent",
-            bytes.len()
-        ))),
+        _ if bytes.is_empty() || bytes.len() > 16 => {
+            Err(Error::usage(format!("this CDB has {} bytes; 1 to 16 can be sent", bytes.len())))
+        }
         _ => Ok(bytes),
     }
 }

@@ -35,7 +35,11 @@ impl Table {
                 .enumerate()
                 .map(|(column, cell)| {
                     let width = width(column);
-                    if numeric(column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                    if numeric(column) {
+                        format!("{cell:>width$}")
+                    } else {
+                        format!("{cell:<width$}")
+                    }
                 })
                 .collect();
             format!("{}\n", padded.join("  ").trim_end())

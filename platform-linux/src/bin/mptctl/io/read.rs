@@ -56,12 +56,8 @@ pub(crate) fn run(global: &Global, arguments: &Read) -> Result<(), Error> {
             Some(_) if to_stdout => Sink::Stdout,
             Some(path) => Sink::create(path)?,
         };
-        let mut progress = Progress::new(
-            !global.quiet && !global.json,
-            "reading",
-            arguments.blocks,
-            "blocks",
-        );
+        let mut progress =
+            Progress::new(!global.quiet && !global.json, "reading", arguments.blocks, "blocks");
         let mut at = 0;
         while at < arguments.blocks {
             interrupt::check()?;

@@ -29,11 +29,9 @@ impl Source {
             (None, Some(pattern), Some(blocks)) => Ok(Self::Pattern { pattern, blocks }),
             (Some(path), ..) if path.as_os_str() == "-" => {
                 let mut data = Vec::new();
-                std::io::stdin()
-                    .lock()
-                    .take(MOST_INPUT + 1)
-                    .read_to_end(&mut data)
-                    .map_err(|error| Error::failed(format!("cannot read standard input: {error}")))?;
+                std::io::stdin().lock().take(MOST_INPUT + 1).read_to_end(&mut data).map_err(
+                    |error| Error::failed(format!("cannot read standard input: {error}")),
+                )?;
                 if data.len() as u64 > MOST_INPUT {
                     return Err(Error::failed(
                         "standard input has more than 1 GiB; put it into a file and name that",
@@ -94,7 +92,9 @@ impl Source {
         match self {
             Self::Pattern { pattern, .. } => pattern.fill(lba, block_bytes, into),
             Self::File { name, file, .. } => file.read_exact(into).map_err(|error| {
-                Error::failed(format!("cannot read {name} at byte {from}: {error}; what came before it was done"))
+                Error::failed(format!(
+                    "cannot read {name} at byte {from}: {error}; what came before it was done"
+                ))
             })?,
             Self::Memory { data } => {
                 for (to, from) in into.iter_mut().zip(data.iter().skip(from as usize)) {

@@ -40,8 +40,7 @@ pub(crate) fn run(global: &Global, arguments: &Write) -> Result<(), Error> {
                 disk.target.0
             ),
         )?;
-        let mut progress =
-            Progress::new(!global.quiet && !global.json, "writing", total, "blocks");
+        let mut progress = Progress::new(!global.quiet && !global.json, "writing", total, "blocks");
         let mut at = 0;
         while at < total {
             interrupt::check()?;

@@ -141,7 +141,11 @@ pub(crate) fn run(
             };
             if !host.submit(&request)? {
                 // The controller takes fewer at once than were asked for.
-                if repeat { again.push(slot) } else { free.push(slot) }
+                if repeat {
+                    again.push(slot)
+                } else {
+                    free.push(slot)
+                }
                 break;
             }
             sent += u64::from(!repeat);
