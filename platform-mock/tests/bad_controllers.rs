@@ -4,6 +4,7 @@
 #[allow(unreachable_pub, reason = "shared by several tests")]
 mod hostile;
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use fusion_mpt::platform::Registers;
 use fusion_mpt::recovery::ResetKind;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::bus::Bus;
-use fusion_mpt_mock::in_process::{MockBus, Options};
+use fusion_mpt_mock::in_process::{MockBus, MockRegisters, Options};
 use fusion_mpt_mock::model::{Chip, FactsOverride, Model, disks};
 use hostile::{DISK, Rig, Started, assert_sentence, core_chip, on_every_chip, start};
 
@@ -41,6 +42,24 @@ fn stepped(chip: Chip) -> MockBus {
     let mut options = Options::stepped(chip, disks(1, DISK));
     options.bytes = 4 << 20;
     MockBus::new(options)
+}
+
+/// Aero and Sea may answer any read of a status register with zero, several times in a row.
+#[test]
+fn spurious_zeros_at_any_point_of_a_start_are_read_again() {
+    let bus = stepped(Chip::SAS3816);
+    let (all, result) = start_with::<Mpi2>(&bus, 0, |_| {});
+    assert_eq!(result, Ok(()));
+    assert!(all > 150, "{all}");
+    for k in (0..all).step_by(11) {
+        let bus = stepped(Chip::SAS3816);
+        let zeros = |model: &mut Model| model.zero_reads(5);
+        let (_, result) = start_with::<Mpi2>(&bus, k, zeros);
+        assert_eq!(result, Ok(()), "zeros from access {k} on");
+        // Nothing had to time out on their account.
+        assert!(bus.now_ms() < 100, "zeros from access {k} on: {} ms", bus.now_ms());
+        assert_eq!(bus.with_model(|model| model.complaints().to_vec()), [""; 0]);
+    }
 }
 
 /// The error of a start, after so much virtual time at most.
@@ -85,41 +104,47 @@ fn stops_at_every_step<G: Generation>(chip: Chip) {
     assert!(steps > 100, "{steps}");
 }
 
-/// Starts a driver on a firmware that stops after `steps` register accesses.
+/// Starts a driver on a firmware that stops after so many register accesses.
 fn start_until<G: Generation>(bus: &MockBus, accesses: u64) -> (u64, Result<(), Error>) {
-    let stopper = Stopper {
-        inner: bus.registers(),
-        bus,
-        accesses: std::cell::Cell::new(0),
-        stops_at: accesses,
-    };
+    start_with::<G>(bus, accesses, |model| model.stop_answering(true))
+}
+
+/// Starts a driver on a controller to which something happens at its access `at`.
+fn start_with<G: Generation>(
+    bus: &MockBus,
+    at: u64,
+    happens: impl Fn(&mut Model),
+) -> (u64, Result<(), Error>) {
+    let window =
+        Window { inner: bus.registers(), bus, accesses: Cell::new(0), at, happens: &happens };
     let mut delay = bus.delay();
     let result = (|| {
-        let ready = Reset::<G, _>::new(&stopper, core_chip(bus)).make_ready(&mut delay)?;
+        let ready = Reset::<G, _>::new(&window, core_chip(bus)).make_ready(&mut delay)?;
         let plan = ready.plan(&Wants::default())?;
         let region = bus.allocate(plan.bytes, plan.alignment).expect("room");
         ready.start(&plan, region, hostile::tables(&plan), 0, &mut delay).map(|_| ())
     })();
-    (stopper.accesses.get(), result)
+    (window.accesses.get(), result)
 }
 
-struct Stopper<'b> {
-    inner: fusion_mpt_mock::in_process::MockRegisters,
+struct Window<'b> {
+    inner: MockRegisters,
     bus: &'b MockBus,
-    accesses: std::cell::Cell<u64>,
-    stops_at: u64,
+    accesses: Cell<u64>,
+    at: u64,
+    happens: &'b dyn Fn(&mut Model),
 }
 
-impl Stopper<'_> {
+impl Window<'_> {
     fn count(&self) {
-        if self.accesses.get() == self.stops_at {
-            self.bus.with_model(|model| model.stop_answering(true));
+        if self.accesses.get() == self.at {
+            self.bus.with_model(self.happens);
         }
         self.accesses.set(self.accesses.get() + 1);
     }
 }
 
-impl Registers for Stopper<'_> {
+impl Registers for Window<'_> {
     fn read32(&self, offset: u16) -> u32 {
         self.count();
         self.inner.read32(offset)
