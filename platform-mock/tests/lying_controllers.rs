@@ -605,6 +605,27 @@ fn a_descriptor_that_comes_in_halves_is_taken_when_it_is_whole() {
     }
 }
 
+#[test]
+fn a_fifo_that_is_never_empty_holds_a_poll_for_a_bounded_time() {
+    let (mut rig, out) = rig_with_reads::<Mpi1>(Chip::SAS1068, 4);
+    let frame = a_frame(&rig, true);
+    for word in [u32::from(smid_of(&rig, out[0])), 77, 0x2000_0000, 0x8000_0000 | frame >> 1] {
+        rig.wire.stuck_fifo.store(word.into(), Relaxed);
+        let before = rig.driver.register_accesses().0;
+        let found = rig.poll();
+        let reads = rig.driver.register_accesses().0 - before;
+        assert!(found > 0 && reads <= 129, "{reads} reads of {word:#x}");
+    }
+    rig.wire.stuck_fifo.store(u64::MAX, Relaxed);
+    // The first was believed, once; the others are still out.
+    assert_eq!(rig.driver.outstanding(), 3);
+    rig.take(out[0]);
+    assert!(rig.driver.counters().lies() > 3 * 100);
+    rig.bus.with_model(|model| model.fault(1));
+    rig.tick();
+    rig.assert_all_free();
+}
+
 /// What a controller may do next.
 #[derive(Debug, Clone)]
 enum Act {
