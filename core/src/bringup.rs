@@ -58,7 +58,8 @@ pub struct Reset<G, R> {
 impl<G: Generation, R: Registers> Reset<G, R> {
     /// Takes a register window and says what chip is behind it.
     pub const fn new(registers: R, chip: &'static Chip) -> Self {
-        Self { bus: Bus::new(registers), chip, generation: core::marker::PhantomData }
+        let bus = Bus::new(registers).with_zero_reads(chip.quirks.zero_reads);
+        Self { bus, chip, generation: core::marker::PhantomData }
     }
 
     /// Brings the IOC to READY and asks what it is.
@@ -78,7 +79,7 @@ impl<G: Generation, R: Registers> Reset<G, R> {
     ///
     /// As [`Reset::make_ready`].
     pub fn restart(self, delay: &mut impl DelayNs) -> Result<Ready<G, R>, Error> {
-        recovery::read_doorbell(&self.bus, self.chip)?;
+        self.bus.status(DOORBELL)?;
         recovery::diagnostic_reset(&self.bus, delay)?;
         self.ask(delay, ResetKind::Diagnostic)
     }

@@ -17,8 +17,8 @@ use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery;
 use crate::regs::{
-    Bus, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask, HostInterruptStatus,
-    IocState,
+    Bus, DOORBELL, Doorbell, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask,
+    HostInterruptStatus, IocState,
 };
 use crate::shared::ReplyFrames;
 use crate::slots::SlotRecord;
@@ -237,7 +237,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         if self.state != State::Running {
             return;
         }
-        let (state, reason, error) = match recovery::read_doorbell(&self.queue.bus, self.chip) {
+        let (state, reason, error) = match self.queue.bus.status::<_, Doorbell>(DOORBELL) {
             Ok(doorbell) => match doorbell.state() {
                 IocState::Operational => return,
                 IocState::Fault | IocState::Coredump => {

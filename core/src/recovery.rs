@@ -33,8 +33,6 @@ const DIAGNOSTIC_RESET_SETTLE_MS: u32 = 240;
 const DIAGNOSTIC_RESET_STEP_MS: u32 = 256;
 /// Key sequences to try before the diagnostic register counts as locked for good.
 const UNLOCK_ATTEMPTS: u32 = 20;
-/// How often a status register is read again while it reads as zero (Aero and Sea).
-const ZERO_READS: u32 = 30;
 
 /// Which reset brought the IOC to READY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +57,7 @@ pub(crate) fn make_ready<G: Generation, R: Registers>(
     chip: &Chip,
 ) -> Result<ResetKind, Error> {
     bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
-    let doorbell = read_doorbell(bus, chip)?;
+    let doorbell: Doorbell = bus.status(DOORBELL)?;
     let state = if doorbell.state() == IocState::Reset {
         match wait_ready(bus, delay, READY_LIMIT_MS) {
             Ok(()) => IocState::Ready,
@@ -103,21 +101,6 @@ fn may_reset_message_unit<G: Generation, R: Registers>(
         Err(Error::Gone) => Err(Error::Gone),
         Err(_) => Ok(false),
     }
-}
-
-/// Reads the doorbell; on chips that may spuriously answer zero, often enough to be sure.
-#[inline(never)]
-pub(crate) fn read_doorbell<R: Registers>(bus: &Bus<R>, chip: &Chip) -> Result<Doorbell, Error> {
-    let mut doorbell: Doorbell = bus.status(DOORBELL)?;
-    if chip.quirks.zero_reads {
-        for _ in 0..ZERO_READS {
-            if doorbell.0 != 0 {
-                break;
-            }
-            doorbell = bus.status(DOORBELL)?;
-        }
-    }
-    Ok(doorbell)
 }
 
 /// Drops both queues: nothing outstanding will be answered.

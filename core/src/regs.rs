@@ -243,7 +243,11 @@ pub struct Bus<R> {
     reads: Cell<u64>,
     writes: Cell<u64>,
     gone: Cell<bool>,
+    zero_reads: bool,
 }
+
+/// How often a status register is read again while it reads as zero (mpt3sas, for Aero and Sea).
+const ZERO_READS: u32 = 30;
 
 impl<R: Clone> Bus<R> {
     /// Another handle to the same window, with its own counts, for a queue of its own.
@@ -253,6 +257,7 @@ impl<R: Clone> Bus<R> {
             reads: Cell::new(0),
             writes: Cell::new(0),
             gone: self.gone.clone(),
+            zero_reads: self.zero_reads,
         }
     }
 }
@@ -260,7 +265,20 @@ impl<R: Clone> Bus<R> {
 impl<R: Registers> Bus<R> {
     /// Wraps a register window.
     pub const fn new(registers: R) -> Self {
-        Self { registers, reads: Cell::new(0), writes: Cell::new(0), gone: Cell::new(false) }
+        Self {
+            registers,
+            reads: Cell::new(0),
+            writes: Cell::new(0),
+            gone: Cell::new(false),
+            zero_reads: false,
+        }
+    }
+
+    /// The same, for a chip whose status registers may spuriously read as zero.
+    #[must_use]
+    pub const fn with_zero_reads(mut self, zero_reads: bool) -> Self {
+        self.zero_reads = zero_reads;
+        self
     }
 
     /// Closes the window for good: another handle to it found that the controller is gone.
@@ -288,7 +306,16 @@ impl<R: Registers> Bus<R> {
 
     #[inline(never)]
     fn status_at(&self, offset: u16) -> Result<u32, Error> {
-        let word = self.get_at(offset);
+        let mut word = self.get_at(offset);
+        if self.zero_reads {
+            // In a handshake, a zero would pass for data, or for a word that was taken.
+            for _ in 0..ZERO_READS {
+                if word != 0 {
+                    break;
+                }
+                word = self.get_at(offset);
+            }
+        }
         if word == u32::MAX {
             self.gone.set(true);
             return Err(Error::Gone);

@@ -4,6 +4,7 @@
 #[allow(unreachable_pub, reason = "shared by several tests")]
 mod hostile;
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use fusion_mpt::platform::Registers;
 use fusion_mpt::recovery::ResetKind;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::bus::Bus;
-use fusion_mpt_mock::in_process::{MockBus, Mode, Options};
+use fusion_mpt_mock::in_process::{MockBus, MockRegisters, Options};
 use fusion_mpt_mock::model::{Chip, FactsOverride, Model, disks};
 use hostile::{DISK, Rig, Started, assert_sentence, core_chip, on_every_chip, start};
 
@@ -33,12 +34,32 @@ on_every_chip! {
     a_fault_with_commands_out_completes_each_once = fault_mid_io;
     a_reset_by_somebody_else_completes_each_command_once = reset_mid_io;
     a_controller_pulled_with_commands_out_completes_each_once = pulled_mid_io;
+    a_controller_that_dies_at_any_register_access_of_io_completes_each_command_once = dies_during_io;
+    a_reply_of_the_start_that_is_lost_ends_in_a_timeout = lost_reply_of_start;
 }
 
 fn stepped(chip: Chip) -> MockBus {
     let mut options = Options::stepped(chip, disks(1, DISK));
     options.bytes = 4 << 20;
     MockBus::new(options)
+}
+
+/// Aero and Sea may answer any read of a status register with zero, several times in a row.
+#[test]
+fn spurious_zeros_at_any_point_of_a_start_are_read_again() {
+    let bus = stepped(Chip::SAS3816);
+    let (all, result) = start_with::<Mpi2>(&bus, 0, |_| {});
+    assert_eq!(result, Ok(()));
+    assert!(all > 150, "{all}");
+    for k in (0..all).step_by(11) {
+        let bus = stepped(Chip::SAS3816);
+        let zeros = |model: &mut Model| model.zero_reads(5);
+        let (_, result) = start_with::<Mpi2>(&bus, k, zeros);
+        assert_eq!(result, Ok(()), "zeros from access {k} on");
+        // Nothing had to time out on their account.
+        assert!(bus.now_ms() < 100, "zeros from access {k} on: {} ms", bus.now_ms());
+        assert_eq!(bus.with_model(|model| model.complaints().to_vec()), [""; 0]);
+    }
 }
 
 /// The error of a start, after so much virtual time at most.
@@ -83,41 +104,47 @@ fn stops_at_every_step<G: Generation>(chip: Chip) {
     assert!(steps > 100, "{steps}");
 }
 
-/// Starts a driver on a firmware that stops after `steps` register accesses.
+/// Starts a driver on a firmware that stops after so many register accesses.
 fn start_until<G: Generation>(bus: &MockBus, accesses: u64) -> (u64, Result<(), Error>) {
-    let stopper = Stopper {
-        inner: bus.registers(),
-        bus,
-        accesses: std::cell::Cell::new(0),
-        stops_at: accesses,
-    };
+    start_with::<G>(bus, accesses, |model| model.stop_answering(true))
+}
+
+/// Starts a driver on a controller to which something happens at its access `at`.
+fn start_with<G: Generation>(
+    bus: &MockBus,
+    at: u64,
+    happens: impl Fn(&mut Model),
+) -> (u64, Result<(), Error>) {
+    let window =
+        Window { inner: bus.registers(), bus, accesses: Cell::new(0), at, happens: &happens };
     let mut delay = bus.delay();
     let result = (|| {
-        let ready = Reset::<G, _>::new(&stopper, core_chip(bus)).make_ready(&mut delay)?;
+        let ready = Reset::<G, _>::new(&window, core_chip(bus)).make_ready(&mut delay)?;
         let plan = ready.plan(&Wants::default())?;
         let region = bus.allocate(plan.bytes, plan.alignment).expect("room");
         ready.start(&plan, region, hostile::tables(&plan), 0, &mut delay).map(|_| ())
     })();
-    (stopper.accesses.get(), result)
+    (window.accesses.get(), result)
 }
 
-struct Stopper<'b> {
-    inner: fusion_mpt_mock::in_process::MockRegisters,
+struct Window<'b> {
+    inner: MockRegisters,
     bus: &'b MockBus,
-    accesses: std::cell::Cell<u64>,
-    stops_at: u64,
+    accesses: Cell<u64>,
+    at: u64,
+    happens: &'b dyn Fn(&mut Model),
 }
 
-impl Stopper<'_> {
+impl Window<'_> {
     fn count(&self) {
-        if self.accesses.get() == self.stops_at {
-            self.bus.with_model(|model| model.stop_answering(true));
+        if self.accesses.get() == self.at {
+            self.bus.with_model(self.happens);
         }
         self.accesses.set(self.accesses.get() + 1);
     }
 }
 
-impl Registers for Stopper<'_> {
+impl Registers for Window<'_> {
     fn read32(&self, offset: u16) -> u32 {
         self.count();
         self.inner.read32(offset)
@@ -442,4 +469,85 @@ fn pulled_mid_io<G: Generation>(chip: Chip) {
     let (_, result) = driver.into_reset(&mut bus.delay(), |_| panic!("a second completion"));
     assert_eq!(result, Ok(()));
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// Commands, errors, an event and a page, with the card pulled at access `k`.
+fn dies_during_io<G: Generation>(chip: Chip) {
+    use fusion_mpt::scsi::Cdb;
+    use fusion_mpt::sgl::Direction;
+    let session = |rig: &mut Rig<G>| {
+        let piece = [rig.segment(0, 512)];
+        for round in 0..4 {
+            for lba in [1, u64::from(u32::MAX), 2] {
+                let cdb = Cdb::read(lba, 1);
+                let attribute = Default::default();
+                let _ = rig.try_submit(TargetId(0), &cdb, Direction::Read, &piece, attribute);
+                if round % 2 == 0 {
+                    rig.bus.run_until_idle();
+                    rig.poll();
+                }
+            }
+            if round == 1 {
+                rig.bus.with_model(|model| model.raise_event(0x21, vec![0; 4], true));
+                rig.driver.scan();
+            }
+            rig.settle();
+        }
+    };
+    let mut rig = Rig::<G>::new(chip, 1);
+    let from = rig.wire.accesses.load(Relaxed);
+    session(&mut rig);
+    rig.assert_all_free();
+    let to = rig.wire.accesses.load(Relaxed);
+    assert!(to - from > 30, "{from} to {to}");
+    for k in from + 1..=to {
+        let mut rig = Rig::<G>::new(chip, 1);
+        rig.wire.dies_at.store(k, Relaxed);
+        session(&mut rig);
+        rig.tick();
+        assert_eq!(rig.actions().first(), Some(&Action::ControllerGone), "died at {k}");
+        rig.assert_all_free();
+        rig.poll();
+        rig.tick();
+        assert_eq!(rig.wire.afterwards.load(Relaxed), 0, "died at {k}");
+        assert_eq!(rig.driver.counters().lies(), 0, "died at {k}");
+    }
+}
+
+fn lost_reply_of_start<G: Generation>(chip: Chip) {
+    // Event notification, events, port enable, and the pages of a scan.
+    let mut timeouts = 0;
+    for lost in 0..12 {
+        let bus = stepped(chip);
+        let mut delay = bus.delay();
+        let ready = Reset::<G, _>::new(bus.registers(), core_chip(&bus))
+            .make_ready(&mut delay)
+            .expect("ready");
+        let plan = ready.plan(&Wants::default()).expect("a plan");
+        let region = bus.allocate(plan.bytes, plan.alignment).expect("room");
+        let mut driver =
+            ready.begin(&plan, region, hostile::tables(&plan), 0, &mut delay).expect("begun");
+        // Lets so many replies through, then loses one.
+        let mut through = 0;
+        while through < lost && !driver.settled() {
+            bus.advance(Duration::from_micros(100));
+            through += driver.poll(|_| {});
+        }
+        bus.with_model(|model| model.drop_replies(1));
+        match driver.wait_until_settled(&mut delay) {
+            Ok(()) => assert!(driver.settled()),
+            Err(error) => {
+                assert!(matches!(error, Error::Timeout(_)), "{error:?}");
+                assert_sentence(&error);
+                timeouts += 1;
+            }
+        }
+        assert!(bus.now_ms() < 400_000, "{} ms", bus.now_ms());
+        // Whatever came of it, a second start finds the disk.
+        drop(driver);
+        let (_, started) = start::<G>(&bus, &Wants::default(), core_chip(&bus), u64::MAX);
+        let started = started.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(started.driver.targets().count(), 1);
+    }
+    assert!(timeouts > 0);
 }

@@ -37,6 +37,7 @@ on_every_chip! {
     an_event_cut_short_leads_to_a_scan = cut_event;
     a_reply_that_is_lost_leaves_that_command_out_and_no_other = lost_reply;
     a_storm_of_events_loses_no_disk = event_storm;
+    a_page_that_others_leave_no_room_for_is_made_up_for = crowded_out;
     the_reset_follows_what_the_facts_say = capability_rule;
 }
 
@@ -418,58 +419,96 @@ fn lost_reply<G: Generation>(chip: Chip) {
     assert!(ledger.out.is_empty());
 }
 
-/// Tells of every disk anew.
-fn raise_news(model: &mut Model) {
+/// Tells of devices with these handles as if they had just come.
+fn raise_news(model: &mut Model, handles: &[u16]) {
     let mut entries = Vec::new();
-    for slot in 0..model.chip().phys {
-        let [low, high] = model.device(slot).map_or(0, |device| device.handle).to_le_bytes();
+    for handle in handles {
+        let [low, high] = handle.to_le_bytes();
         if model.chip().is_mpi1() {
-            let data = vec![slot, 0, 3, 0, 0, 0, low, high, 1, 4, 0, 0, 0, 0, slot, 0];
+            let data = vec![0, 0, 3, 0, 0, 0, low, high, 1, 4, 0, 0, 0, 0, 0, 0];
             model.raise_event(0x0f, data, false);
         } else {
             entries.extend([low, high, 0xa0, 1]);
         }
     }
     if !model.chip().is_mpi1() {
-        let count = (entries.len() / 4) as u8;
+        let count = handles.len() as u8;
         let head = vec![1, 0, 0, 0, count, 0, 0, 0, count, 0, 0, 0];
         model.raise_event(0x1c, [head, entries].concat(), false);
+    }
+}
+
+/// The handles of all disks.
+fn handles(model: &mut Model) -> Vec<u16> {
+    let phys = model.chip().phys;
+    (0..phys).filter_map(|slot| model.device(slot).map(|device| device.handle)).collect()
+}
+
+/// A rig with disks in all slots, of which the driver knows the first.
+fn rig_with_untold_disks<G: Generation>(chip: Chip) -> Rig<G> {
+    let mut rig = Rig::<G>::coherent(chip, 1);
+    rig.actions();
+    rig.bus.with_model(|model| {
+        model.drop_replies(u32::from(chip.phys) - 1);
+        for slot in 1..chip.phys {
+            model.add_disk(slot, disk(slot.into(), DISK)).expect("room");
+        }
+    });
+    rig.settle();
+    assert_eq!(rig.actions(), []);
+    rig
+}
+
+#[track_caller]
+fn assert_all_present<G: Generation>(rig: &mut Rig<G>, chip: Chip) {
+    rig.settle();
+    assert!(rig.driver.settled());
+    let present = rig.driver.targets().filter(|target| target.present).count();
+    assert_eq!(present, chip.phys.into());
+    assert_eq!(rig.bus.with_model(|model| model.unacknowledged()), 0);
+    assert_eq!(rig.driver.counters().lies(), 0);
+}
+
+/// There is room for 16 pages to be asked for. Others come while the first is under way, so that
+/// there is none for its second half.
+fn crowded_out<G: Generation>(chip: Chip) {
+    for extra in 0..4 {
+        let mut rig = rig_with_untold_disks::<G>(chip);
+        rig.bus.with_model(|model| {
+            let mut all = handles(model);
+            all.rotate_left(1);
+            // Handles of nobody.
+            all.extend((0..16 - all.len()).map(|index| 0x700 + index as u16));
+            raise_news(model, &all);
+        });
+        rig.bus.step(16);
+        rig.poll();
+        rig.bus.with_model(|model| {
+            for index in 0..extra {
+                raise_news(model, &[0x800 + index]);
+            }
+        });
+        assert_all_present(&mut rig, chip);
     }
 }
 
 /// More events than there is room to remember, at the worst of times.
 fn event_storm<G: Generation>(chip: Chip) {
     for delay in 0..8 {
-        let mut rig = Rig::<G>::coherent(chip, 1);
-        rig.actions();
-        // All disks come, and no event tells.
-        rig.bus.with_model(|model| {
-            model.drop_replies(u32::from(chip.phys) - 1);
-            for slot in 1..chip.phys {
-                model.add_disk(slot, disk(slot.into(), DISK)).expect("room");
-            }
-        });
-        rig.settle();
-        assert_eq!(rig.actions(), []);
-        // Then everything is told, more than there is room for, and again while the first pages
-        // are on their way.
+        let mut rig = rig_with_untold_disks::<G>(chip);
+        let all = rig.bus.with_model(handles);
         for _ in 0..3 {
-            rig.bus.with_model(raise_news);
+            rig.bus.with_model(|model| raise_news(model, &all));
         }
         for round in 0..40u8 {
             rig.bus.with_model(|model| model.raise_event(0x21, vec![round; 4], true));
             if round % 8 == delay {
                 rig.bus.step(1);
                 rig.poll();
-                rig.bus.with_model(raise_news);
+                rig.bus.with_model(|model| raise_news(model, &all));
             }
         }
-        rig.settle();
-        assert!(rig.driver.settled());
-        let present = rig.driver.targets().filter(|target| target.present).count();
-        assert_eq!(present, chip.phys.into());
-        assert_eq!(rig.bus.with_model(|model| model.unacknowledged()), 0);
-        assert_eq!(rig.driver.counters().lies(), 0);
+        assert_all_present(&mut rig, chip);
     }
 }
 
@@ -564,6 +603,27 @@ fn a_descriptor_that_comes_in_halves_is_taken_when_it_is_whole() {
         }
         assert_eq!(rig.driver.counters().stray_replies, 1, "the second time it was not out");
     }
+}
+
+#[test]
+fn a_fifo_that_is_never_empty_holds_a_poll_for_a_bounded_time() {
+    let (mut rig, out) = rig_with_reads::<Mpi1>(Chip::SAS1068, 4);
+    let frame = a_frame(&rig, true);
+    for word in [u32::from(smid_of(&rig, out[0])), 77, 0x2000_0000, 0x8000_0000 | frame >> 1] {
+        rig.wire.stuck_fifo.store(word.into(), Relaxed);
+        let before = rig.driver.register_accesses().0;
+        let found = rig.poll();
+        let reads = rig.driver.register_accesses().0 - before;
+        assert!(found > 0 && reads <= 129, "{reads} reads of {word:#x}");
+    }
+    rig.wire.stuck_fifo.store(u64::MAX, Relaxed);
+    // The first was believed, once; the others are still out.
+    assert_eq!(rig.driver.outstanding(), 3);
+    rig.take(out[0]);
+    assert!(rig.driver.counters().lies() > 3 * 100);
+    rig.bus.with_model(|model| model.fault(1));
+    rig.tick();
+    rig.assert_all_free();
 }
 
 /// What a controller may do next.

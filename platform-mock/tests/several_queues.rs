@@ -5,7 +5,6 @@
 mod hostile;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -343,7 +342,7 @@ fn each_of_more_than_eight_queues_answers_where_it_was_asked() {
 #[test]
 fn a_chip_with_eight_vectors_has_no_supplemental_registers() {
     let chip = Chip { vectors: 8, ..Chip::SAS3008 };
-    let (mut rig, mut queues) = stepped(chip, 8, 64);
+    let (rig, mut queues) = stepped(chip, 8, 64);
     let device = rig.driver.device(TargetId(0)).expect("present");
     let cdb = Cdb::read(9, 1);
     let piece = [rig.segment(0, 512)];

@@ -13,7 +13,8 @@ use crate::io_queue::Completion;
 use crate::memory_plan::{INTERNAL_SLOTS, TASK_SLOTS};
 use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
-use crate::recovery::{self, TaskReply, TaskRequest};
+use crate::recovery::{TaskReply, TaskRequest};
+use crate::regs::{DOORBELL, Doorbell};
 use crate::wire::Function;
 
 /// How long a configuration page may take (Linux: 15 s).
@@ -90,7 +91,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 State::Reset => return Err(Error::NotOperational),
             }
             if waited_us >= u64::from(waited.limit_ms) * 1000 {
-                let last = recovery::read_doorbell(&self.queue.bus, self.chip)?.0;
+                let last = self.queue.bus.status::<_, Doorbell>(DOORBELL)?.0;
                 return Err(Error::Timeout(Waited { last, ..waited }));
             }
             let step = if polls < 1000 { QUICK_STEP_US } else { SLOW_STEP_US };

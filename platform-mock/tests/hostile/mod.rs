@@ -31,6 +31,7 @@ use fusion_mpt_mock::model::{Chip, disks};
 pub const DISK: u64 = 16 << 20;
 
 /// Runs a check on each chip.
+#[allow(unused_macros, reason = "as above")]
 macro_rules! on_every_chip {
     ($($name:ident = $check:ident;)*) => {
         mod sas1068 { use super::*; $(#[test] fn $name() { $check::<Mpi1>(Chip::SAS1068) })* }
@@ -55,6 +56,8 @@ pub struct Wire {
     pub afterwards: AtomicU64,
     /// Writes of 64 bits, writes at 0xC0, 0xC4 and 0xC8.
     pub posts: [AtomicU64; 4],
+    /// What the reply FIFO says for ever, if not `u64::MAX` (MPI1).
+    pub stuck_fifo: AtomicU64,
     /// Message unit resets, and diagnostic resets.
     pub resets: [AtomicU64; 2],
     /// Writes of supplemental host index registers, and of the plain one.
@@ -69,6 +72,7 @@ impl Wire {
             noticed: AtomicBool::new(false),
             afterwards: AtomicU64::new(0),
             posts: Default::default(),
+            stuck_fifo: AtomicU64::new(u64::MAX),
             resets: Default::default(),
             host_indices: Default::default(),
         })
@@ -95,7 +99,10 @@ pub struct Probe(MockRegisters, Arc<Wire>);
 impl Registers for Probe {
     fn read32(&self, offset: u16) -> u32 {
         if self.1.access() {
-            return self.0.read32(offset);
+            return match u32::try_from(self.1.stuck_fifo.load(Relaxed)) {
+                Ok(word) if offset == 0x44 => word,
+                _ => self.0.read32(offset),
+            };
         }
         if matches!(offset, 0x00 | 0x08 | 0x30) {
             self.1.noticed.store(true, Relaxed);
