@@ -23,6 +23,7 @@ use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::shared::{HostIndex, ReplyRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
+use fusion_mpt::trace::Trace;
 use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::in_process::{MockBus, MockDma, MockRegisters, Options};
 use fusion_mpt_mock::model::{Chip, disks};
@@ -367,4 +368,29 @@ impl<G: Generation> Rig<G> {
 pub fn assert_sentence(error: &Error) {
     let text = error.to_string();
     assert!(text.len() > 30 && text.contains(' '), "{text}");
+}
+
+/// A rig with `count` reads out that the device holds.
+pub fn rig_with_reads<G: Generation>(chip: Chip, count: usize) -> (Rig<G>, Vec<u64>) {
+    let mut rig = Rig::<G>::coherent(chip, 1);
+    rig.driver.set_trace(Box::leak(Box::new(Trace::new())));
+    rig.clear_attention(TargetId(0));
+    rig.bus.with_model(|model| model.hold_commands(true));
+    let out = rig.submit_reads(count);
+    rig.settle();
+    (rig, out)
+}
+
+pub fn smid_of<G: Generation>(rig: &Rig<G>, cookie: u64) -> u16 {
+    rig.driver.find_command(cookie).expect("out")
+}
+
+/// A reply frame for a SCSI I/O: `words` long, answering `function`.
+pub fn frame(smid: u16, words: u8, function: u8) -> Vec<u8> {
+    let mut frame = vec![0; 0x34];
+    frame[2] = words;
+    frame[3] = function;
+    // MPI1 knows the command by this alone; MPI2 has its virtual port there, which nobody reads.
+    frame[8..10].copy_from_slice(&smid.to_le_bytes());
+    frame
 }
