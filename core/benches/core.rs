@@ -188,6 +188,18 @@ fn measure() {
     }
 }
 
+/// Runs batches of `depth` until `iterations` are done; part of its caller, so that at depth 1 no
+/// call is counted for each.
+#[inline(always)]
+fn batches(iterations: u64, depth: usize, mut batch: impl FnMut(usize, u64) -> u64) {
+    let mut sum = 0u64;
+    for first in (0..iterations).step_by(depth) {
+        let rest = depth.min((iterations - first) as usize);
+        sum = sum.wrapping_add(batch(rest, first));
+    }
+    black_box(sum);
+}
+
 /// Runs `iterations` I/Os of a scenario, for its instructions to be counted. `harness` is what the
 /// others do beside the driver.
 fn run(scenario: &str, iterations: u64) {
@@ -195,30 +207,24 @@ fn run(scenario: &str, iterations: u64) {
         Some((what, depth)) => (what, depth.parse().expect("a queue depth")),
         None => (scenario, 1),
     };
-    let batches = |batch: &mut dyn FnMut(usize, u64) -> u64| {
-        let mut sum = 0u64;
-        for first in (0..iterations).step_by(depth) {
-            let rest = depth.min((iterations - first) as usize);
-            sum = sum.wrapping_add(batch(rest, first));
-        }
-        black_box(sum);
-    };
     match what {
         "floor" => {
             let mut floor = Floor::new();
-            batches(&mut |depth, first| floor.batch(depth, first));
+            batches(iterations, depth, |depth, first| floor.batch(depth, first));
         }
         "harness" => {
             let rig = Rig::<Mpi2>::new(Kind::Mpi2);
-            batches(&mut |depth, first| workload::batch_without_driver(&rig, depth, first));
+            batches(iterations, depth, |depth, first| {
+                workload::batch_without_driver(&rig, depth, first)
+            });
         }
         "mpi1" => {
             let mut rig = Rig::<Mpi1>::new(Kind::Mpi1);
-            batches(&mut |depth, first| workload::batch_mpi1(&mut rig, depth, first));
+            batches(iterations, depth, |depth, first| workload::batch_mpi1(&mut rig, depth, first));
         }
         "mpi2" => {
             let mut rig = Rig::<Mpi2>::new(Kind::Mpi2);
-            batches(&mut |depth, first| workload::batch_mpi2(&mut rig, depth, first));
+            batches(iterations, depth, |depth, first| workload::batch_mpi2(&mut rig, depth, first));
         }
         other => panic!("no scenario {other:?}; there are floor, harness, mpi1 and mpi2"),
     }

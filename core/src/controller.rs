@@ -377,7 +377,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
 
     /// What its first queue has done.
     #[must_use]
-    pub const fn counters(&self) -> &Counters {
+    pub const fn counters(&self) -> Counters {
         self.queue.counters()
     }
 

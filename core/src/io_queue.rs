@@ -16,6 +16,7 @@ use crate::memory_plan::{INTERNAL_SLOTS, Layout, MemoryPlan, TASK_SLOTS};
 use crate::outcome::{Failure, Outcome, judge};
 use crate::platform::{DmaRegion, Registers};
 use crate::regs::Bus;
+use crate::scsi::Cdb;
 use crate::shared::ReplyFrames;
 use crate::slots::{Finished, SlotRecord, Slots};
 use crate::trace::{Counters, TRACED_BYTES, Trace, TraceKind};
@@ -113,7 +114,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         if let Some(reason) = self.halted {
             return Err(refusal(reason));
         }
-        if command.cdb.length() > G::LONGEST_CDB {
+        // Where every CDB fits there is nothing to compare.
+        if G::LONGEST_CDB < Cdb::LONGEST && command.cdb.length() > G::LONGEST_CDB {
             return Err(SubmitError::CdbLength(command.cdb.length()));
         }
         let smid = self.slots.take(
@@ -132,7 +134,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             return Err(error);
         }
         let word = G::post(&mut self.port, &self.bus, smid, Post::ScsiIo(device));
-        self.counters.submitted += 1;
         if self.trace.is_some() {
             self.trace_request(smid, word);
         }
@@ -160,7 +161,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     ) -> u32 {
         self.note_peak();
         let limit = G::drain_limit(&self.port);
-        let mut found = 0;
+        let (mut found, mut plain) = (0, 0);
         while found < limit {
             if G::EMPTY_READ_COSTS
                 && found > 0
@@ -179,7 +180,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                         if self.trace.is_some() {
                             self.trace_word(TraceKind::Reply, word);
                         }
-                        self.counters.completed += 1;
+                        plain += 1;
                         complete(Completion {
                             cookie: finished.cookie,
                             outcome: Outcome::success(finished.requested),
@@ -198,6 +199,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         if found > 0 {
             G::drained(&mut self.port, &self.bus);
         }
+        self.counters.completed += plain;
         self.counters.drained(found);
         found
     }
@@ -435,8 +437,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// What this queue has done.
     #[must_use]
-    pub const fn counters(&self) -> &Counters {
-        &self.counters
+    pub const fn counters(&self) -> Counters {
+        // What was given is what came back and what is still out: one count less for each command.
+        let submitted = self.counters.completed + self.slots.outstanding() as u64;
+        Counters { submitted, ..self.counters }
     }
 
     /// Register reads and writes made through this queue.

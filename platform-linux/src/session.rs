@@ -450,7 +450,7 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
     }
 
     fn counters(&self) -> Counters {
-        *self.controller.counters()
+        self.controller.counters()
     }
 
     fn register_accesses(&self) -> (u64, u64) {

@@ -132,9 +132,9 @@ where
     }
 
     fn run(&mut self, name: &str, device: Device, command: &Command<'_>) -> Done {
-        let before = *self.rig.controller.counters();
+        let before = self.rig.controller.counters();
         let done = self.rig.run(device, command);
-        let after = *self.rig.controller.counters();
+        let after = self.rig.controller.counters();
         self.answers.done(name, &done);
         let frames = after.with_reply_frame - before.with_reply_frame;
         self.answers.note(format!("{name}: reply frames"), frames);

@@ -29,7 +29,7 @@ fn a_plain_read_is_answered_without_a_reply_frame() {
     machine.write_image(0, 8 * 512, &bytes);
     let mut rig = Rig::<_, Mpi1>::new(machine.start());
     rig.clear_attentions();
-    let before = *rig.controller.counters();
+    let before = rig.controller.counters();
     let data = rig.data(4096);
     rig.run_in(rig.device(0), &Cdb::read_10(8, 8), &data, 4096).assert_good(4096);
     assert_eq!(data.read(0, 4096), bytes);

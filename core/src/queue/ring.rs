@@ -20,6 +20,9 @@ use crate::request::Post;
 use crate::sgl::SglFormat;
 use crate::wire::descriptor::{ReplyDescriptor, ReplyKind, RequestDescriptor};
 
+/// Bytes of a reply descriptor.
+const ENTRY_BYTES: usize = 8;
+
 /// How a request descriptor reaches the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PostMethod {
@@ -34,11 +37,12 @@ pub(crate) enum PostMethod {
 /// One queue's ring, and how it posts.
 #[derive(Debug)]
 pub struct Ring {
-    /// Bytes from the region's start to the first entry.
-    at: usize,
-    depth: u32,
-    next: u32,
-    queue: u8,
+    /// Bytes from the region's start to the first entry, to the next one, and past the last.
+    start: usize,
+    next: usize,
+    end: usize,
+    /// The queue's number where a request descriptor wants it.
+    queue: RequestDescriptor,
     supplemental: bool,
     method: PostMethod,
     pub(crate) sgl: SglFormat,
@@ -56,11 +60,12 @@ impl Ring {
         let layout = &plan.layout;
         let ring_bytes = layout.reply_post_depth.wrapping_mul(8);
         let (host_index, host_index_word) = host_index_of(queue, supplemental);
+        let start = layout.reply_post.wrapping_add(ring_bytes.wrapping_mul(u32::from(queue)));
         Self {
-            at: layout.reply_post.wrapping_add(ring_bytes.wrapping_mul(u32::from(queue))) as usize,
-            depth: layout.reply_post_depth,
-            next: 0,
-            queue,
+            start: start as usize,
+            next: start as usize,
+            end: start.wrapping_add(ring_bytes) as usize,
+            queue: RequestDescriptor::on_queue(queue),
             supplemental,
             method,
             sgl: plan.sgl,
@@ -73,9 +78,9 @@ impl Ring {
     #[inline(always)]
     pub(crate) fn post<R: Registers>(&mut self, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
         let descriptor = match post {
-            Post::ScsiIo(device) => RequestDescriptor::scsi_io(smid, self.queue, device.address),
-            Post::HighPriority => RequestDescriptor::high_priority(smid, self.queue),
-            Post::Default => RequestDescriptor::default_type(smid, self.queue),
+            Post::ScsiIo(device) => self.queue.with_scsi_io(smid, device.address),
+            Post::HighPriority => self.queue.with_high_priority(smid),
+            Post::Default => self.queue.with_default_type(smid),
         }
         .0;
         match self.method {
@@ -89,12 +94,9 @@ impl Ring {
     /// The next answer, if the device has written one; its entry is all ones again afterwards.
     #[inline]
     pub(crate) fn next<D: DmaRegion>(&mut self, memory: &Memory<D>) -> Option<(u64, Reply)> {
-        let at = self.at + self.next as usize * 8;
-        let word = memory.take_written(at)?;
-        self.next += 1;
-        if self.next == self.depth {
-            self.next = 0;
-        }
+        let word = memory.take_written(self.next)?;
+        let next = self.next + ENTRY_BYTES;
+        self.next = if next == self.end { self.start } else { next };
         let descriptor = ReplyDescriptor(word);
         let smid = (word >> 16) as u16;
         let reply = match descriptor.kind() {
@@ -111,14 +113,14 @@ impl Ring {
     #[inline]
     pub(crate) fn drained<R: Registers>(&mut self, bus: &Bus<R>) {
         let mut word = self.host_index_word;
-        word.0 |= self.next;
+        word.0 |= ((self.next - self.start) / ENTRY_BYTES) as u32;
         bus.put(self.host_index, word);
     }
 
     /// At most a quarter of the ring, so that the device never finds it full while one drain lasts.
     #[inline]
     pub(crate) const fn drain_limit(&self) -> u32 {
-        self.depth / 4
+        ((self.end - self.start) / ENTRY_BYTES / 4) as u32
     }
 
     /// Tells the device that no queue has been read yet; IOC init leaves the host indices undefined.

@@ -18,6 +18,9 @@ const READ_32: u16 = 0x0009;
 const WRITE_32: u16 = 0x000b;
 
 impl Cdb {
+    /// Bytes of the longest CDB there is.
+    pub const LONGEST: u8 = 32;
+
     /// A CDB as somebody else built it; `None` if it is empty or longer than 32 bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {

@@ -47,6 +47,31 @@ impl RequestDescriptor {
         Self(kind as u64 | (queue as u64) << 8 | (smid as u64) << 16 | (dev_handle as u64) << 48)
     }
 
+    /// What all descriptors that name reply queue `queue` have in common.
+    #[must_use]
+    pub const fn on_queue(queue: u8) -> Self {
+        Self::build(0, 0, queue, 0)
+    }
+
+    /// On that queue, SCSI IO in frame `smid` for `dev_handle`.
+    #[must_use]
+    #[inline]
+    pub const fn with_scsi_io(self, smid: u16, dev_handle: u16) -> Self {
+        Self(self.0 | Self::scsi_io(smid, 0, dev_handle).0)
+    }
+
+    /// On that queue, task management in frame `smid`.
+    #[must_use]
+    pub const fn with_high_priority(self, smid: u16) -> Self {
+        Self(self.0 | Self::high_priority(smid, 0).0)
+    }
+
+    /// On that queue, anything else in frame `smid`.
+    #[must_use]
+    pub const fn with_default_type(self, smid: u16) -> Self {
+        Self(self.0 | Self::default_type(smid, 0).0)
+    }
+
     /// SCSI IO `smid` for the device `dev_handle`, to be answered on reply post queue `queue`.
     #[must_use]
     pub const fn scsi_io(smid: u16, queue: u8, dev_handle: u16) -> Self {
@@ -190,6 +215,10 @@ mod tests {
         let descriptor = RequestDescriptor::high_priority(7, 0);
         assert_eq!(descriptor.0.to_le_bytes(), [6, 0, 7, 0, 0, 0, 0, 0]);
         assert_eq!(RequestDescriptor::default_type(9, 1).0, 0x0009_0108);
+        let queue = RequestDescriptor::on_queue(5);
+        assert_eq!(queue.with_scsi_io(0x1234, 0xabcd).0, 0xabcd_0000_1234_0500);
+        assert_eq!(queue.with_high_priority(7), RequestDescriptor::high_priority(7, 5));
+        assert_eq!(queue.with_default_type(7), RequestDescriptor::default_type(7, 5));
         let fast = RequestDescriptor::fast_path_scsi_io(1, 2, 3);
         assert_eq!((fast.kind(), fast.smid(), fast.dev_handle()), (0x0c, 1, 3));
     }
