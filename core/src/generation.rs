@@ -9,6 +9,7 @@ use embedded_hal::delay::DelayNs;
 
 use crate::error::{Error, SubmitError};
 use crate::mem::Memory;
+use crate::mem::WORD;
 use crate::memory_plan::Layout;
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::regs::Bus;
@@ -69,7 +70,7 @@ pub(crate) fn write_list<D: DmaRegion>(
 ) -> Result<u8, SubmitError> {
     let chains = layout.chain_bytes.wrapping_mul(layout.chains_per_command);
     let space = SglSpace {
-        sgl_offset: place.frame.wrapping_add(header_bytes),
+        sgl_offset: (place.frame_word * WORD).wrapping_add(header_bytes),
         header_bytes,
         frame_sgl_bytes: (layout.frame_bytes as usize).saturating_sub(header_bytes),
         chain_offset: layout.chains.wrapping_add(place.command.wrapping_mul(chains)) as usize,
@@ -116,7 +117,7 @@ pub(crate) mod sealed {
     use crate::platform::DmaRegion;
     use crate::reply::DevicePage;
 
-    /// Where a command's frame and sense lie, in bytes from the region's start.
+    /// Where a command's frame and sense lie.
     #[derive(Clone, Copy, Debug)]
     pub struct Place {
         /// MPI1 writes it into the message; MPI2 has it in the descriptor only.
@@ -124,8 +125,10 @@ pub(crate) mod sealed {
         pub(crate) smid: u16,
         /// The SMID's place among the commands.
         pub(crate) command: u32,
-        pub(crate) frame: usize,
-        pub(crate) sense: usize,
+        /// 64-bit words from the region's start to its request frame.
+        pub(crate) frame_word: usize,
+        /// Bytes from the first sense buffer to its own.
+        pub(crate) sense: u32,
     }
 
     /// See [`super::Generation`].
@@ -203,8 +206,11 @@ pub(crate) mod sealed {
             command: &Command<'_>,
         ) -> Result<(), SubmitError>;
 
-        /// Posts the request in frame `smid`.
-        fn post<R: Registers>(port: &mut Self::Port, bus: &Bus<R>, smid: u16, post: Post) -> u64;
+        /// What posts the request in frame `smid`: a descriptor, or the frame's address.
+        fn word(port: &Self::Port, smid: u16, post: Post) -> u64;
+
+        /// Posts it. The caller has seen that the controller is not gone.
+        fn post<R: Registers>(port: &Self::Port, bus: &Bus<R>, word: u64, post: Post);
 
         /// The next reply, and the word it was found as; `None` when there is none.
         fn next<R: Registers, D: DmaRegion>(

@@ -11,7 +11,7 @@ use crate::error::SubmitError;
 use crate::generation::sealed::Place;
 use crate::generation::{Command, Device, Generation, Message, Post, Reply, ReplyHeader};
 use crate::log_info::LogInfo;
-use crate::mem::Memory;
+use crate::mem::{Memory, WORD};
 use crate::memory_plan::{INTERNAL_SLOTS, Layout, MemoryPlan, TASK_SLOTS};
 use crate::outcome::{Failure, Outcome, judge};
 use crate::platform::{DmaRegion, Registers};
@@ -65,6 +65,8 @@ pub struct Queue<'a, G: Generation, R, D> {
     own_functions: [Function; (INTERNAL_SLOTS + TASK_SLOTS) as usize],
     /// Why nothing is accepted any more.
     halted: Option<Failure>,
+    /// Whether there is such a reason.
+    closed: bool,
     trace: Option<&'a mut Trace>,
     now_ms: u64,
 }
@@ -96,6 +98,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             own_outstanding: 0,
             own_functions: [Function(0); (INTERNAL_SLOTS + TASK_SLOTS) as usize],
             halted: None,
+            closed: false,
             trace: None,
             now_ms: 0,
         }
@@ -111,8 +114,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// A [`SubmitError`]: nothing was posted and no completion will come.
     #[inline]
     pub fn submit(&mut self, device: Device, command: &Command<'_>) -> Result<u16, SubmitError> {
-        if let Some(reason) = self.halted {
-            return Err(refusal(reason));
+        if self.closed {
+            return Err(refusal(self.halted));
         }
         // Where every CDB fits there is nothing to compare.
         if G::LONGEST_CDB < Cdb::LONGEST && command.cdb.length() > G::LONGEST_CDB {
@@ -133,9 +136,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             self.slots.put_back(smid);
             return Err(error);
         }
-        let word = G::post(&mut self.port, &self.bus, smid, Post::ScsiIo(device));
-        if self.trace.is_some() {
-            self.trace_request(smid, word);
+        let post = Post::ScsiIo(device);
+        let word = G::word(&self.port, smid, post);
+        if self.bus.needs_attention() {
+            self.post_attended(smid, word, post);
+        } else {
+            G::post(&self.port, &self.bus, word, post);
         }
         Ok(smid)
     }
@@ -161,7 +167,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     ) -> u32 {
         self.note_peak();
         let limit = G::drain_limit(&self.port);
-        let (mut found, mut plain) = (0, 0);
+        let tracing = self.trace.is_some();
+        let (mut found, mut other_kinds) = (0, 0);
         while found < limit {
             if G::EMPTY_READ_COSTS
                 && found > 0
@@ -177,10 +184,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             match reply {
                 Reply::Success { smid } => match self.slots.finish(smid) {
                     Some(finished) => {
-                        if self.trace.is_some() {
+                        if tracing {
                             self.trace_word(TraceKind::Reply, word);
                         }
-                        plain += 1;
                         complete(Completion {
                             cookie: finished.cookie,
                             outcome: Outcome::success(finished.requested),
@@ -188,18 +194,26 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                             log_info: LogInfo(0),
                         });
                     }
-                    None => self.stray(word),
+                    None => {
+                        other_kinds += 1;
+                        self.stray(word);
+                    }
                 },
                 Reply::Frame { smid, address } => {
+                    other_kinds += 1;
                     self.reply_frame(word, smid, address, complete, other);
                 }
-                Reply::Unknown => self.stray(word),
+                Reply::Unknown => {
+                    other_kinds += 1;
+                    self.stray(word);
+                }
             }
         }
         if found > 0 {
             G::drained(&mut self.port, &self.bus);
         }
-        self.counters.completed += plain;
+        // What was no plain success has been counted where it was looked at.
+        self.counters.completed += u64::from(found - other_kinds);
         self.counters.drained(found);
         found
     }
@@ -308,7 +322,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             Outcome::Complete { sense_length, .. } if sense_length > 0 => {
                 match sense.get_mut(..usize::from(sense_length)) {
                     Some(part) => {
-                        self.memory.copy_out(self.place(smid).sense, part);
+                        let at = self.layout.sense.wrapping_add(self.place(smid).sense);
+                        self.memory.copy_out(at as usize, part);
                         &*part
                     }
                     None => &[],
@@ -338,8 +353,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         Place {
             smid,
             command,
-            frame: u32::from(smid).wrapping_mul(layout.frame_bytes) as usize,
-            sense: layout.sense.wrapping_add(command.wrapping_mul(layout.sense_bytes)) as usize,
+            frame_word: u32::from(smid).wrapping_mul(layout.frame_words) as usize,
+            sense: command.wrapping_mul(layout.sense_bytes),
         }
     }
 
@@ -363,13 +378,21 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     #[inline(never)]
     fn post_message(&mut self, smid: u16, post: Post, message: &Message) {
-        let frame = self.place(smid).frame;
+        let frame = self.place(smid).frame_word * WORD;
         self.memory.fill(frame, self.layout.frame_bytes as usize, 0);
         self.memory.copy_in(frame, message.bytes());
         self.own_outstanding += 1;
-        let word = G::post(&mut self.port, &self.bus, smid, post);
-        if self.trace.is_some() {
-            self.trace_request(smid, word);
+        let word = G::word(&self.port, smid, post);
+        self.post_attended(smid, word, post);
+    }
+
+    /// Posts a request where somebody looks on, or where nobody is there to take it: a gone
+    /// controller's requests complete when its owner has noticed.
+    #[cold]
+    fn post_attended(&mut self, smid: u16, word: u64, post: Post) {
+        self.trace_request(smid, word);
+        if !self.bus.is_gone() {
+            G::post(&self.port, &self.bus, word, post);
         }
     }
 
@@ -409,6 +432,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         self.note_peak();
         self.halted = Some(reason);
+        self.closed = true;
         self.own_outstanding = 0;
         if reason == Failure::ControllerGone {
             self.bus.close();
@@ -470,6 +494,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// Records what passes from now on.
     pub fn set_trace(&mut self, trace: &'a mut Trace) {
         self.trace = Some(trace);
+        self.bus.attend();
     }
 
     /// The trace, if one was set.
@@ -485,10 +510,13 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     #[cold]
     fn trace_request(&mut self, smid: u16, word: u64) {
+        if self.trace.is_none() {
+            return;
+        }
         let mut frame = [0u8; TRACED_BYTES];
         let length = (self.layout.frame_bytes as usize).min(TRACED_BYTES);
         if let Some(part) = frame.get_mut(..length) {
-            self.memory.copy_out(self.place(smid).frame, part);
+            self.memory.copy_out(self.place(smid).frame_word * WORD, part);
             if let Some(trace) = self.trace.as_deref_mut() {
                 trace.record(self.now_ms, TraceKind::Request, word, part);
             }
@@ -508,9 +536,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     }
 }
 
-fn refusal(reason: Failure) -> SubmitError {
+#[cold]
+fn refusal(reason: Option<Failure>) -> SubmitError {
     match reason {
-        Failure::ControllerGone => SubmitError::Gone,
+        Some(Failure::ControllerGone) => SubmitError::Gone,
         _ => SubmitError::NotOperational,
     }
 }

@@ -16,13 +16,15 @@ pub struct Memory<D> {
     region: D,
     base: NonNull<u8>,
     length: usize,
-    /// Any access of at most [`SHORT`] bytes before this offset lies within the region.
+    /// Any access of at most [`SHORT`] words before this word lies within the region.
     short_until: usize,
     bus: BusAddr,
 }
 
-/// No message, element or descriptor is longer than this.
-const SHORT: usize = 256;
+/// No message, element or descriptor has more 64-bit words than this.
+const SHORT: usize = 32;
+/// Bytes of a word.
+pub(crate) const WORD: usize = size_of::<u64>();
 
 // SAFETY: `base` points into the region that travels with it; the access is volatile, and the
 // region's own `Send` says whether it may move.
@@ -54,7 +56,7 @@ impl<D: DmaRegion> Memory<D> {
     pub fn new(region: D) -> Self {
         let (cpu, bus) = (region.cpu(), region.bus());
         let length = cpu.len();
-        let short_until = length.saturating_sub(SHORT);
+        let short_until = (length / WORD).saturating_sub(SHORT);
         Self { region, base: cpu.cast(), length, short_until, bus }
     }
 
@@ -87,16 +89,26 @@ impl<D: DmaRegion> Memory<D> {
         if !offset.is_multiple_of(align) {
             return None;
         }
-        // One comparison for nearly every access; the exact check for the region's last bytes.
-        let is_short = width <= SHORT && offset < self.short_until;
-        if !is_short && !self.is_within(offset, width) {
+        if !self.is_within(offset, width) {
             return None;
         }
         // SAFETY: `offset + width` was just checked to lie within the region.
         Some(unsafe { self.base.add(offset) })
     }
 
-    #[cold]
+    /// Where `count` words begin, `word` words into the region. Words need no check of alignment:
+    /// the region's start has it.
+    #[inline]
+    fn words_at(&self, word: usize, count: usize) -> Option<NonNull<u64>> {
+        // One comparison for nearly every access; the exact check for the region's last words.
+        let is_short = count <= SHORT && word < self.short_until;
+        if !is_short && !self.is_within(word.saturating_mul(WORD), count * WORD) {
+            return None;
+        }
+        // SAFETY: `count` words from there on were just checked to lie within the region.
+        Some(unsafe { self.base.cast::<u64>().add(word) })
+    }
+
     fn is_within(&self, offset: usize, width: usize) -> bool {
         self.length.checked_sub(width).is_some_and(|last| offset <= last)
     }
@@ -144,46 +156,48 @@ impl<D: DmaRegion> Memory<D> {
     /// Writes `N` 64-bit words, little endian on the wire, from a multiple of 8 on.
     #[inline]
     pub fn write_words<const N: usize>(&self, offset: usize, words: &[u64; N]) {
-        self.write_message(offset, words, &[]);
-    }
-
-    /// As [`Memory::write_words`], for a message in two parts, one right behind the other: one
-    /// check for both.
-    #[inline]
-    pub fn write_message<const N: usize, const M: usize>(
-        &self,
-        offset: usize,
-        head: &[u64; N],
-        tail: &[u64; M],
-    ) {
-        if let Some(at) = self.at(offset, (N + M) * 8, 8) {
-            // SAFETY: `N + M` words were checked to lie within the region, aligned.
-            unsafe { write_words_at(at.cast(), head) };
-            // SAFETY: as above, and the tail begins after the `N` words of the head.
-            let behind = unsafe { at.cast::<u64>().add(N) };
-            // SAFETY: as above.
-            unsafe { write_words_at(behind, tail) };
-            self.region.to_device(offset..offset + (N + M) * 8);
+        if offset.is_multiple_of(WORD) {
+            self.write_message(offset / WORD, words, &[]);
         }
     }
 
-    /// Takes the 64-bit word at `offset`, a multiple of 8, if the device has written it: if neither
-    /// half of it is all ones. All ones stand there afterwards.
+    /// Writes a message in two parts, one right behind the other, `word` 64-bit words into the
+    /// region, little endian on the wire: one check for both.
+    #[inline]
+    pub fn write_message<const N: usize, const M: usize>(
+        &self,
+        word: usize,
+        head: &[u64; N],
+        tail: &[u64; M],
+    ) {
+        if let Some(at) = self.words_at(word, N + M) {
+            // SAFETY: `N + M` words were checked to lie within the region, aligned.
+            unsafe { write_words_at(at, head) };
+            // SAFETY: as above, and the tail begins after the `N` words of the head.
+            let behind = unsafe { at.add(N) };
+            // SAFETY: as above.
+            unsafe { write_words_at(behind, tail) };
+            self.region.to_device(word * WORD..(word + N + M) * WORD);
+        }
+    }
+
+    /// Takes the word that lies `word` 64-bit words into the region, if the device has written it:
+    /// if neither half of it is all ones. All ones stand there afterwards.
     ///
     /// Both halves, because a host that reads 64 bits in two can see one before the other.
     #[inline]
-    pub fn take_written(&self, offset: usize) -> Option<u64> {
-        let at = self.at(offset, 8, 8)?.cast::<u64>();
-        self.region.to_cpu(offset..offset + 8);
+    pub fn take_written(&self, word: usize) -> Option<u64> {
+        let at = self.words_at(word, 1)?;
+        self.region.to_cpu(word * WORD..(word + 1) * WORD);
         // SAFETY: in bounds and aligned; volatile, since the device may write it meanwhile.
-        let word = u64::from_le(unsafe { at.read_volatile() });
-        if word as u32 == u32::MAX || (word >> 32) as u32 == u32::MAX {
+        let written = u64::from_le(unsafe { at.read_volatile() });
+        if written as u32 == u32::MAX || (written >> 32) as u32 == u32::MAX {
             return None;
         }
         // SAFETY: as above.
         unsafe { at.write_volatile(u64::MAX) };
-        self.region.to_device(offset..offset + 8);
-        Some(word)
+        self.region.to_device(word * WORD..(word + 1) * WORD);
+        Some(written)
     }
 
     /// Copies `bytes` in, from `offset` on.

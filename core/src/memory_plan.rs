@@ -94,6 +94,8 @@ pub struct MemoryPlan {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Layout {
     pub(crate) frame_bytes: u32,
+    /// The same in 64-bit words.
+    pub(crate) frame_words: u32,
     pub(crate) chains: u32,
     pub(crate) chain_bytes: u32,
     pub(crate) chains_per_command: u32,
@@ -158,8 +160,9 @@ impl MemoryPlan {
     #[cold]
     pub(crate) fn new(facts: &Facts, wants: &Wants, shape: Shape) -> Result<Self, Error> {
         let bad = |field, value| Err(Error::BadFacts { field, value });
-        let frame_bytes = facts.request_frame_bytes.min(shape.frame_limit);
-        if frame_bytes < shape.scsi_io_header + 32 || !frame_bytes.is_multiple_of(4) {
+        // Frames begin at whole words, elements in them at their own size.
+        let frame_bytes = facts.request_frame_bytes.min(shape.frame_limit) & !15;
+        if frame_bytes < shape.scsi_io_header + 32 {
             return bad("RequestFrameSize", facts.request_frame_bytes / 4);
         }
         if facts.reply_frame_bytes < 64 || facts.reply_frame_bytes > 4096 {
@@ -212,6 +215,7 @@ impl MemoryPlan {
         let rings = u32::from(shape.reply_rings);
         let layout = Layout {
             frame_bytes,
+            frame_words: frame_bytes / 8,
             chains: place.place(u32::from(commands) * chains, chain_bytes),
             chain_bytes,
             chains_per_command: chains,

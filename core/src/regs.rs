@@ -243,6 +243,8 @@ pub struct Bus<R> {
     reads: Cell<u64>,
     writes: Cell<u64>,
     gone: Cell<bool>,
+    /// Gone, or somebody wants to see what is posted: one flag, so that a post looks once.
+    attention: Cell<bool>,
     zero_reads: bool,
 }
 
@@ -257,6 +259,7 @@ impl<R: Clone> Bus<R> {
             reads: Cell::new(0),
             writes: Cell::new(0),
             gone: self.gone.clone(),
+            attention: self.gone.clone(),
             zero_reads: self.zero_reads,
         }
     }
@@ -270,6 +273,7 @@ impl<R: Registers> Bus<R> {
             reads: Cell::new(0),
             writes: Cell::new(0),
             gone: Cell::new(false),
+            attention: Cell::new(false),
             zero_reads: false,
         }
     }
@@ -284,6 +288,7 @@ impl<R: Registers> Bus<R> {
     /// Closes the window for good: another handle to it found that the controller is gone.
     pub(crate) fn close(&self) {
         self.gone.set(true);
+        self.attention.set(true);
     }
 
     /// Reads a register; all ones once the controller is gone.
@@ -318,6 +323,7 @@ impl<R: Registers> Bus<R> {
         }
         if word == u32::MAX {
             self.gone.set(true);
+            self.attention.set(true);
             return Err(Error::Gone);
         }
         Ok(word)
@@ -341,13 +347,30 @@ impl<R: Registers> Bus<R> {
         }
     }
 
-    /// Writes 64 bits from `register` on as one bus write.
+    /// Whether a post must go another way than straight to the register: the controller is gone, or
+    /// posts are traced.
     #[inline]
-    pub fn put64<A: Writable>(&self, register: Reg<A, u32>, value: u64) {
-        if !self.gone.get() {
-            self.writes.set(self.writes.get() + 1);
-            self.registers.write64(register.offset, value);
-        }
+    pub(crate) fn needs_attention(&self) -> bool {
+        self.attention.get()
+    }
+
+    /// From now on posts are traced.
+    pub(crate) fn attend(&self) {
+        self.attention.set(true);
+    }
+
+    /// Writes a register without asking whether the controller is gone: the caller has.
+    #[inline]
+    pub(crate) fn post<A: Writable>(&self, register: Reg<A, u32>, value: u32) {
+        self.writes.set(self.writes.get() + 1);
+        self.registers.write32(register.offset, value);
+    }
+
+    /// As [`Bus::post`], 64 bits from `register` on as one bus write.
+    #[inline]
+    pub(crate) fn post64<A: Writable>(&self, register: Reg<A, u32>, value: u64) {
+        self.writes.set(self.writes.get() + 1);
+        self.registers.write64(register.offset, value);
     }
 
     /// Reads `register` until `done` likes it, at most `limit_ms` milliseconds.

@@ -180,20 +180,25 @@ impl Sealed for Mpi1 {
         let format = port.sgl;
         if let Some(element) = sgl::single(format, segments, direction, data_length) {
             let request = scsi_io_request(memory, layout, place, device, command, 0)?;
-            memory.write_message(place.frame, &request, &element);
+            memory.write_message(place.frame_word, &request, &element);
             return Ok(());
         }
         let offset = SGL_OFFSET;
         let chain_offset =
             write_list(format, memory, layout, place, offset, segments, direction, data_length)?;
         let request = scsi_io_request(memory, layout, place, device, command, chain_offset)?;
-        memory.write_words(place.frame, &request);
+        memory.write_message(place.frame_word, &request, &[]);
         Ok(())
     }
 
+    #[inline]
+    fn word(port: &Fifo, smid: u16, _post: Post) -> u64 {
+        port.word(smid)
+    }
+
     #[inline(always)]
-    fn post<R: Registers>(port: &mut Fifo, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
-        port.post(bus, smid, post)
+    fn post<R: Registers>(port: &Fifo, bus: &Bus<R>, word: u64, post: Post) {
+        port.post(bus, word, post);
     }
 
     #[inline]
@@ -398,7 +403,10 @@ fn scsi_io_request<D: DmaRegion>(
         msg_context: u32::from(place.smid).into(),
         cdb,
         data_length: command.data_length.into(),
-        sense_buffer_low_address: memory.bus(place.sense).low().into(),
+        sense_buffer_low_address: memory
+            .bus(layout.sense.wrapping_add(place.sense) as usize)
+            .low()
+            .into(),
         ..Default::default()
     };
     let mut request: [u64; 6] = zerocopy::transmute!(request);

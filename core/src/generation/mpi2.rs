@@ -192,7 +192,7 @@ impl Sealed for Mpi2 {
         }
     }
 
-    fn port(plan: &MemoryPlan, facts: &Facts, chip: &Chip, _bus: BusAddr, queue: u8) -> Ring {
+    fn port(plan: &MemoryPlan, facts: &Facts, chip: &Chip, bus: BusAddr, queue: u8) -> Ring {
         let method = if facts.atomic_descriptors && chip.quirks.atomic_descriptors {
             PostMethod::Atomic
         } else if chip.quirks.split_posts {
@@ -200,7 +200,14 @@ impl Sealed for Mpi2 {
         } else {
             PostMethod::Whole
         };
-        Ring::new(plan, queue, method, facts.queues > QUEUES_WITHOUT_SUPPLEMENTAL)
+        let same_in_all: [u64; 12] = zerocopy::transmute!(ScsiIoRequest {
+            sense_buffer_length: plan.layout.sense_bytes as u8,
+            sgl_offset_0: scsi_io::SGL_OFFSET_0,
+            ..Default::default()
+        });
+        let sense_low = bus.offset(u64::from(plan.layout.sense)).low();
+        let supplemental = facts.queues > QUEUES_WITHOUT_SUPPLEMENTAL;
+        Ring::new(plan, queue, method, supplemental, same_in_all[2], sense_low)
     }
 
     fn give_reply_frame<R: Registers, D: DmaRegion>(
@@ -236,21 +243,26 @@ impl Sealed for Mpi2 {
         let Command { segments, direction, data_length, .. } = *command;
         let format = port.sgl;
         if let Some(element) = sgl::single(format, segments, direction, data_length) {
-            let request = scsi_io_request(memory, layout, place, device, command, 0);
-            memory.write_message(place.frame, &request, &element);
+            let request = scsi_io_request(port, place, device, command, 0);
+            memory.write_message(place.frame_word, &request, &element);
             return Ok(());
         }
         let offset = SGL_OFFSET;
         let chain_offset =
             write_list(format, memory, layout, place, offset, segments, direction, data_length)?;
-        let request = scsi_io_request(memory, layout, place, device, command, chain_offset);
-        memory.write_words(place.frame, &request);
+        let request = scsi_io_request(port, place, device, command, chain_offset);
+        memory.write_message(place.frame_word, &request, &[]);
         Ok(())
     }
 
+    #[inline]
+    fn word(port: &Ring, smid: u16, post: Post) -> u64 {
+        port.descriptor(smid, post)
+    }
+
     #[inline(always)]
-    fn post<R: Registers>(port: &mut Ring, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
-        port.post(bus, smid, post)
+    fn post<R: Registers>(port: &Ring, bus: &Bus<R>, word: u64, _post: Post) {
+        port.post(bus, word);
     }
 
     #[inline]
@@ -427,9 +439,8 @@ fn uses_queue_array(facts: &Facts, plan: &MemoryPlan) -> bool {
 
 /// A SCSI I/O message up to its SGL.
 #[inline]
-fn scsi_io_request<D: DmaRegion>(
-    memory: &Memory<D>,
-    layout: &Layout,
+fn scsi_io_request(
+    port: &Ring,
     place: Place,
     device: Device,
     command: &Command<'_>,
@@ -451,15 +462,14 @@ fn scsi_io_request<D: DmaRegion>(
         dev_handle: device.address.into(),
         chain_offset,
         function: Function::SCSI_IO,
-        sense_buffer_low_address: memory.bus(place.sense).low().into(),
-        sense_buffer_length: layout.sense_bytes as u8,
-        sgl_offset_0: scsi_io::SGL_OFFSET_0,
+        sense_buffer_low_address: port.sense_low.wrapping_add(place.sense).into(),
         data_length: command.data_length.into(),
         io_flags: u16::from(cdb_length).into(),
         cdb: *command.cdb.padded(),
         ..Default::default()
     };
     let mut request: [u64; 12] = zerocopy::transmute!(request);
+    request[2] = port.sense_and_sgl;
     // The unit and the control word straddle words 6 and 7. Put in here they stay in registers;
     // through the struct they would be stored in parts and loaded whole, which stalls.
     let control = direction | attribute | control::additional_cdb_length(cdb_length);

@@ -41,18 +41,22 @@ impl Fifo {
         }
     }
 
-    /// Posts the request in frame `smid`.
-    #[inline(always)]
-    pub(crate) fn post<R: Registers>(&mut self, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
+    /// What posts the request in frame `smid`: its bus address.
+    #[inline]
+    pub(crate) fn word(&self, smid: u16) -> u64 {
         let offset = u32::from(smid).wrapping_mul(self.frame_bytes);
         // Bits 1:0 ask the device to fetch further blocks of the frame ahead: it does so by itself.
-        let address = self.frames.low().wrapping_add(offset);
+        u64::from(self.frames.low().wrapping_add(offset))
+    }
+
+    /// Posts it.
+    #[inline(always)]
+    pub(crate) fn post<R: Registers>(&self, bus: &Bus<R>, word: u64, post: Post) {
         if post == Post::HighPriority && self.high_priority {
-            bus.put(HIGH_PRIORITY_REQUEST_QUEUE, address);
+            bus.post(HIGH_PRIORITY_REQUEST_QUEUE, word as u32);
         } else {
-            bus.put(REQUEST_QUEUE, address);
+            bus.post(REQUEST_QUEUE, word as u32);
         }
-        u64::from(address)
     }
 
     /// The next answer, if there is one.

@@ -5,7 +5,7 @@
 //! since we last read it is all ones. So the whole path costs one register write for a request and
 //! one, the host index, for each drained batch, and no read.
 
-use volatile_register::{RW, WO};
+use volatile_register::RW;
 
 use crate::mem::Memory;
 use crate::memory_plan::MemoryPlan;
@@ -19,9 +19,6 @@ use crate::reply::Reply;
 use crate::request::Post;
 use crate::sgl::SglFormat;
 use crate::wire::descriptor::{ReplyDescriptor, ReplyKind, RequestDescriptor};
-
-/// Bytes of a reply descriptor.
-const ENTRY_BYTES: usize = 8;
 
 /// How a request descriptor reaches the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,14 +34,20 @@ pub(crate) enum PostMethod {
 /// One queue's ring, and how it posts.
 #[derive(Debug)]
 pub struct Ring {
-    /// Bytes from the region's start to the first entry, to the next one, and past the last.
+    /// 64-bit words from the region's start to the first entry, to the next one, and past the last.
     start: usize,
     next: usize,
     end: usize,
+    /// At most a quarter of the ring is drained at a time.
+    limit: u32,
     /// The queue's number where a request descriptor wants it.
     queue: RequestDescriptor,
     supplemental: bool,
     method: PostMethod,
+    /// Word 2 of each SCSI I/O message: how long the sense buffer is, and where the SGL begins.
+    pub(crate) sense_and_sgl: u64,
+    /// The low half of the bus address of the first sense buffer.
+    pub(crate) sense_low: u32,
     pub(crate) sgl: SglFormat,
     host_index: Reg<RW<u32>, ReplyPostHostIndex>,
     host_index_word: ReplyPostHostIndex,
@@ -56,46 +59,57 @@ impl Ring {
         queue: u8,
         method: PostMethod,
         supplemental: bool,
+        sense_and_sgl: u64,
+        sense_low: u32,
     ) -> Self {
         let layout = &plan.layout;
         let ring_bytes = layout.reply_post_depth.wrapping_mul(8);
         let (host_index, host_index_word) = host_index_of(queue, supplemental);
-        let start = layout.reply_post.wrapping_add(ring_bytes.wrapping_mul(u32::from(queue)));
+        let bytes = layout.reply_post.wrapping_add(ring_bytes.wrapping_mul(u32::from(queue)));
+        let start = bytes as usize / size_of::<u64>();
+        let end = start + layout.reply_post_depth as usize;
         Self {
-            start: start as usize,
-            next: start as usize,
-            end: start.wrapping_add(ring_bytes) as usize,
+            start,
+            next: start,
+            end,
+            limit: layout.reply_post_depth / 4,
             queue: RequestDescriptor::on_queue(queue),
             supplemental,
             method,
+            sense_and_sgl,
+            sense_low,
             sgl: plan.sgl,
             host_index,
             host_index_word,
         }
     }
 
-    /// Posts the request in frame `smid`, to be answered on this queue.
-    #[inline(always)]
-    pub(crate) fn post<R: Registers>(&mut self, bus: &Bus<R>, smid: u16, post: Post) -> u64 {
-        let descriptor = match post {
+    /// The descriptor that posts the request in frame `smid`, to be answered on this queue.
+    #[inline]
+    pub(crate) fn descriptor(&self, smid: u16, post: Post) -> u64 {
+        match post {
             Post::ScsiIo(device) => self.queue.with_scsi_io(smid, device.address),
             Post::HighPriority => self.queue.with_high_priority(smid),
             Post::Default => self.queue.with_default_type(smid),
         }
-        .0;
+        .0
+    }
+
+    /// Posts it.
+    #[inline(always)]
+    pub(crate) fn post<R: Registers>(&self, bus: &Bus<R>, descriptor: u64) {
         match self.method {
-            PostMethod::Whole => bus.put64(REQUEST_DESCRIPTOR_POST, descriptor),
-            PostMethod::Atomic => bus.put(ATOMIC_REQUEST_DESCRIPTOR_POST, descriptor as u32),
-            PostMethod::Split => split(bus, REQUEST_DESCRIPTOR_POST, descriptor),
+            PostMethod::Whole => bus.post64(REQUEST_DESCRIPTOR_POST, descriptor),
+            PostMethod::Atomic => bus.post(ATOMIC_REQUEST_DESCRIPTOR_POST, descriptor as u32),
+            PostMethod::Split => split(bus, descriptor),
         }
-        descriptor
     }
 
     /// The next answer, if the device has written one; its entry is all ones again afterwards.
     #[inline]
     pub(crate) fn next<D: DmaRegion>(&mut self, memory: &Memory<D>) -> Option<(u64, Reply)> {
         let word = memory.take_written(self.next)?;
-        let next = self.next + ENTRY_BYTES;
+        let next = self.next + 1;
         self.next = if next == self.end { self.start } else { next };
         let descriptor = ReplyDescriptor(word);
         let smid = (word >> 16) as u16;
@@ -113,14 +127,14 @@ impl Ring {
     #[inline]
     pub(crate) fn drained<R: Registers>(&mut self, bus: &Bus<R>) {
         let mut word = self.host_index_word;
-        word.0 |= ((self.next - self.start) / ENTRY_BYTES) as u32;
+        word.0 |= (self.next - self.start) as u32;
         bus.put(self.host_index, word);
     }
 
     /// At most a quarter of the ring, so that the device never finds it full while one drain lasts.
     #[inline]
     pub(crate) const fn drain_limit(&self) -> u32 {
-        ((self.end - self.start) / ENTRY_BYTES / 4) as u32
+        self.limit
     }
 
     /// Tells the device that no queue has been read yet; IOC init leaves the host indices undefined.
@@ -139,9 +153,9 @@ impl Ring {
 }
 
 #[cold]
-fn split<R: Registers>(bus: &Bus<R>, low: Reg<WO<u32>>, descriptor: u64) {
+fn split<R: Registers>(bus: &Bus<R>, descriptor: u64) {
     critical_section::with(|_| {
-        bus.put(low, descriptor as u32);
-        bus.put(REQUEST_DESCRIPTOR_POST_HIGH, (descriptor >> 32) as u32);
+        bus.post(REQUEST_DESCRIPTOR_POST, descriptor as u32);
+        bus.post(REQUEST_DESCRIPTOR_POST_HIGH, (descriptor >> 32) as u32);
     });
 }
