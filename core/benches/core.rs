@@ -126,7 +126,7 @@ impl Floor {
         found
     }
 
-    #[inline]
+    #[inline(never)]
     fn batch(&mut self, depth: usize, first: u64) -> u64 {
         for number in first..first + depth as u64 {
             let (lba, address) = workload::place(number);

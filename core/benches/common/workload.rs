@@ -23,7 +23,7 @@ macro_rules! batch {
     ($name:ident, $generation:ty, $complete:ident) => {
         /// Submits `depth` commands, lets the device answer, and polls until all have completed.
         /// Returns the sum of their cookies.
-        #[inline]
+        #[inline(never)]
         pub(crate) fn $name(rig: &mut Rig<$generation>, depth: usize, first: u64) -> u64 {
             for number in first..first + depth as u64 {
                 let (lba, address) = place(number);
@@ -59,7 +59,7 @@ macro_rules! batch {
 /// What the others do beside the driver, at the least: the device notes what is posted, answers it
 /// and takes the host index. Even building the commands counts as the driver's.
 #[allow(dead_code, reason = "only instructions are counted against it")]
-#[inline]
+#[inline(never)]
 pub(crate) fn batch_without_driver(rig: &Rig<Mpi2>, depth: usize, first: u64) -> u64 {
     for number in first..first + depth as u64 {
         rig.device.write64(0xc0, number);
