@@ -49,6 +49,38 @@ pub(crate) enum Other<'q> {
     Event { frame: &'q [u8] },
 }
 
+/// What a reply frame turned out to be; what it says is in the queue's [`Copies`].
+enum Verdict {
+    /// A lie, counted.
+    Nothing,
+    /// The end of a command.
+    Command { cookie: u64, outcome: Outcome, log_info: LogInfo },
+    /// The answer to a request of the driver's own.
+    Reply { smid: u16, header: ReplyHeader },
+    /// An event.
+    Event { header: ReplyHeader },
+}
+
+/// Where a reply frame and sense data are copied to, out of the device's reach, before they are
+/// looked at.
+#[derive(Debug)]
+struct Copies {
+    frame: [u8; REPLY_BYTES],
+    sense: [u8; SENSE_BYTES],
+}
+
+impl Copies {
+    /// The reply, as long as it says it is: what lies beyond is left over from an earlier one.
+    fn frame(&self, header: &ReplyHeader) -> &[u8] {
+        self.frame.get(..usize::from(header.length)).unwrap_or(&self.frame)
+    }
+
+    /// The sense data of a command that ended so.
+    fn sense(&self, outcome: &Outcome) -> &[u8] {
+        self.sense.get(..outcome.sense_length()).unwrap_or_default()
+    }
+}
+
 /// One queue of a controller. One owner at a time.
 #[derive(Debug)]
 pub struct Queue<'a, G: Generation, R, D> {
@@ -59,6 +91,7 @@ pub struct Queue<'a, G: Generation, R, D> {
     pub(crate) port: G::Port,
     replies: ReplyFrames<'a>,
     counters: Counters,
+    copies: Copies,
     /// Requests of the driver's own that the device has.
     own_outstanding: u16,
     /// What each of them asks, by slot.
@@ -95,6 +128,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             port,
             replies,
             counters: Counters::default(),
+            copies: Copies { frame: [0; REPLY_BYTES], sense: [0; SENSE_BYTES] },
             own_outstanding: 0,
             own_functions: [Function(0); (INTERNAL_SLOTS + TASK_SLOTS) as usize],
             halted: None,
@@ -201,7 +235,21 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 },
                 Reply::Frame { smid, address } => {
                     other_kinds += 1;
-                    self.reply_frame(word, smid, address, complete, other);
+                    match self.reply_frame(word, smid, address) {
+                        Verdict::Nothing => {}
+                        Verdict::Command { cookie, outcome, log_info } => {
+                            let sense = self.copies.sense(&outcome);
+                            complete(Completion { cookie, outcome, sense, log_info });
+                        }
+                        Verdict::Reply { smid, header } => {
+                            let frame = self.copies.frame(&header);
+                            other(&self.memory, Other::Reply { smid, header, frame });
+                        }
+                        Verdict::Event { header } => {
+                            let frame = self.copies.frame(&header);
+                            other(&self.memory, Other::Event { frame });
+                        }
+                    }
                 }
                 Reply::Unknown => {
                     other_kinds += 1;
@@ -229,14 +277,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// A reply with a frame: an error, a status, a residual, an answer to the driver, an event.
     #[cold]
-    fn reply_frame(
-        &mut self,
-        word: u64,
-        smid: Option<u16>,
-        address: u32,
-        complete: &mut dyn FnMut(Completion<'_>),
-        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
-    ) {
+    fn reply_frame(&mut self, word: u64, smid: Option<u16>, address: u32) -> Verdict {
         let offset = address.wrapping_sub(self.memory.bus(self.layout.replies as usize).low());
         let index = offset.checked_div(self.layout.reply_bytes).unwrap_or(u32::MAX);
         let is_frame = index < u32::from(self.replies.count())
@@ -245,29 +286,26 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             self.counters.bad_frame_addresses += 1;
             self.trace_word(TraceKind::Lie, word);
             warning!("a reply frame address that the device does not have: {}", address);
-            return;
+            return Verdict::Nothing;
         }
         // Copied once, then the frame goes back: from here on only the copy counts.
         let at = (self.layout.replies + offset) as usize;
-        let mut copy = [0u8; REPLY_BYTES];
-        let whole = copy.get_mut(..self.layout.reply_bytes as usize);
-        match whole {
+        let copy = &mut self.copies.frame;
+        match copy.get_mut(..self.layout.reply_bytes as usize) {
             Some(part) => self.memory.copy_out(at, part),
-            None => self.memory.copy_out(at, &mut copy),
+            None => self.memory.copy_out(at, copy),
         }
         let (bus, memory, layout) = (&self.bus, &self.memory, &self.layout);
         self.replies.give(index as u16, |host_index| {
             G::give_reply_frame(bus, memory, layout, at, host_index)
         });
 
-        let Some(header) = G::reply_header(&copy) else {
+        let Some(header) = G::reply_header(&self.copies.frame) else {
             self.counters.bad_replies += 1;
-            return;
+            return Verdict::Nothing;
         };
-        // What lies beyond the message's length is left over from an earlier reply.
-        let frame = copy.get(..usize::from(header.length)).unwrap_or(&copy);
         if let Some(trace) = self.trace.as_deref_mut() {
-            trace.record(self.now_ms, TraceKind::ReplyFrame, word, frame);
+            trace.record(self.now_ms, TraceKind::ReplyFrame, word, self.copies.frame(&header));
         }
         let smid = match smid {
             Some(smid) => smid,
@@ -279,37 +317,31 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             if self.own_functions.get(slot).is_some_and(|asked| *asked != header.function) {
                 self.counters.bad_replies += 1;
             }
-            other(&self.memory, Other::Reply { smid, header, frame });
-            return;
+            return Verdict::Reply { smid, header };
         }
         if header.function == Function::EVENT_NOTIFICATION {
             self.counters.events += 1;
-            other(&self.memory, Other::Event { frame });
-            return;
+            return Verdict::Event { header };
         }
         let Some(finished) = self.slots.finish(smid) else {
             self.stray(word);
-            return;
+            return Verdict::Nothing;
         };
-        self.finish_command(smid, finished, header, frame, complete);
+        self.finish_command(smid, finished, header)
     }
 
     /// A command that ended with a reply frame.
-    fn finish_command(
-        &mut self,
-        smid: u16,
-        finished: Finished,
-        header: ReplyHeader,
-        frame: &[u8],
-        complete: &mut dyn FnMut(Completion<'_>),
-    ) {
+    fn finish_command(&mut self, smid: u16, finished: Finished, header: ReplyHeader) -> Verdict {
         self.counters.completed += 1;
         self.counters.with_reply_frame += 1;
         let is_scsi_io = header.function == Function::SCSI_IO
             || header.function == Function::RAID_SCSI_IO_PASSTHROUGH;
         let capacity = self.layout.sense_bytes.min(SENSE_BYTES as u32) as u8;
-        let facts =
-            if is_scsi_io { G::scsi_reply(frame, finished.requested, capacity) } else { None };
+        let facts = if is_scsi_io {
+            G::scsi_reply(self.copies.frame(&header), finished.requested, capacity)
+        } else {
+            None
+        };
         let outcome = match facts {
             Some(facts) => judge(&facts),
             None => {
@@ -317,21 +349,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 Outcome::Failed(Failure::BadReply)
             }
         };
-        let mut sense = [0u8; SENSE_BYTES];
-        let sense = match outcome {
-            Outcome::Complete { sense_length, .. } if sense_length > 0 => {
-                match sense.get_mut(..usize::from(sense_length)) {
-                    Some(part) => {
-                        let at = self.layout.sense.wrapping_add(self.place(smid).sense);
-                        self.memory.copy_out(at as usize, part);
-                        &*part
-                    }
-                    None => &[],
-                }
+        if let Outcome::Complete { sense_length: 1.., .. } = outcome {
+            let at = self.layout.sense.wrapping_add(self.place(smid).sense);
+            let length = outcome.sense_length();
+            if let Some(part) = self.copies.sense.get_mut(..length) {
+                self.memory.copy_out(at as usize, part);
             }
-            _ => &[],
-        };
-        complete(Completion { cookie: finished.cookie, outcome, sense, log_info: header.log_info });
+        }
+        Verdict::Command { cookie: finished.cookie, outcome, log_info: header.log_info }
     }
 
     #[cold]

@@ -47,6 +47,15 @@ impl Outcome {
         matches!(self, Self::Complete { status: ScsiStatus::GOOD, .. })
     }
 
+    /// Bytes of sense data that came with it.
+    #[must_use]
+    pub const fn sense_length(&self) -> usize {
+        match self {
+            Self::Complete { sense_length, .. } => *sense_length as usize,
+            Self::Failed(_) => 0,
+        }
+    }
+
     /// Bytes of data transferred; 0 of a failed command, whose data is not to be used.
     #[must_use]
     pub const fn transferred(&self) -> u32 {

@@ -367,6 +367,7 @@ impl<R: Registers> Bus<R> {
     }
 
     /// As [`Bus::post`], 64 bits from `register` on as one bus write.
+    #[cfg(feature = "mpi2")]
     #[inline]
     pub(crate) fn post64<A: Writable>(&self, register: Reg<A, u32>, value: u64) {
         self.writes.set(self.writes.get() + 1);

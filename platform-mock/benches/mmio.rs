@@ -4,7 +4,6 @@
 //! the line is raised and a millisecond, the usual moderation, has passed. Each reply costs one
 //! read; the read that would only say "empty" is saved where nothing is outstanding.
 
-#[allow(unreachable_pub, reason = "shared with the tests")]
 #[path = "../tests/common/mod.rs"]
 mod common;
 

@@ -21,6 +21,7 @@ pub(crate) enum Bound {
 
 /// The bound of each figure that has one; `*` stands for one part of a name.
 const BOUNDS: &[(&str, Bound)] = &[
+    ("core.mpi2.instructions_per_io", Bound::AtMost(150.0)),
     ("core.mpi2.instructions_per_io.*", Bound::AtMost(150.0)),
     ("core.mpi2.floor_ratio.*", Bound::AtMost(2.0)),
     // One post for each request and one host index write for each batch; 32 requests a batch.
