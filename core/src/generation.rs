@@ -14,6 +14,7 @@ use crate::memory_plan::Layout;
 use crate::platform::{BusAddr, DmaRegion, Registers};
 use crate::regs::Bus;
 use crate::sgl::{self, Direction, ElementLimit, Segment, SglFormat, SglSpace};
+use crate::wire::scsi_io::control;
 use crate::wire::{Function, IocStatus};
 
 pub use crate::facts::{Facts, PortFacts};
@@ -46,6 +47,23 @@ pub struct HostMemory<'p> {
     pub plan: &'p crate::memory_plan::MemoryPlan,
     /// Where the region begins.
     pub bus: BusAddr,
+}
+
+/// Direction and task attribute as `Control` has them, the same bits in both generations.
+#[inline]
+pub(crate) const fn control_word(command: &Command<'_>) -> u32 {
+    let direction = match command.direction {
+        Direction::None => 0,
+        Direction::Read => control::READ,
+        Direction::Write => control::WRITE,
+    };
+    let attribute = match command.attribute {
+        TaskAttribute::Simple => control::SIMPLE_QUEUE,
+        TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
+        TaskAttribute::Ordered => control::ORDERED_QUEUE,
+        TaskAttribute::Aca => control::ACA_QUEUE,
+    };
+    direction | attribute
 }
 
 /// Whether a SCSI I/O reply reaches far enough to tell what became of the command: up to and with

@@ -8,7 +8,7 @@ use super::sealed::{Place, Sealed};
 use super::write_list;
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi1, PortFacts, Post, Reply,
-    ReplyHeader, TaskAttribute, expect, has_result,
+    ReplyHeader, control_word, expect, has_result,
 };
 use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
@@ -23,7 +23,7 @@ use crate::regs::Bus;
 use crate::regs::mpi1::REPLY_QUEUE;
 use crate::reply::{DevicePage, Event, News, TaskReply};
 use crate::request::TaskRequest;
-use crate::sgl::{self, Direction, SglFormat};
+use crate::sgl::{self, SglFormat};
 use crate::wire::config::mpi1::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi1::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
@@ -31,7 +31,6 @@ use crate::wire::event::mpi1::SasDeviceStatusChange;
 use crate::wire::event::{DeviceStatusReason, EventCode, event_data};
 use crate::wire::ioc::WhoInit;
 use crate::wire::ioc::mpi1::{self as ioc, Capabilities};
-use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi1::{self as scsi_io, ScsiIoRequest};
 use crate::wire::task::mpi1 as task;
 use crate::wire::{Function, IocStatus, read_reply};
@@ -379,17 +378,6 @@ fn scsi_io_request<D: DmaRegion>(
     command: &Command<'_>,
     chain_offset: u8,
 ) -> Result<[u64; 6], SubmitError> {
-    let direction = match command.direction {
-        Direction::None => 0,
-        Direction::Read => control::READ,
-        Direction::Write => control::WRITE,
-    };
-    let attribute = match command.attribute {
-        TaskAttribute::Simple => control::SIMPLE_QUEUE,
-        TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
-        TaskAttribute::Ordered => control::ORDERED_QUEUE,
-        TaskAttribute::Aca => control::ACA_QUEUE,
-    };
     let [bus, target_id] = device.address.to_be_bytes();
     let cdb = command.cdb.padded_16().ok_or(SubmitError::CdbLength(command.cdb.length()))?;
     let request = ScsiIoRequest {
@@ -414,6 +402,6 @@ fn scsi_io_request<D: DmaRegion>(
     // through the struct they would be stored in parts and loaded whole, which stalls.
     let lun = u64::from_le_bytes(command.lun.0);
     request[1] |= (lun << 32).to_le();
-    request[2] = (lun >> 32 | u64::from(direction | attribute) << 32).to_le();
+    request[2] = (lun >> 32 | u64::from(control_word(command)) << 32).to_le();
     Ok(request)
 }

@@ -8,7 +8,7 @@ use super::sealed::{Place, Sealed};
 use super::write_list;
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi2, PortFacts, Post, Reply,
-    ReplyHeader, TaskAttribute, expect, has_result,
+    ReplyHeader, control_word, expect, has_result,
 };
 use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
@@ -23,7 +23,7 @@ use crate::regs::Bus;
 use crate::regs::mpi2::REPLY_FREE_HOST_INDEX;
 use crate::reply::{DevicePage, Event, News, TaskReply};
 use crate::request::TaskRequest;
-use crate::sgl::{self, Direction, SglFormat};
+use crate::sgl::{self, SglFormat};
 use crate::wire::config::mpi2::{ConfigReply, ConfigRequest};
 use crate::wire::config::pages::mpi2::SasDevice0;
 use crate::wire::config::{PageHeader, PageType};
@@ -446,17 +446,6 @@ fn scsi_io_request(
     command: &Command<'_>,
     chain_offset: u8,
 ) -> [u64; 12] {
-    let direction = match command.direction {
-        Direction::None => 0,
-        Direction::Read => control::READ,
-        Direction::Write => control::WRITE,
-    };
-    let attribute = match command.attribute {
-        TaskAttribute::Simple => control::SIMPLE_QUEUE,
-        TaskAttribute::HeadOfQueue => control::HEAD_OF_QUEUE,
-        TaskAttribute::Ordered => control::ORDERED_QUEUE,
-        TaskAttribute::Aca => control::ACA_QUEUE,
-    };
     let cdb_length = command.cdb.length();
     let request = ScsiIoRequest {
         dev_handle: device.address.into(),
@@ -472,7 +461,7 @@ fn scsi_io_request(
     request[2] = port.sense_and_sgl;
     // The unit and the control word straddle words 6 and 7. Put in here they stay in registers;
     // through the struct they would be stored in parts and loaded whole, which stalls.
-    let control = direction | attribute | control::additional_cdb_length(cdb_length);
+    let control = control_word(command) | control::additional_cdb_length(cdb_length);
     let lun = u64::from_le_bytes(command.lun.0);
     request[6] = (lun << 32).to_le();
     request[7] = (lun >> 32 | u64::from(control) << 32).to_le();
