@@ -201,8 +201,8 @@ pub(crate) mod sealed {
             queue: u8,
         ) -> Self::Port;
 
-        /// Gives the reply frame at `offset` to the IOC as entry `host_index`; returns the next
-        /// index. `quiet` writes memory only, for the frames given before IOC init.
+        /// Gives the reply frame at `offset` to the IOC; takes and returns where the reply free
+        /// queue's host index stands.
         fn give_reply_frame<R: Registers, D: DmaRegion>(
             bus: &Bus<R>,
             memory: &Memory<D>,

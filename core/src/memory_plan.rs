@@ -188,7 +188,10 @@ impl MemoryPlan {
         let per_queue = per_queue(wants.commands.clamp(1, most), most, queues);
         let commands = per_queue * u16::from(queues);
         let slots = commands + own;
-        let reply_frames = slots + EVENT_FRAMES;
+        // As many as the reply free queue has entries, so that each entry always names a frame:
+        // right whether the IOC takes the host index for the last valid entry or for the one after.
+        let least = slots + EVENT_FRAMES;
+        let reply_frames = if shape.reply_rings { (least + 1).next_multiple_of(16) } else { least };
 
         let sgl =
             if wants.addresses_below_4gib && shape.sgl == SglFormat::Mpi64 && !shape.reply_rings {
@@ -207,7 +210,7 @@ impl MemoryPlan {
         if shape.reply_rings && reply_post_depth > u32::from(facts.reply_queue_depth) {
             return bad("MaxReplyDescriptorPostQueueDepth", u32::from(facts.reply_queue_depth));
         }
-        let reply_free_depth = (u32::from(reply_frames) + 1).next_multiple_of(16);
+        let reply_free_depth = u32::from(reply_frames);
 
         let mut place = Builder { at: 0, overflow: false };
         let _frames = place.place(u32::from(slots) + 1, frame_bytes);
@@ -489,7 +492,10 @@ mod tests {
                 // Every reply that can be outstanding fits a ring, with room to spare.
                 prop_assert!(at.reply_post_depth > u32::from(plan.commands_per_queue()) + 5 + 16);
                 prop_assert!(at.reply_post_depth.is_multiple_of(16));
-                prop_assert!(at.reply_free_depth > u32::from(plan.reply_frames));
+                prop_assert!(at.reply_free_depth == u32::from(plan.reply_frames));
+                prop_assert!(at.reply_free_depth.is_multiple_of(16));
+                // One entry may be out of use, and still every request and event has a frame.
+                prop_assert!(plan.reply_frames > plan.slots + 16);
             } else {
                 prop_assert!(plan.reply_frames <= reply_queue_depth);
             }

@@ -82,7 +82,9 @@ impl<'a> ReplyFrames<'a> {
         for record in records {
             record.0.store(false, Ordering::Relaxed);
         }
-        critical_section::with(|section| host_index.0.borrow(section).set(0));
+        // The first frame given goes into entry 0.
+        let before_first = (records.len() as u32).wrapping_sub(1);
+        critical_section::with(|section| host_index.0.borrow(section).set(before_first));
         Self { records, host_index }
     }
 
@@ -99,8 +101,8 @@ impl<'a> ReplyFrames<'a> {
             .is_some_and(|record| record.0.swap(false, Ordering::Acquire))
     }
 
-    /// Gives frame `index` to the device: `hand_over` writes the entry at the host index it is
-    /// told and returns the next one, with other queues held off meanwhile.
+    /// Gives frame `index` to the device: `hand_over` is told where the host index stands, writes
+    /// the entry after it and returns where it stands then, with other queues held off meanwhile.
     pub(crate) fn give(&self, index: u16, hand_over: impl FnOnce(u32) -> u32) {
         let Some(record) = self.records.get(usize::from(index)) else { return };
         critical_section::with(|section| {
@@ -133,12 +135,12 @@ mod tests {
         let frames = ReplyFrames::new(&records, &host_index);
         assert!(!frames.take(0));
         frames.give(0, |at| {
-            assert_eq!(at, 0);
-            at + 1
+            assert_eq!(at, 1, "before the first of two");
+            0
         });
         frames.give(1, |at| {
-            assert_eq!(at, 1);
-            at + 1
+            assert_eq!(at, 0);
+            1
         });
         assert!(frames.take(0));
         assert!(!frames.take(0), "taken once already");

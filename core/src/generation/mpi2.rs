@@ -217,11 +217,12 @@ impl Sealed for Mpi2 {
         offset: usize,
         host_index: u32,
     ) -> u32 {
-        let entry = layout.reply_free.wrapping_add(host_index.wrapping_mul(4));
-        memory.write_u32(entry as usize, memory.bus(offset).low());
-        // The host index is the entry after the last valid one, in a ring that is never full.
+        // As Linux does: step on, write the entry, and name it. All entries are in use, so the one
+        // after it is the one that the device took longest ago.
         let next = host_index.wrapping_add(1);
         let next = if next >= layout.reply_free_depth { 0 } else { next };
+        let entry = layout.reply_free.wrapping_add(next.wrapping_mul(4));
+        memory.write_u32(entry as usize, memory.bus(offset).low());
         bus.put(REPLY_FREE_HOST_INDEX, next);
         next
     }

@@ -40,7 +40,7 @@ const _: () = assert!(core::mem::offset_of!(Block, supplemental_reply_post_host_
 const _: () = assert!(size_of::<SupplementalIndex>() == 0x10);
 
 registers!(Block {
-    /// The last valid entry of the reply free queue.
+    /// The reply free queue: the entry that the host wrote last.
     REPLY_FREE_HOST_INDEX = reply_free_host_index: RW<u32> @ 0x48;
     /// The next reply descriptor this host will read, and of which queue.
     REPLY_POST_HOST_INDEX = reply_post_host_index: RW<ReplyPostHostIndex> @ 0x6c;
