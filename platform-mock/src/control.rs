@@ -32,6 +32,7 @@ pub use socket::{OwnSocket, SocketError};
 
 use crate::in_process::MockBus;
 use crate::model::Model;
+use crate::vfio_user::Card;
 
 /// Something with a model in it that runs by itself.
 pub trait Controlled: Send + Sync + 'static {
@@ -43,6 +44,12 @@ pub trait Controlled: Send + Sync + 'static {
 impl Controlled for MockBus {
     fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
         MockBus::with_model(self, work)
+    }
+}
+
+impl Controlled for Card {
+    fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
+        Card::with_model(self, work)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Memory as a controller sees it: bus addresses, bounds, and nothing to trust on the other side.
 
+pub(crate) mod volatile;
+
 use std::fmt;
 
 /// A DMA access that reached no memory the host has set aside for the device.
