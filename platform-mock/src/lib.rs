@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod bus;
+pub mod control;
 pub mod disk;
 pub mod in_process;
 pub mod memory;

@@ -19,6 +19,12 @@ impl Model {
         self.devices.at_slot(slot)
     }
 
+    /// Slots for disks; they count from 0.
+    #[must_use]
+    pub fn slots(&self) -> u8 {
+        self.chip.phys
+    }
+
     /// All devices, by slot.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter()
