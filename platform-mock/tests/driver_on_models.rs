@@ -101,6 +101,9 @@ fn hot_plug<G: Generation>(chip: Chip) {
     assert_eq!((target.page.slot, target.page.handle), (5, handle));
     rig.bus.with_model(|model| model.swap_disk(2, disk(40, DISK))).expect("there is one");
     rig.settle();
+    // A SAS1068 takes a second to bring up the link of a slot that was just emptied.
+    rig.bus.advance(Duration::from_secs(1));
+    rig.settle();
     assert_eq!(
         rig.actions(),
         [Action::TargetGone(TargetId(2)), Action::TargetAppeared(TargetId(3))]
