@@ -21,6 +21,7 @@ mod queues;
 mod rings;
 mod scsi;
 mod sgl;
+mod storage;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,9 @@ use std::collections::VecDeque;
 use std::fmt;
 
 pub use chip::{Chip, Family};
-pub use devices::Device;
+pub use devices::{Device, MemberState, RaidLevel, VolumeError, VolumeState};
 pub use doorbell::State;
+pub use events::DeviceStatus;
 pub use knobs::{FactsOverride, LogEntry, NoCoreDump, PageLie, disk, disks};
 
 use crate::memory::DeviceMemory;
@@ -116,6 +118,7 @@ pub struct Model {
     port_enabled: bool,
     max_devices: u16,
     knobs: knobs::Knobs,
+    settings: pages::Settings,
     segments: Vec<Segment>,
     commands: u64,
     now: u64,
@@ -143,6 +146,7 @@ impl Model {
             port_enabled: false,
             max_devices: chip.phys.into(),
             knobs: knobs::Knobs::default(),
+            settings: pages::Settings::default(),
             segments: Vec::with_capacity(256),
             commands: 0,
             now: 0,
@@ -154,6 +158,7 @@ impl Model {
     /// knobs were turned to stays, and so do the disks.
     pub fn bus_reset(&mut self) {
         self.drop_queues();
+        self.settings.reset();
         self.front.bus_reset(self.chip.is_mpi1());
         self.max_devices = self.chip.phys.into();
     }
@@ -417,6 +422,7 @@ impl Ioc for Model {
             }
             Asked::AdapterReset => {
                 self.drop_queues();
+                self.settings.reset();
                 self.max_devices = self.chip.phys.into();
                 return true;
             }
