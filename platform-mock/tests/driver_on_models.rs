@@ -4,6 +4,8 @@
 mod driver;
 
 use driver::{Rig, segments};
+use std::time::Duration;
+
 use fusion_mpt::controller::Action;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::memory_plan::Wants;
