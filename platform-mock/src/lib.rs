@@ -10,3 +10,5 @@ pub mod memory;
 pub mod model;
 pub mod qtest;
 pub mod target;
+#[cfg(target_os = "linux")]
+pub mod vfio_user;

@@ -1,6 +1,7 @@
 //! Memory as a controller sees it: bus addresses, bounds, and nothing to trust on the other side.
 
 pub mod direct;
+pub(crate) mod volatile;
 
 use std::fmt;
 use std::fs::File;
@@ -142,10 +143,7 @@ pub trait DeviceMemory {
         file: &File,
         offset: u64,
     ) -> Result<(), TransferError> {
-        bounce(segments, offset, |at, offset, piece| {
-            file.read_exact_at(piece, offset).map_err(TransferCause::Disk)?;
-            self.write(at, piece).map_err(|_| TransferCause::Memory)
-        })
+        fill_piecewise(self, segments, file, offset)
     }
 
     /// Writes the segments' bytes, in order, to the file from `offset` on.
@@ -161,11 +159,34 @@ pub trait DeviceMemory {
         file: &File,
         offset: u64,
     ) -> Result<(), TransferError> {
-        bounce(segments, offset, |at, offset, piece| {
-            self.read(at, piece).map_err(|_| TransferCause::Memory)?;
-            file.write_all_at(piece, offset).map_err(TransferCause::Disk)
-        })
+        store_piecewise(self, segments, file, offset)
     }
+}
+
+/// [`DeviceMemory::fill_from_file`] of memory that the system cannot copy to directly.
+pub(crate) fn fill_piecewise<M: DeviceMemory + ?Sized>(
+    memory: &M,
+    segments: &[Segment],
+    file: &File,
+    offset: u64,
+) -> Result<(), TransferError> {
+    bounce(segments, offset, |at, offset, piece| {
+        file.read_exact_at(piece, offset).map_err(TransferCause::Disk)?;
+        memory.write(at, piece).map_err(|_| TransferCause::Memory)
+    })
+}
+
+/// [`DeviceMemory::store_to_file`] of memory that the system cannot copy from directly.
+pub(crate) fn store_piecewise<M: DeviceMemory + ?Sized>(
+    memory: &M,
+    segments: &[Segment],
+    file: &File,
+    offset: u64,
+) -> Result<(), TransferError> {
+    bounce(segments, offset, |at, offset, piece| {
+        memory.read(at, piece).map_err(|_| TransferCause::Memory)?;
+        file.write_all_at(piece, offset).map_err(TransferCause::Disk)
+    })
 }
 
 /// Bytes that are held between a file and memory at a time.

@@ -146,6 +146,14 @@ impl Model {
         }
     }
 
+    /// Resets the card as its bus does: the firmware boots anew and knows of nothing, what the
+    /// knobs were turned to stays, and so do the disks.
+    pub fn bus_reset(&mut self) {
+        self.drop_queues();
+        self.front.bus_reset(self.chip.is_mpi1());
+        self.max_devices = self.chip.phys.into();
+    }
+
     fn drop_queues(&mut self) {
         match &mut self.transport {
             Transport::Mpi1(fifos) => fifos.reset(),

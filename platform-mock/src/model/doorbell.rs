@@ -308,6 +308,17 @@ impl Front {
         self.diagnostic |= DIAGNOSTIC_HISTORY;
     }
 
+    /// What the bus's reset does, or power: the firmware boots at once. What was complained of
+    /// stays.
+    pub(crate) fn bus_reset(&mut self, mpi1: bool) {
+        let complaints = std::mem::take(&mut self.complaints);
+        let never_ready = self.never_ready;
+        *self = Self { complaints, now: self.now, ..Self::new(mpi1) };
+        if never_ready {
+            self.never_ready();
+        }
+    }
+
     /// Keeps the IOC from becoming READY, from now on.
     pub(crate) fn never_ready(&mut self) {
         self.never_ready = true;
