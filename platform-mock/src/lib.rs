@@ -4,6 +4,7 @@
 
 pub mod buffer;
 pub mod bus;
+pub mod control;
 pub mod disk;
 pub mod in_process;
 pub mod memory;

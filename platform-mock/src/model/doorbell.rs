@@ -17,6 +17,8 @@ pub enum State {
     Operational,
     /// Stopped, with this code.
     Fault(u16),
+    /// Stopped with this code and still writing down why (MPI2's `MPI2_IOC_STATE_COREDUMP`).
+    CoreDump(u16),
 }
 
 impl State {
@@ -26,6 +28,7 @@ impl State {
             State::Ready => 1 << 28,
             State::Operational => 2 << 28,
             State::Fault(code) => 4 << 28 | u32::from(code),
+            State::CoreDump(code) => 5 << 28 | u32::from(code),
         }
     }
 }
@@ -122,6 +125,8 @@ pub(crate) struct Front {
     unlocked: bool,
     diagnostic: u32,
     phase: Phase,
+    /// When the IOC has written down why it stopped, and FAULT follows.
+    dumped: u64,
     now: u64,
     /// Never leave RESET again.
     never_ready: bool,
@@ -148,6 +153,7 @@ impl Front {
             unlocked: false,
             diagnostic: 0,
             phase: Phase::Up,
+            dumped: 0,
             now: 0,
             never_ready: false,
             complaints: Vec::new(),
@@ -163,9 +169,29 @@ impl Front {
 
     /// Stops the IOC; the first code stays.
     pub(crate) fn fault(&mut self, code: u16) {
-        if !matches!(self.state, State::Fault(_)) {
+        if !matches!(self.state, State::Fault(_) | State::CoreDump(_)) {
             self.state = State::Fault(code);
         }
+    }
+
+    /// Stops the IOC, which writes down why for `ns` nanoseconds before it is in FAULT.
+    pub(crate) fn core_dump(&mut self, code: u16, ns: u64) {
+        if !matches!(self.state, State::Fault(_) | State::CoreDump(_)) {
+            self.state = State::CoreDump(code);
+            self.dumped = self.now.saturating_add(ns);
+        }
+    }
+
+    /// The front as the power finds it when it comes back. Complaints are not the chip's to forget.
+    pub(crate) fn power_on(&mut self, mpi1: bool) {
+        let (now, complaints) = (self.now, std::mem::take(&mut self.complaints));
+        *self = Self {
+            state: State::Reset,
+            phase: Phase::Booting { until: now.saturating_add(BOOT_NS) },
+            now,
+            complaints,
+            ..Self::new(mpi1)
+        };
     }
 
     pub(crate) fn set_now(&mut self, now: u64) {
@@ -334,6 +360,7 @@ impl Front {
     /// When the front will have something to do without being asked, if ever.
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.phase {
+            Phase::Up if matches!(self.state, State::CoreDump(_)) => Some(self.dumped),
             Phase::Up | Phase::ResetAsked { .. } => None,
             Phase::Resetting { since } => Some(since + ADAPTER_RESET_NS),
             Phase::Booting { until } => (!self.never_ready).then_some(until),
@@ -362,8 +389,13 @@ impl Front {
             Phase::Up => {}
         }
         // A stopped IOC takes nothing from its doorbell any more.
-        if matches!(self.state, State::Fault(_)) {
-            return Asked::Nothing;
+        match self.state {
+            State::CoreDump(code) if self.now >= self.dumped => {
+                self.state = State::Fault(code);
+                return Asked::Progress;
+            }
+            State::Fault(_) | State::CoreDump(_) => return Asked::Nothing,
+            _ => {}
         }
         if let Some(word) = self.word.take() {
             return self.take(word);

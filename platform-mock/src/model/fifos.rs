@@ -122,7 +122,7 @@ impl Fifos {
             return Some(Err(fault));
         }
         let key = le32(&frame, 8);
-        Some(Ok(Request { key, queue: 0, fast_path: false, high_priority, at, frame }))
+        Some(Ok(Request { key, queue: 0, fast_path: false, high_priority, due: 0, at, frame }))
     }
 
     /// Posts an answer.

@@ -37,7 +37,7 @@ impl Model {
         // The `MsgContext`, on MPI1.
         let key = if self.chip.is_mpi1() { le32(&frame, 8) } else { 0 };
         let request =
-            Request { key, queue: 0, fast_path: false, high_priority: false, at: 0, frame };
+            Request { key, queue: 0, fast_path: false, high_priority: false, due: 0, at: 0, frame };
         let operational = self.front.state == State::Operational;
         let reply = match frame[3] {
             FUNCTION_TASK_MANAGEMENT if self.chip.is_mpi1() && operational => {

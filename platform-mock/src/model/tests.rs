@@ -1,5 +1,7 @@
 //! The models at the level of registers and memory, without the driver.
 
+mod knobs;
+
 use std::time::Duration;
 
 use fusion_mpt::platform::{DmaRegion, Registers};
