@@ -418,7 +418,8 @@ impl Front {
     fn take(&mut self, word: u32) -> Asked {
         match &mut self.handshake {
             Handshake::Idle => match word >> 24 {
-                0x40 => {
+                // Message unit reset, and MPI1's IO unit reset, which does as much here.
+                0x40 | 0x41 => {
                     self.state = State::Reset;
                     self.who_init = 0;
                     self.doorbell_interrupt = false;
@@ -435,6 +436,8 @@ impl Front {
                         self.handshake = Handshake::Idle;
                     }
                 }
+                // Host page buffer access: no buffer was asked for, so there is nothing to stop.
+                0x44 => {}
                 _ => self.complain(format!(
                     "the doorbell was written with {word:#010x}, which is no function"
                 )),

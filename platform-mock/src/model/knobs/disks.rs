@@ -84,7 +84,9 @@ impl Model {
             return;
         }
         let (mpi1, phys, rate) = (self.chip.is_mpi1(), self.chip.phys, pages::rate(&self.chip));
-        if let Some(device) = self.devices.slot(slot) {
+        if mpi1 {
+            self.mpi1_tell(slot, change);
+        } else if let Some(device) = self.devices.slot(slot) {
             let (code, data) = events::device(mpi1, phys, rate, device, change);
             self.raise_event(code, data, false);
         }
