@@ -2,6 +2,7 @@
 
 #![deny(missing_docs)]
 
+pub mod buffer;
 pub mod bus;
 pub mod control;
 pub mod disk;

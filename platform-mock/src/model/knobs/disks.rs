@@ -19,10 +19,10 @@ impl Model {
         self.devices.at_slot(slot)
     }
 
-    /// Slots for disks; they count from 0.
+    /// Slots that disks can be plugged into, taken or not.
     #[must_use]
-    pub fn slots(&self) -> u8 {
-        self.chip.phys
+    pub fn slots(&self) -> Vec<u8> {
+        (0..self.chip.phys).collect()
     }
 
     /// All devices, by slot.
