@@ -103,8 +103,7 @@ impl Model {
             // A failed flush leaves the disk as it was; there is nobody to tell.
             let _ = device.target.reset();
         }
-        let Some((code, mut data)) =
-            events::device(&self.chip, &self.devices, phy, Change::Added)
+        let Some((code, mut data)) = events::device(&self.chip, &self.devices, phy, Change::Added)
         else {
             return;
         };

@@ -19,12 +19,6 @@ impl Model {
         self.devices.at_slot(slot)
     }
 
-    /// Slots that disks can be plugged into, taken or not.
-    #[must_use]
-    pub fn slots(&self) -> Vec<u8> {
-        (0..self.chip.phys).collect()
-    }
-
     /// All devices, by slot.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter()

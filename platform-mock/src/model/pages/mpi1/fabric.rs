@@ -98,8 +98,7 @@ pub(super) fn sas_device_0(devices: &Devices, address: u32, page: Page) -> Resul
         }
         Found::Expander(expander) => {
             let port = devices.wide_port();
-            let place =
-                (0, EXPANDER_ENCLOSURE_HANDLE, devices.controller_handle(port), port, port);
+            let place = (0, EXPANDER_ENCLOSURE_HANDLE, devices.controller_handle(port), port, port);
             (place, expander.sas_address(), expander.handle, EXPANDER_INFO, FLAG_PRESENT, 0)
         }
         Found::Disk(device) => {
