@@ -2,7 +2,9 @@
 
 #![deny(missing_docs)]
 
+pub mod buffer;
 pub mod bus;
+pub mod control;
 pub mod disk;
 pub mod in_process;
 pub mod memory;

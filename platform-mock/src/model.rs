@@ -16,6 +16,7 @@ mod fifos;
 mod knobs;
 mod message;
 mod messages;
+mod mpi1;
 mod pages;
 mod queues;
 mod rings;
@@ -117,6 +118,7 @@ pub struct Model {
     held: VecDeque<Request>,
     port_enabled: bool,
     max_devices: u16,
+    slots: mpi1::Slots,
     knobs: knobs::Knobs,
     settings: pages::Settings,
     segments: Vec<Segment>,
@@ -145,6 +147,7 @@ impl Model {
             held: VecDeque::new(),
             port_enabled: false,
             max_devices: chip.phys.into(),
+            slots: mpi1::Slots::default(),
             knobs: knobs::Knobs::default(),
             settings: pages::Settings::default(),
             segments: Vec::with_capacity(256),

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
-pub use data::{DataBuffer, DataError};
+pub use crate::buffer::{DataBuffer, DataError};
 pub use operations::Direction;
 pub use sense::{SenseData, SenseKey, status};
 

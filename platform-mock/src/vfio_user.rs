@@ -241,6 +241,8 @@ fn interrupts(space: &ConfigSpace) -> Vec<IrqInfo> {
                 interrupts::index::INTX => (1, VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED),
                 interrupts::index::MSI => (1, VFIO_IRQ_INFO_NORESIZE),
                 interrupts::index::MSIX => (space.msix_vectors().into(), VFIO_IRQ_INFO_NORESIZE),
+                // Bus errors, which never come, and of which QEMU wants to be told all the same.
+                interrupts::index::ERRORS => (1, VFIO_IRQ_INFO_NORESIZE),
                 _ => (0, 0),
             };
             let flags = if count > 0 { flags | VFIO_IRQ_INFO_EVENTFD } else { 0 };

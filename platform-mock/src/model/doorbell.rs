@@ -89,8 +89,10 @@ const ADAPTER_RESET_NS: u64 = 60_000_000;
 const BOOT_NS: u64 = 40_000_000;
 /// From a message unit reset to READY.
 const MESSAGE_UNIT_RESET_NS: u64 = 1_000_000;
-/// No register may be touched for so long after the reset bit was set (mpt3sas waits as long).
-const HANDS_OFF_NS: u64 = 50_000_000;
+/// No register may be touched for so long after the reset bit was set: mpt3sas waits as long,
+/// mptbase no longer than 1 ms.
+const HANDS_OFF_MPI1_NS: u64 = 1_000_000;
+const HANDS_OFF_MPI2_NS: u64 = 50_000_000;
 
 const HIS_DOORBELL: u32 = 1;
 const HIS_REPLY: u32 = 1 << 3;
@@ -108,6 +110,7 @@ pub(crate) struct Front {
     pub(crate) who_init: u8,
     keys: &'static [u8],
     mask_bits: u32,
+    hands_off_ns: u64,
     mask: u32,
     /// The IOC has written its doorbell.
     doorbell_interrupt: bool,
@@ -138,6 +141,7 @@ impl Front {
             who_init: 0,
             keys: if mpi1 { &[0x4, 0xb, 0x2, 0x7, 0xd] } else { &[0xf, 0x4, 0xb, 0x2, 0x7, 0xd] },
             mask_bits: if mpi1 { 0x9 } else { 0x4000_0009 },
+            hands_off_ns: if mpi1 { HANDS_OFF_MPI1_NS } else { HANDS_OFF_MPI2_NS },
             mask: if mpi1 { 0x9 } else { 0x4000_0009 },
             doorbell_interrupt: false,
             word: None,
@@ -232,11 +236,12 @@ impl Front {
 
     fn hands_off(&mut self, access: &str, offset: u32) {
         if let Phase::ResetAsked { since } | Phase::Resetting { since } = self.phase
-            && self.now < since + HANDS_OFF_NS
+            && self.now < since + self.hands_off_ns
         {
             let after = (self.now - since) / 1000;
             self.complain(format!(
-                "register {offset:#x} was {access} {after} us into a diagnostic reset, when the chip must be left alone for 50 ms"
+                "register {offset:#x} was {access} {after} us into a diagnostic reset, when the chip must be left alone for {} us",
+                self.hands_off_ns / 1000
             ));
         }
     }
@@ -413,7 +418,8 @@ impl Front {
     fn take(&mut self, word: u32) -> Asked {
         match &mut self.handshake {
             Handshake::Idle => match word >> 24 {
-                0x40 => {
+                // Message unit reset, and MPI1's IO unit reset, which does as much here.
+                0x40 | 0x41 => {
                     self.state = State::Reset;
                     self.who_init = 0;
                     self.doorbell_interrupt = false;
@@ -430,6 +436,8 @@ impl Front {
                         self.handshake = Handshake::Idle;
                     }
                 }
+                // Host page buffer access: no buffer was asked for, so there is nothing to stop.
+                0x44 => {}
                 _ => self.complain(format!(
                     "the doorbell was written with {word:#010x}, which is no function"
                 )),

@@ -94,7 +94,13 @@ impl Model {
 
     /// Sends an event, if the host has asked for it; `acknowledge` asks for its acknowledgement.
     pub fn raise_event(&mut self, code: u16, data: Vec<u8>, acknowledge: bool) {
-        self.later.push_back((self.now, Later::Event { code, data, acknowledge }));
+        self.raise_event_at(self.now, code, data, acknowledge);
+    }
+
+    /// Sends an event when it is `at`, after everything that is due until then.
+    pub(super) fn raise_event_at(&mut self, at: u64, code: u16, data: Vec<u8>, acknowledge: bool) {
+        let place = self.later.partition_point(|(due, _)| *due <= at);
+        self.later.insert(place, (at, Later::Event { code, data, acknowledge }));
     }
 
     /// Replaces facts that the IOC states; what it does stays the chip's own.

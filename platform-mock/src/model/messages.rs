@@ -35,6 +35,9 @@ const INVALID_FUNCTION: u16 = 0x01;
 const INVALID_STATE: u16 = 0x08;
 /// `MPI2_IOCFACTS_CAPABILITY_INTEGRATED_RAID`.
 const CAPABILITY_INTEGRATED_RAID: u32 = 0x1000;
+/// `HeaderVersion` of MPI 1.5's last headers. Before 0x0E00 there were no events of expanders, and
+/// mptsas then makes do without any (mpi_ioc.h, mptsas_probe).
+const MPI1_HEADER_VERSION: u16 = 0x1300;
 /// `PortType`: SAS.
 const PORT_TYPE_SAS: u8 = 0x30;
 
@@ -108,7 +111,7 @@ impl Model {
             }
             FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
             FUNCTION_EVENT_ACK => self.event_ack(frame),
-            _ if self.chip.is_mpi1() => return None,
+            _ if self.chip.is_mpi1() => self.mpi1_reply(request)?,
             FUNCTION_SAS_IO_UNIT_CONTROL => self.unit_control(frame),
             FUNCTION_FW_UPLOAD => self.firmware_upload(memory, request),
             FUNCTION_FW_DOWNLOAD => self.firmware_download(frame),
@@ -129,6 +132,7 @@ impl Model {
         if let Transport::Mpi1(fifos) = &self.transport {
             return Message::new(0x50, FUNCTION_IOC_FACTS)
                 .with16(0x00, chip.message_version)
+                .with16(0x04, MPI1_HEADER_VERSION)
                 .with8(0x14, chip.max_chain_depth)
                 .with8(0x15, self.front.who_init)
                 // BlockSize: words that the IOC fetches of a frame at a time.

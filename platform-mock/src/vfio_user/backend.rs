@@ -17,6 +17,8 @@ use super::{CONFIG_REGION, Event};
 /// The system interface registers are the first KiB of their BAR; what follows is the MSI-X
 /// table, which clients keep themselves.
 const REGISTERS_END: u64 = 0x400;
+const DOORBELL: u32 = 0x00;
+const INTERRUPT_STATUS: u32 = 0x30;
 
 /// One client's view of a card.
 pub(crate) struct Backend<'a> {
@@ -97,13 +99,19 @@ impl<'a> Backend<'a> {
 
     fn write_register(&self, offset: u64, data: &[u8]) {
         let at = offset as u32;
-        self.shared().with_model(|model| match *data {
-            [a, b, c, d] => model.write32(at, u32::from_le_bytes([a, b, c, d])),
-            [a, b, c, d, e, f, g, h] => {
-                model.write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        let shared = self.shared();
+        shared.with_model(|model| {
+            match *data {
+                [a, b, c, d] => model.write32(at, u32::from_le_bytes([a, b, c, d])),
+                [a, b, c, d, e, f, g, h] => {
+                    model.write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+                }
+                // The registers take whole words only; anything else is lost.
+                _ => {}
             }
-            // The registers take whole words only; anything else is lost.
-            _ => {}
+            if matches!(at, DOORBELL | INTERRUPT_STATUS) {
+                shared.settle(model);
+            }
         });
     }
 

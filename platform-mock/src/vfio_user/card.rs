@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::model::{Chip, Ioc, Model};
+use crate::model::{Chip, Ioc, Model, State};
 
 use super::guest_memory::GuestMemory;
 use super::interrupts::Interrupts;
@@ -16,6 +16,8 @@ use super::interrupts::Interrupts;
 const ROUND: Duration = Duration::from_micros(100);
 /// Nothing that could happen to an idle card is later noticed than this.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+/// A message unit reset is over sooner; a diagnostic reset is not, and its host has to wait.
+const LONGEST_SETTLING: Duration = Duration::from_millis(3);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -51,6 +53,18 @@ impl Shared {
         drop(model);
         self.wake.notify_one();
         done
+    }
+
+    /// Lets the firmware look at its doorbell before the host can do anything else: it takes the
+    /// word, and a message unit reset is over. SeaBIOS's driver waits for neither.
+    pub(crate) fn settle(&self, model: &mut Model) {
+        let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        model.step(&*memory, self.now());
+        while model.state() == State::Reset && began.elapsed() < LONGEST_SETTLING {
+            thread::sleep(Duration::from_micros(50));
+            model.step(&*memory, self.now());
+        }
     }
 
     fn interrupt(&self, model: &mut Model) {

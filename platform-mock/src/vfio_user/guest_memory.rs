@@ -22,8 +22,9 @@ use std::sync::atomic::{Ordering, fence};
 use rustix::fs::{SealFlags, fcntl_get_seals, fstatfs};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::memory::direct::{self, Mapped};
 use crate::memory::volatile::copy;
-use crate::memory::{DeviceMemory, DmaFault};
+use crate::memory::{self, DeviceMemory, DmaFault, Segment, TransferCause, TransferError};
 
 /// `f_type` of hugetlbfs (statfs(2)).
 const HUGETLBFS: i64 = 0x958458f6;
@@ -288,6 +289,32 @@ impl GuestMemory {
     }
 }
 
+impl GuestMemory {
+    /// Where the segments are in this process; `None` if a file of theirs is not mapped.
+    fn mapped(
+        &self,
+        segments: &[Segment],
+        allowed: fn(Rights) -> bool,
+    ) -> Result<Option<Vec<Mapped>>, TransferError> {
+        let mut found = Some(Vec::with_capacity(segments.len()));
+        for segment in segments {
+            let access = |file: &SharedFile, offset, part: Range<usize>| {
+                let bytes = part.len();
+                let at = file.window.as_ref().map(|window| window.at(offset, bytes));
+                match (at, &mut found) {
+                    (Some(Some(at)), Some(found)) => found.push(Mapped { at, bytes }),
+                    (Some(None), _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    _ => found = None,
+                }
+                Ok(())
+            };
+            self.pieces(segment.at, segment.bytes as usize, allowed, access)
+                .map_err(|_| TransferError { moved: 0, cause: TransferCause::Memory })?;
+        }
+        Ok(found)
+    }
+}
+
 impl DeviceMemory for GuestMemory {
     fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), DmaFault> {
         self.pieces(
@@ -322,6 +349,33 @@ impl DeviceMemory for GuestMemory {
                 _ => file.write(offset, &value.to_le_bytes()[part]),
             },
         )
+    }
+
+    fn fill_from_file(
+        &self,
+        segments: &[Segment],
+        file: &File,
+        offset: u64,
+    ) -> Result<(), TransferError> {
+        match self.mapped(segments, |rights| rights.write)? {
+            // SAFETY: just found to lie inside mappings that `self` keeps, writable ones, to whose
+            // bytes nobody forms a reference.
+            Some(pieces) => unsafe { direct::fill_from_file(&pieces, file, offset) },
+            None => memory::fill_piecewise(self, segments, file, offset),
+        }
+    }
+
+    fn store_to_file(
+        &self,
+        segments: &[Segment],
+        file: &File,
+        offset: u64,
+    ) -> Result<(), TransferError> {
+        match self.mapped(segments, |rights| rights.read)? {
+            // SAFETY: as in `fill_from_file`.
+            Some(pieces) => unsafe { direct::store_to_file(&pieces, file, offset) },
+            None => memory::store_piecewise(self, segments, file, offset),
+        }
     }
 }
 
@@ -359,6 +413,37 @@ mod tests {
             assert_eq!(&found, b"over a page's end");
             assert_eq!(memory.read_u64(0x10_1ff8).unwrap(), 0x0102_0304_0506_0708);
             assert_eq!(memory.pieces.values().next().unwrap().file.window.is_some(), sealed);
+        }
+    }
+
+    #[test]
+    fn a_disks_file_moves_in_and_out_of_the_guests_memory() {
+        let disk = memfd(0x4000, false);
+        disk.write_all_at(b"a block of the disk", 0x1000).unwrap();
+        for sealed in [true, false] {
+            let file = memfd(0x4000, sealed);
+            let mut memory = memory();
+            memory.map(0x10_0000, 0x2000, file.try_clone().unwrap(), 0x1000, ALL).unwrap();
+            let only = Rights { read: true, write: false };
+            memory.map(0x20_0000, 0x1000, file.try_clone().unwrap(), 0x3000, only).unwrap();
+            let segments =
+                [Segment { at: 0x10_0ff0, bytes: 12 }, Segment { at: 0x10_0000, bytes: 7 }];
+            memory.fill_from_file(&segments, &disk, 0x1000).unwrap();
+            let mut found = [0; 12];
+            file.read_exact_at(&mut found, 0x1ff0).unwrap();
+            assert_eq!(&found, b"a block of t");
+            file.read_exact_at(&mut found[..7], 0x1000).unwrap();
+            assert_eq!(&found[..7], b"he disk");
+            memory.store_to_file(&segments, &disk, 0x2000).unwrap();
+            let mut stored = [0; 19];
+            disk.read_exact_at(&mut stored, 0x2000).unwrap();
+            assert_eq!(&stored, b"a block of the disk");
+            for at in [0x10_1ff9, 0x30_0000, 0x20_0000] {
+                let outside = memory.fill_from_file(&[Segment { at, bytes: 8 }], &disk, 0);
+                let error = outside.unwrap_err();
+                assert!(matches!(error, TransferError { moved: 0, cause: TransferCause::Memory }));
+            }
+            memory.store_to_file(&[Segment { at: 0x20_0000, bytes: 8 }], &disk, 0).unwrap();
         }
     }
 

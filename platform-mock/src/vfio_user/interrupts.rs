@@ -8,6 +8,7 @@ pub(crate) mod index {
     pub(crate) const INTX: u32 = 0;
     pub(crate) const MSI: u32 = 1;
     pub(crate) const MSIX: u32 = 2;
+    pub(crate) const ERRORS: u32 = 3;
 }
 
 const DATA_NONE: u32 = 1;

@@ -86,7 +86,7 @@ fn a_slowed_disk_takes_its_time_and_the_others_overtake_it() {
         assert_eq!(host.answered(), [4]);
         assert_eq!(host.bus.with_model(|model| model.held()), 2);
         host.wait(49);
-        assert_eq!(host.answered(), []);
+        assert_eq!(host.answered(), [0u16; 0]);
         host.wait(1);
         assert_eq!(host.answered(), [3, 5]);
         host.bus.with_model(|model| model.slow_down(None, 0));
@@ -107,7 +107,7 @@ fn commands_that_wait_in_a_slow_controller_keep_their_order_when_it_is_fast_agai
     host.bus.with_model(|model| model.slow_down(None, 20_000_000));
     host.ask(5, disk);
     host.wait(19);
-    assert_eq!(host.answered(), []);
+    assert_eq!(host.answered(), [0u16; 0]);
     host.wait(1);
     assert_eq!(host.answered(), [3, 4, 5]);
     host.ask(3, disk);
@@ -129,7 +129,7 @@ fn a_slow_command_can_be_aborted() {
         let (_, ended) = host.reply().expect("the command's");
         assert_eq!(le16(&ended, 0x0e), 0x48);
         host.wait(20_000);
-        assert_eq!(host.answered(), [], "once only");
+        assert_eq!(host.answered(), [0u16; 0], "once only");
     }
 }
 
@@ -150,7 +150,7 @@ fn a_lost_scsi_reply_leaves_its_command_outstanding_until_it_is_aborted() {
         host.ask(4, disk);
         assert_eq!(host.answered(), [4]);
         host.wait(60_000);
-        assert_eq!(host.answered(), []);
+        assert_eq!(host.answered(), [0u16; 0]);
         let reply = host.task(1, disk, 3);
         assert_eq!(le32(&reply, 0x14), 1);
         assert_eq!(host.answered(), [3]);
