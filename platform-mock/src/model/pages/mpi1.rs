@@ -42,12 +42,15 @@ pub(super) fn build(
         (kind::IO_UNIT, 0) => page(0).u64(CONTROLLER_SAS_ADDRESS),
         // Single function, RAID disabled.
         (kind::IO_UNIT, 1) => page(2).u32(0x41),
+        // A BIOS of version 1, as QEMU's; no order of adapters.
+        (kind::IO_UNIT, 2) => page(2).u32(0).u32(0x100).zeros_to(32),
         (kind::IOC, 0) => page(1)
             .zeros_to(0x0c)
             .u16(0x1000)
             .u16(chip.device_id)
             .u32(0)
-            .u32(0)
+            // The class, where QEMU's device has it: one byte below a card's.
+            .u32(0x0100)
             .u16(0x1000)
             .u16(0x8000),
         (kind::IOC, 1) => page(3).zeros_to(16),
@@ -85,7 +88,6 @@ fn zero_page(page_kind: u8, number: u8) -> Result<(u8, usize), NoPage> {
         (kind::MANUFACTURING, 4) => (5, 112),
         (kind::MANUFACTURING, 6 | 8 | 9 | 10) => (0, 8),
         (kind::MANUFACTURING, 7) => (0, 36),
-        (kind::IO_UNIT, 2) => (2, 32),
         (kind::IO_UNIT, 3) => (1, 12),
         (kind::IO_UNIT, 4) => (0, 20),
         (kind::IOC, 2) => (4, 12),
