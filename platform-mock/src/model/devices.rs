@@ -12,7 +12,7 @@ use crate::target::Target;
 
 pub(crate) use places::{
     CONTROLLER_SAS_ADDRESS, ENCLOSURE_HANDLE, EXPANDER_ENCLOSURE_HANDLE, Enclosure, Neighbour,
-    Place, WIDE_PORT_PHYS,
+    WIDE_PORT_PHYS,
 };
 pub(crate) use volumes::{Member, Volume};
 

@@ -4,7 +4,7 @@ mod integrated_raid;
 mod topology;
 
 pub(crate) use integrated_raid::{VolumeChange, config_change, member_state, volume_state};
-pub(crate) use topology::{Change, arrivals, device, discovery, enclosure};
+pub(crate) use topology::{Change, arrivals, device, discovery};
 
 use super::message::{Message, byte, le32};
 

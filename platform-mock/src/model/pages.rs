@@ -27,7 +27,6 @@ pub(crate) mod page_type {
     pub(crate) const LOG: u8 = 0x14;
     pub(crate) const ENCLOSURE: u8 = 0x15;
     pub(crate) const RAID_CONFIGURATION: u8 = 0x16;
-    pub(crate) const DRIVER_MAPPING: u8 = 0x17;
     pub(crate) const SAS_PORT: u8 = 0x18;
     pub(crate) const EXTENDED_MANUFACTURING: u8 = 0x1a;
     pub(crate) const PCIE_IO_UNIT: u8 = 0x1b;

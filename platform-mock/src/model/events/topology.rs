@@ -50,7 +50,7 @@ pub(crate) fn device(
         data.extend(device_info(device).to_le_bytes());
         data.extend(place.parent.to_le_bytes());
         data.extend([place.phy, 0]);
-        data.extend(devices.sas_address(device).to_le_bytes());
+        data.extend(device.target.config().sas_address.to_le_bytes());
         data.extend([0; 12]);
         return Some((code::SAS_DEVICE_STATUS_CHANGE, data));
     }

@@ -11,7 +11,7 @@ use crate::model::pages;
 const SMP_REQUEST_FAILED: u16 = 0x90;
 /// `PassthroughFlags`: the data is in the message itself.
 const IMMEDIATE: u8 = 0x80;
-/// `SASStatus`: the destination does not answer (`MPI2_SASSTATUS_NO_DEST`?).
+/// `SASStatus` (`MPI2_SASSTATUS_UNKNOWN_ERROR`).
 const UNKNOWN_ERROR: u8 = 0x01;
 
 /// Functions.
