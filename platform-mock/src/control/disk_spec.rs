@@ -278,7 +278,7 @@ impl Source {
                 "another file took the place of the disk {shown}: the old one is still used, and is lost at the end"
             )),
             Ok(found) if found.len() < bytes => Some(format!(
-                "the disk {shown} was cut from {bytes} bytes to {}: what is missing cannot be read (MEDIUM ERROR)",
+                "the disk {shown} was cut from {bytes} bytes to {}: the guest gets MEDIUM ERROR until it is restored",
                 found.len()
             )),
             Ok(_) => None,

@@ -219,7 +219,7 @@ pub struct Status {
     /// Complaints noted.
     pub complaints: usize,
     /// The slots there are, with a disk or without.
-    pub slots: u8,
+    pub slots: Vec<u8>,
     /// The disks, by slot.
     pub disks: Vec<DiskStatus>,
 }

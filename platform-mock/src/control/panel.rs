@@ -135,19 +135,24 @@ impl<C: Controlled> Panel<C> {
             (model.chip().name, model.slots(), taken)
         });
         match wanted {
-            Some(slot) if slot >= slots => Err(format!(
-                "there is no slot {slot}: this {chip} has {slots}, which count from 0; choose another"
+            Some(slot) if !slots.contains(&slot) => Err(format!(
+                "there is no slot {slot}: this {chip} has {}; choose one of these",
+                ranges(&slots)
             )),
             Some(slot) if taken.contains(&slot) => Err(format!(
                 "slot {slot} is taken by {}; remove that first, swap it, or choose another slot",
                 sources.name(slot)
             )),
             Some(slot) => Ok(slot),
-            None => (0..slots).find(|slot| !taken.contains(slot)).ok_or_else(|| {
-                format!(
-                    "all {slots} slots of this {chip} are taken; leave a disk out, or remove one"
-                )
-            }),
+            None => {
+                let free = slots.iter().find(|slot| !taken.contains(slot));
+                free.copied().ok_or_else(|| {
+                    format!(
+                        "all {} slots of this {chip} are taken; leave a disk out, or remove one",
+                        slots.len()
+                    )
+                })
+            }
         }
     }
 
@@ -347,9 +352,10 @@ fn turn(model: &mut Model, request: &Request) -> Answer {
     match request {
         Request::SlowDown { slot, ns } => {
             if let Some(slot) = *slot
-                && slot >= model.slots()
+                && !model.slots().contains(&slot)
             {
-                return Err(format!("there is no slot {slot}; choose one below {}", model.slots()));
+                let slots = ranges(&model.slots());
+                return Err(format!("there is no slot {slot}; choose one of {slots}"));
             }
             model.slow_down(*slot, *ns);
             let which = slot.map_or("every SCSI command".into(), |slot| {
@@ -429,6 +435,18 @@ fn unflushed(bytes: u64) -> String {
     }
 }
 
+/// Slots in few words: `0 to 3, 8 to 31`.
+fn ranges(slots: &[u8]) -> String {
+    let runs = slots.chunk_by(|slot, next| u16::from(*slot) + 1 == u16::from(*next));
+    let texts: Vec<String> = runs
+        .map(|run| match run {
+            [first, .., last] => format!("{first} to {last}"),
+            run => run.iter().map(u8::to_string).collect(),
+        })
+        .collect();
+    texts.join(", ")
+}
+
 fn no_disk(slot: u8) -> String {
     format!("there is no disk in slot {slot}; the knob status lists those that there are")
 }
@@ -460,4 +478,15 @@ fn random(state: &mut u64) -> u64 {
     value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ value >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_told_in_few_words() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 8, 10, 11, 255]), "0 to 3, 8, 10 to 11, 255");
+        assert_eq!(ranges(&[]), "");
+    }
 }

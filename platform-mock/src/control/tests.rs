@@ -135,7 +135,10 @@ fn a_client_asks_and_several_may_at_once() {
         let Ok(Reply::Status(status)) = client.ask(&Request::Status {}) else {
             panic!("no status")
         };
-        assert_eq!((status.chip.as_str(), status.disks.len(), status.slots), ("sas3008", 2, 8));
+        assert_eq!(
+            (status.chip.as_str(), status.disks.len(), status.slots.len()),
+            ("sas3008", 2, 8)
+        );
     }
     let fault = Request::Fault { code: 0x2622 };
     assert!(matches!(first.ask(&fault), Ok(Reply::Done(_))));

@@ -40,7 +40,7 @@ enum Said<'s> {
         socket: &'s Path,
         control: Option<&'s Path>,
         /// Arguments for QEMU.
-        qemu: [String; 8],
+        qemu: Vec<String>,
     },
     Connected,
     Reset,
@@ -94,12 +94,12 @@ impl Said<'_> {
 }
 
 /// The arguments that put the controller into a virtual machine of 1 GiB.
-fn qemu(socket: &Path) -> [String; 8] {
+fn qemu(socket: &Path) -> Vec<String> {
     let device = serde_json::json!({
         "driver": "vfio-user-pci",
         "socket": { "type": "unix", "path": socket },
     });
-    [
+    vec![
         "-m".into(),
         "1G".into(),
         "-object".into(),

@@ -124,7 +124,7 @@ fn status_text(status: &Status) -> String {
         ("delay", format!("{delay:?}")),
         ("events", format!("{} to be acknowledged", status.unacknowledged)),
         ("complaints", status.complaints.to_string()),
-        ("disks", format!("{} in {} slots", status.disks.len(), status.slots)),
+        ("disks", format!("{} in {} slots", status.disks.len(), status.slots.len())),
     ]);
     if status.disks.is_empty() {
         return summary;

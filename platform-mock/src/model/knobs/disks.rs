@@ -19,13 +19,6 @@ impl Model {
         self.devices.at_slot(slot)
     }
 
-    /// Slots for disks; they count from 0. Where there is an expander, they count on over its bays,
-    /// and those of the phys that lead to it take no disk.
-    #[must_use]
-    pub fn slots(&self) -> u8 {
-        self.devices.slot_count()
-    }
-
     /// All devices, by slot.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter()
@@ -86,13 +79,15 @@ impl Model {
         if !self.port_enabled {
             return;
         }
+        if self.chip.is_mpi1() {
+            self.mpi1_tell(slot, change);
+            return;
+        }
         // The host hears of members of volumes by other events.
         if self.devices.is_member(slot) {
             return;
         }
-        if self.chip.is_mpi1() {
-            self.mpi1_tell(slot, change);
-        } else if let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) {
+        if let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) {
             self.raise_event(code, data, false);
         }
     }
