@@ -47,7 +47,7 @@ pub(crate) fn device(
         let reason = if change == Change::Added { 3 } else { 4 };
         let handle = device.handle.to_le_bytes();
         let mut data = vec![device.slot, 0, reason, 0, 0, 0, handle[0], handle[1]];
-        data.extend(pages::mpi1::device_info(device).to_le_bytes());
+        data.extend(pages::device_info(device).to_le_bytes());
         data.extend(place.parent.to_le_bytes());
         data.extend([place.phy, 0]);
         data.extend(device.target.config().sas_address.to_le_bytes());
