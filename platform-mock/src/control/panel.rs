@@ -132,7 +132,7 @@ impl<C: Controlled> Panel<C> {
     fn slot_for(&self, sources: &Sources, wanted: Option<u8>) -> Result<u8, String> {
         let (chip, slots, taken) = self.controlled.with_model(|model| {
             let taken: Vec<u8> = model.devices().map(|device| device.slot).collect();
-            (model.chip().name, model.slots(), taken)
+            (model.chip().name, model.pluggable_slots(), taken)
         });
         match wanted {
             Some(slot) if !slots.contains(&slot) => Err(format!(
@@ -317,7 +317,7 @@ impl<C: Controlled> Panel<C> {
                 waiting: model.held(),
                 unacknowledged: model.unacknowledged(),
                 complaints: model.complaints().len(),
-                slots: model.slots(),
+                slots: model.pluggable_slots(),
                 disks,
             }
         })
@@ -352,9 +352,9 @@ fn turn(model: &mut Model, request: &Request) -> Answer {
     match request {
         Request::SlowDown { slot, ns } => {
             if let Some(slot) = *slot
-                && !model.slots().contains(&slot)
+                && !model.pluggable_slots().contains(&slot)
             {
-                let slots = ranges(&model.slots());
+                let slots = ranges(&model.pluggable_slots());
                 return Err(format!("there is no slot {slot}; choose one of {slots}"));
             }
             model.slow_down(*slot, *ns);

@@ -108,7 +108,10 @@ impl Model {
             // A failed flush leaves the disk as it was; there is nobody to tell.
             let _ = device.target.reset();
         }
-        let (code, mut data) = events::device(true, 0, rate, device, Change::Added);
+        let Some((code, mut data)) = events::device(&self.chip, &self.devices, phy, Change::Added)
+        else {
+            return;
+        };
         self.mpi1_link(self.now, phy, RATE_UNKNOWN, rate);
         self.mpi1_link(self.now, phy, rate, RATE_UNKNOWN);
         if hard {
@@ -121,8 +124,9 @@ impl Model {
     /// first, then the device behind it, between the beginning and the end of discovery.
     pub(super) fn mpi1_tell(&mut self, slot: u8, change: Change) {
         let rate = pages::rate(&self.chip);
-        let Some(device) = self.devices.slot(slot) else { return };
-        let (code, data) = events::device(true, self.chip.phys, rate, device, change);
+        let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) else {
+            return;
+        };
         if change == Change::Gone {
             self.slots.pulled = Some((slot, self.now));
             self.mpi1_link(self.now, slot, RATE_UNKNOWN, rate);

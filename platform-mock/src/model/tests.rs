@@ -417,10 +417,10 @@ fn pages_answer_and_refuse() {
             handle = le16(&page, 0x18).into();
         }
         assert_eq!(host.config(1, 0x12, 0, handle).0, 0x22, "the end of the list");
-        assert_eq!(host.config(0, 0x12, 0, 2 << 28 | 0x55).0, 0x22);
+        assert_eq!(host.config(1, 0x12, 0, 2 << 28 | 0x55).0, 0x22);
         assert_eq!(host.config(0, 0x1f, 0, 0).0, 0x21);
         assert_eq!(host.config(0, 0x01, 77, 0).0, 0x22);
-        assert_eq!(host.config(2, 0x00, 1, 0).0, 0x25);
+        assert_eq!(host.config(2, 0x00, 0, 0).0, 0x25, "read only");
         assert_eq!(host.config(9, 0x00, 1, 0).0, 0x20);
     }
 }

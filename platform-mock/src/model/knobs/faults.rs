@@ -92,7 +92,9 @@ impl Model {
         let chip = self.chip;
         self.transport = Transport::of(&chip);
         self.front.power_on(chip.is_mpi1());
-        self.max_devices = chip.phys.into();
+        self.settings.reset();
+        self.max_devices =
+            if chip.is_mpi1() { self.devices.slot_count().into() } else { chip.phys.into() };
         self.knobs.raw.clear();
         self.knobs.stopped = false;
         failed.map_or(Ok(()), Err)
