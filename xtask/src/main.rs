@@ -9,6 +9,7 @@ mod figures;
 mod image;
 mod libtest;
 mod link_check;
+mod own_apt;
 mod progress;
 mod report;
 mod run;
