@@ -6,6 +6,7 @@ mod callgrind;
 mod cargo_test;
 mod debian;
 mod figures;
+mod guests;
 mod image;
 mod libtest;
 mod link_check;

@@ -224,10 +224,11 @@ fn packages_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(packages)
 }
 
-/// Unpacks `package` into `folder`, without running anything of it.
-pub(crate) fn extract(runner: &Runner, package: &Path, folder: &Path) -> Result<(), String> {
-    let mut command = Command::new("dpkg");
-    command.arg("--extract").arg(package).arg(folder);
+/// Unpacks `packages` into `folder`, without running anything of them.
+pub(crate) fn extract(runner: &Runner, packages: &[PathBuf], folder: &Path) -> Result<(), String> {
+    const EACH: &str = "for package in \"$@\"; do dpkg --extract \"$package\" \"$0\" || exit; done";
+    let mut command = Command::new("sh");
+    command.args(["-c", EACH]).arg(folder).args(packages);
     runner.logged("dpkg --extract", &mut command)?.expect("dpkg --extract")
 }
 

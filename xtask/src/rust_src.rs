@@ -119,7 +119,7 @@ fn unpack(runner: &Runner, package: &Path, kept: &Path) -> Result<PathBuf, Strin
     let _ = fs::remove_dir_all(&partial);
     let _ = fs::remove_dir_all(kept);
     fs::create_dir_all(&partial).map_err(failed)?;
-    own_apt::extract(runner, package, &partial)?;
+    own_apt::extract(runner, &[package.to_owned()], &partial)?;
     fs::rename(&partial, kept).map_err(failed)?;
     library(kept).ok_or_else(|| format!("{} holds no usr/src/rustc-*/library", package.display()))
 }
