@@ -137,7 +137,7 @@ fn make(runner: &Runner, partial: &Path, packages: &Packages) -> Result<(), Stri
     for (index, package) in packages.kernels.iter().enumerate() {
         let unpacked = partial.join("kernel");
         make_folder(&unpacked)?;
-        own_apt::extract(runner, &[package.clone()], &unpacked)?;
+        own_apt::extract(runner, std::slice::from_ref(package), &unpacked)?;
         let release = release(&unpacked)?;
         let modules = kernel_modules(&unpacked, &release, &busybox)?;
         let path = |name: &str| partial.join(format!("{name}-{index}"));
