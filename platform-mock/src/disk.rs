@@ -12,12 +12,16 @@ mod memory;
 mod tests;
 mod write_cache;
 
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 
 use file::FileMedium;
 use memory::MemoryMedium;
 use write_cache::WriteCache;
+
+use crate::buffer::{DataBuffer, DataError};
+use crate::memory::{TransferCause, TransferError};
 
 /// Bytes of a page: what the memory disk allocates, and what the write cache tracks at a time.
 pub(crate) const PAGE: usize = 4096;
@@ -55,7 +59,9 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// What opening the file, or asking for its size, failed with.
+    /// What opening the file, or asking for its size, failed with;
+    /// [`io::ErrorKind::InvalidInput`] for a size that is not a whole number of 512-byte blocks, or
+    /// none.
     pub fn open(path: &Path) -> io::Result<Disk> {
         let (medium, bytes, write_protected) = FileMedium::open(path)?;
         Ok(Disk::new(Medium::File(medium), bytes, write_protected))
@@ -108,7 +114,7 @@ impl Disk {
                 ),
             ));
         }
-        if let Medium::File(file) = &self.medium {
+        if let Medium::File(file) = &mut self.medium {
             file.grow(bytes)?;
         }
         self.bytes = bytes;
@@ -130,11 +136,71 @@ impl Disk {
         self.check("reading", offset, length as u64)?;
         match &self.medium {
             Medium::Memory(memory) => {
-                memory.read_with(offset, length, sink);
+                let Ok(()) = memory.read_with(offset, length as u64, |_, piece| {
+                    sink(piece);
+                    Ok::<_, Infallible>(())
+                });
                 Ok(())
             }
             Medium::File(file) => file.read_with(offset, length, sink),
         }
+    }
+
+    /// Moves `length` bytes at `offset` to the command's memory, from `at` of its buffer on, with
+    /// one copy: from the disk's own pages, or by the system from the file.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`]: outside the disk, what reading the file failed with, or memory that could
+    /// not be reached.
+    pub fn read_to(
+        &self,
+        offset: u64,
+        length: u64,
+        to: &mut dyn DataBuffer,
+        at: u64,
+    ) -> Result<(), TransferError> {
+        self.check("reading", offset, length).map_err(not_begun)?;
+        match &self.medium {
+            Medium::Memory(memory) => memory.read_with(offset, length, |moved, piece| {
+                let written = to.write(at + moved, piece);
+                written.map_err(|DataError| TransferError { moved, cause: TransferCause::Memory })
+            }),
+            Medium::File(file) => file.read_to(offset, length, to, at),
+        }
+    }
+
+    /// Writes `length` bytes at `offset` from the command's memory, from `at` of its buffer on, with
+    /// one copy; as [`Disk::write`], or as [`Disk::write_through`] if `through` is set.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`], as of [`Disk::read_to`] and [`Disk::write`]. What was moved before is
+    /// written.
+    pub fn write_from(
+        &mut self,
+        offset: u64,
+        length: u64,
+        from: &mut dyn DataBuffer,
+        at: u64,
+        through: bool,
+    ) -> Result<(), TransferError> {
+        self.check_write("writing", offset, length).map_err(not_begun)?;
+        let through = through || !self.write_cache;
+        if !through {
+            self.cache.preserve(&self.medium, offset, length).map_err(not_begun)?;
+        }
+        match &mut self.medium {
+            Medium::Memory(memory) => memory.write_with(offset, length, |moved, piece| {
+                let read = from.read(at + moved, piece);
+                read.map_err(|DataError| TransferError { moved, cause: TransferCause::Memory })
+            })?,
+            Medium::File(file) => file.write_from(offset, length, from, at)?,
+        }
+        if through {
+            self.made_stable(offset, length).map_err(not_begun)?;
+        }
+        Ok(())
     }
 
     /// Reads `bytes.len()` bytes at `offset`.
@@ -158,6 +224,7 @@ impl Disk {
             return Ok(());
         };
         let end = offset + length;
+        file.check_end(end).map_err(|length| length.max(offset))?;
         let mut at = offset;
         while let Some((start, stop)) = file.next_data(at, end).map_err(|_| at)? {
             at = start;
@@ -195,9 +262,13 @@ impl Disk {
     pub fn write_through(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check_write("writing", offset, bytes.len() as u64)?;
         self.medium.write(offset, bytes)?;
+        self.made_stable(offset, bytes.len() as u64)
+    }
+
+    /// Puts what was just written onto the stable medium, and makes it what a power cut leaves.
+    fn made_stable(&mut self, offset: u64, length: u64) -> io::Result<()> {
         self.medium.sync()?;
-        self.cache.make_stable(offset, bytes);
-        Ok(())
+        self.cache.make_stable(&self.medium, offset, length)
     }
 
     /// Gives `length` bytes at `offset` back to the medium; they read as zeros afterwards. Subject
@@ -321,6 +392,11 @@ impl Disk {
         }
         self.check(doing, offset, length)
     }
+}
+
+/// A transfer of which nothing counts as moved.
+fn not_begun(error: io::Error) -> TransferError {
+    TransferError { moved: 0, cause: TransferCause::Disk(error) }
 }
 
 /// Kept out of line: it is never on the path of a good read.

@@ -2,10 +2,14 @@
 
 #![deny(missing_docs)]
 
+pub mod buffer;
 pub mod bus;
+pub mod control;
 pub mod disk;
 pub mod in_process;
 pub mod memory;
 pub mod model;
 pub mod qtest;
 pub mod target;
+#[cfg(target_os = "linux")]
+pub mod vfio_user;

@@ -16,6 +16,7 @@ mod fifos;
 mod knobs;
 mod message;
 mod messages;
+mod mpi1;
 mod pages;
 mod queues;
 mod rings;
@@ -31,7 +32,7 @@ use std::fmt;
 pub use chip::{Chip, Family};
 pub use devices::Device;
 pub use doorbell::State;
-pub use knobs::{FactsOverride, PageLie, disk, disks};
+pub use knobs::{FactsOverride, LogEntry, NoCoreDump, PageLie, disk, disks};
 
 use crate::memory::DeviceMemory;
 
@@ -81,6 +82,13 @@ enum Transport {
     Mpi2(Rings),
 }
 
+impl Transport {
+    /// The queues of a chip that was just turned on.
+    fn of(chip: &Chip) -> Self {
+        if chip.is_mpi1() { Self::Mpi1(Fifos::new(chip)) } else { Self::Mpi2(Rings::new(chip)) }
+    }
+}
+
 /// Something that happens when its time has come.
 #[derive(Debug)]
 enum Later {
@@ -104,9 +112,11 @@ pub struct Model {
     later: VecDeque<(u64, Later)>,
     /// Answers that the host has no room for yet.
     outbox: VecDeque<Reply>,
+    /// SCSI commands that are carried out later, the next first.
     held: VecDeque<Request>,
     port_enabled: bool,
     max_devices: u16,
+    slots: mpi1::Slots,
     knobs: knobs::Knobs,
     segments: Vec<Segment>,
     commands: u64,
@@ -126,11 +136,7 @@ impl Model {
         let mpi1 = chip.is_mpi1();
         Self {
             front: Front::new(mpi1),
-            transport: if mpi1 {
-                Transport::Mpi1(Fifos::new(&chip))
-            } else {
-                Transport::Mpi2(Rings::new(&chip))
-            },
+            transport: Transport::of(&chip),
             devices: Devices::new(chip.phys),
             events: Events::new(mpi1),
             later: VecDeque::new(),
@@ -138,12 +144,21 @@ impl Model {
             held: VecDeque::new(),
             port_enabled: false,
             max_devices: chip.phys.into(),
+            slots: mpi1::Slots::default(),
             knobs: knobs::Knobs::default(),
             segments: Vec::with_capacity(256),
             commands: 0,
             now: 0,
             chip,
         }
+    }
+
+    /// Resets the card as its bus does: the firmware boots anew and knows of nothing, what the
+    /// knobs were turned to stays, and so do the disks.
+    pub fn bus_reset(&mut self) {
+        self.drop_queues();
+        self.front.bus_reset(self.chip.is_mpi1());
+        self.max_devices = self.chip.phys.into();
     }
 
     fn drop_queues(&mut self) {
@@ -284,7 +299,7 @@ impl Model {
         }
         let Some(request) = self.fetch(memory) else { return true };
         match request.frame[3] {
-            0x00 | 0x16 if self.knobs.hold => self.held.push_back(request),
+            0x00 | 0x16 if self.knobs.put_off || !self.held.is_empty() => self.put_off(request),
             0x00 | 0x16 => self.scsi_io(memory, &request),
             _ => self.message(memory, &request),
         }
@@ -312,6 +327,10 @@ impl Model {
             },
             Some(ending) => scsi::reply(request, rules.mpi1, &ending),
         };
+        if self.knobs.loses_scsi_reply() {
+            self.keep_forever(request);
+            return;
+        }
         self.answer(memory, reply);
     }
 }
@@ -419,9 +438,7 @@ impl Ioc for Model {
         if self.due(memory) {
             return true;
         }
-        if !self.knobs.hold
-            && let Some(request) = self.held.pop_front()
-        {
+        if let Some(request) = self.next_held() {
             self.scsi_io(memory, &request);
             return true;
         }
@@ -429,8 +446,15 @@ impl Ioc for Model {
     }
 
     fn deadline(&self) -> Option<u64> {
+        if self.knobs.all_ones || self.knobs.stopped {
+            return None;
+        }
+        let front = self.front.deadline();
+        if self.front.state != State::Operational {
+            return front;
+        }
         let later = self.later.front().map(|(at, _)| *at);
-        [self.front.deadline(), later].into_iter().flatten().min()
+        [front, later, self.held_deadline()].into_iter().flatten().min()
     }
 
     fn interrupt_pending(&self) -> bool {

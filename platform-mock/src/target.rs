@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
-pub use data::{DataBuffer, DataError};
+pub use crate::buffer::{DataBuffer, DataError};
 pub use operations::Direction;
 pub use sense::{SenseData, SenseKey, status};
 
@@ -54,6 +54,10 @@ pub struct TargetConfig {
     pub block_size: u32,
     /// Logical blocks per physical block, as a power of two (0 to 15).
     pub physical_block_exponent: u8,
+    /// Whether this is an ATA disk behind a SCSI/ATA translation layer (SAT-3), as an IOC's
+    /// firmware has one for each SATA end device. The vendor is then reported as "ATA", and
+    /// controllers say so in their SAS device pages.
+    pub sata: bool,
     /// Rotations per minute; 1 says that nothing rotates, 0 that it is not reported (SBC-3 6.6.2).
     pub rotation_rate: u16,
     /// Nominal form factor (SBC-3 6.6.2): 2 for 3.5 inch, 3 for 2.5 inch, 0 for not reported.
@@ -84,6 +88,7 @@ impl Default for TargetConfig {
             serial: "FM00000000000010".into(),
             block_size: 512,
             physical_block_exponent: 3,
+            sata: false,
             rotation_rate: 1,
             form_factor: 3,
             thin: true,

@@ -245,7 +245,7 @@ fn assert_all_present<G: Generation>(rig: &mut Rig<G>, chip: Chip) {
     rig.settle();
     assert!(rig.driver.settled());
     let present = rig.driver.targets().filter(|target| target.present).count();
-    assert_eq!(present, chip.phys.into());
+    assert_eq!(present, usize::from(chip.phys));
     assert_eq!(rig.bus.with_model(|model| model.unacknowledged()), 0);
     assert_eq!(rig.driver.counters().lies(), 0);
 }

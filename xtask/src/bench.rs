@@ -73,6 +73,12 @@ const BENCHES: &[Bench] = &[
         counted: &[],
         outside: Some(text_sizes),
     },
+    Bench {
+        name: "model",
+        about: "4 KiB reads a second that each software controller answers, on one core and on two",
+        counted: &[],
+        outside: Some(reads_of_models),
+    },
 ];
 
 impl Bench {
@@ -204,10 +210,20 @@ fn accesses_on_qemu(runner: &Runner, workspace: &Workspace) -> Result<Figures, S
         runner.progress.line(&format!("bench mmio: MPI1 is left out, there is no {QEMU}"));
         return Ok(Figures::new());
     }
-    let executable = build(runner, workspace, MOCK, "mmio")?;
-    let what = "bench mmio on QEMU";
-    let done = runner.run(what, &mut Command::new(&executable), Stdout::Apart, STEP_LIMIT)?;
-    done.expect(what)?;
+    program_of_mock(runner, workspace, "mmio")
+}
+
+/// `model.<chip>.*`, by the program of the same name in `platform-mock`.
+fn reads_of_models(runner: &Runner, workspace: &Workspace) -> Result<Figures, String> {
+    program_of_mock(runner, workspace, "model")
+}
+
+/// The figures of a program in `platform-mock`.
+fn program_of_mock(runner: &Runner, workspace: &Workspace, name: &str) -> Result<Figures, String> {
+    let executable = build(runner, workspace, MOCK, name)?;
+    let what = format!("bench {name} of {MOCK}");
+    let done = runner.run(&what, &mut Command::new(&executable), Stdout::Apart, STEP_LIMIT)?;
+    done.expect(&what)?;
     figures::parse(&done.stdout)
 }
 
@@ -248,14 +264,14 @@ mod tests {
             let chosen = choose(&workspace(benches), &[]).unwrap();
             chosen.iter().map(|bench| bench.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&[]), ["mmio", "size"]);
-        assert_eq!(names(&["slots"]), ["slots", "mmio", "size"]);
+        assert_eq!(names(&[]), ["mmio", "size", "model"]);
+        assert_eq!(names(&["slots"]), ["slots", "mmio", "size", "model"]);
     }
 
     #[test]
     fn one_that_does_not_exist_is_refused_with_those_that_do() {
         let error = choose(&workspace(&["mmio"]), &["core".to_owned()]).err().unwrap();
-        assert_eq!(error, "there is no benchmark \"core\"; there are: mmio, size");
+        assert_eq!(error, "there is no benchmark \"core\"; there are: mmio, size, model");
     }
 
     #[test]

@@ -30,6 +30,8 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("mmio.mpi2.reads_per_io", Bound::AtMost(0.0)),
     ("mmio.mpi1.writes_per_io", Bound::AtMost(1.0)),
     ("mmio.mpi1.reads_per_io", Bound::AtMost(1.1)),
+    // The controller must never be what a driver test measures: on one core, driver included.
+    ("model.*.reads_per_second", Bound::AtLeast(1_000_000.0)),
     ("slots.two_threads_vs_arrayqueue", Bound::AtLeast(3.0)),
     ("size.text_bytes.*.mpi2", Bound::AtMost(MPI2_TEXT_LIMIT as f64)),
 ];
@@ -162,6 +164,9 @@ mod tests {
         assert_eq!(text, Some(Bound::AtMost(49152.0)));
         assert_eq!(Bound::of("size.text_bytes.thumbv7em-none-eabihf.mpi1"), None);
         assert_eq!(Bound::of("size.text_bytes.mpi2"), None);
+        let reads = Bound::of("model.sas3008.reads_per_second");
+        assert_eq!(reads, Some(Bound::AtLeast(1e6)));
+        assert_eq!(Bound::of("model.sas3008.reads_per_second_two_cores"), None);
     }
 
     #[test]

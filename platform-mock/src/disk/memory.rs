@@ -66,10 +66,21 @@ impl MemoryMedium {
         }
     }
 
-    pub(super) fn read_with(&self, offset: u64, length: usize, sink: &mut dyn FnMut(&[u8])) {
-        for (page, within) in pages(offset, length as u64) {
-            sink(&self.page(page).unwrap_or(&ZEROS)[within]);
+    /// Hands out the bytes at `offset`, page by page, until `sink` fails; it is given how many
+    /// bytes came before.
+    pub(super) fn read_with<E>(
+        &self,
+        offset: u64,
+        length: u64,
+        mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut moved = 0;
+        for (page, within) in pages(offset, length) {
+            let bytes = within.len() as u64;
+            sink(moved, &self.page(page).unwrap_or(&ZEROS)[within])?;
+            moved += bytes;
         }
+        Ok(())
     }
 
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) {
@@ -91,6 +102,23 @@ impl MemoryMedium {
             self.page_mut(page)[within].copy_from_slice(piece);
             rest = after;
         }
+    }
+
+    /// Has `fill` write the bytes at `offset`, page by page, into the pages themselves. It is given
+    /// how many bytes came before.
+    pub(super) fn write_with<E>(
+        &mut self,
+        offset: u64,
+        length: u64,
+        mut fill: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut moved = 0;
+        for (page, within) in pages(offset, length) {
+            let bytes = within.len() as u64;
+            fill(moved, &mut self.page_mut(page)[within])?;
+            moved += bytes;
+        }
+        Ok(())
     }
 
     /// Frees the whole pages of the range and zeroes the parts at its ends.

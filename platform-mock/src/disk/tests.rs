@@ -136,19 +136,19 @@ fn a_file_disk_keeps_its_bytes_and_has_the_files_size() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk");
     {
-        let mut disk = Disk::create(&path, 100_000).unwrap();
-        disk.write(99_999, b"x").unwrap();
+        let mut disk = Disk::create(&path, 102_400).unwrap();
+        disk.write(102_399, b"x").unwrap();
         disk.flush().unwrap();
     }
     let error = Disk::create(&path, 5).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     let mut disk = Disk::open(&path).unwrap();
-    assert_eq!(disk.bytes(), 100_000);
-    assert_eq!(read(&disk, 99_999, 1), b"x");
+    assert_eq!(disk.bytes(), 102_400);
+    assert_eq!(read(&disk, 102_399, 1), b"x");
     disk.grow(200_000).unwrap();
-    assert!(disk.grow(100_000).is_err());
+    assert!(disk.grow(102_400).is_err());
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 200_000);
-    assert_eq!(read(&disk, 99_999, 2), b"x\0");
+    assert_eq!(read(&disk, 102_399, 2), b"x\0");
 }
 
 /// Elsewhere than on Linux a discard writes zeros.
@@ -200,6 +200,113 @@ fn a_file_cut_short_behind_our_back_is_a_read_error() {
     assert_eq!(seen, 0);
 }
 
+#[test]
+fn a_file_cut_short_is_not_written_flushed_or_found_good_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let mut disk = Disk::create(&path, 1 << 20).unwrap();
+    disk.write(0, &[1; 8192]).unwrap();
+    let cut = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    cut.set_len(4096).unwrap();
+    let error = disk.write(16384, &[1; 512]).unwrap_err();
+    assert!(error.to_string().contains("4096 of its 1048576 bytes left"), "{error}");
+    let mut data = vec![1; 512];
+    assert!(disk.write_from(0, 512, &mut data, 0, false).is_err());
+    assert!(disk.write_through(0, &[1; 512]).is_err());
+    assert!(disk.discard(0, 512).is_err());
+    assert!(disk.flush().is_err());
+    assert_eq!(disk.verify(0, 4096), Ok(()));
+    assert_eq!(disk.verify(0, 8192), Err(4096));
+    assert_eq!(disk.verify(8192, 512), Err(8192));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 4096, "nobody enlarged it again");
+    cut.set_len(1 << 20).unwrap();
+    disk.write(16384, &[1; 512]).unwrap();
+    disk.flush().unwrap();
+}
+
+#[test]
+fn a_file_that_is_unlinked_lives_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let mut disk = Disk::create(&path, 1 << 20).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    disk.write(4096, &[7; 512]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(read(&disk, 4096, 512), [7; 512]);
+}
+
+#[test]
+fn what_cannot_be_a_disk_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let refusal = |path: &Path| Disk::open(path).unwrap_err().to_string();
+    assert!(refusal(&path).contains("create it"), "{}", refusal(&path));
+    assert!(refusal(folder.path()).contains("name a file"), "{}", refusal(folder.path()));
+    for (bytes, words) in
+        [(0, "0 bytes are less than one block"), (511, "truncate -s 512"), (1000, "-s 1024")]
+    {
+        std::fs::write(&path, vec![0; bytes]).unwrap();
+        assert!(refusal(&path).contains(words), "{}", refusal(&path));
+    }
+    std::fs::write(&path, [0; 1024]).unwrap();
+    assert_eq!(Disk::open(&path).unwrap().bytes(), 1024);
+}
+
+/// A buffer whose memory ends before its length says so.
+struct Short(Vec<u8>);
+
+impl DataBuffer for Short {
+    fn len(&self) -> u64 {
+        1 << 30
+    }
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DataError> {
+        self.0.write(offset, bytes)
+    }
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), DataError> {
+        self.0.read(offset, bytes)
+    }
+}
+
+#[test]
+fn a_transfer_says_which_side_stopped_it_and_how_far_it_came() {
+    let (_folder, file) = file_disk(1 << 20);
+    for mut disk in [Disk::memory(1 << 20), file] {
+        disk.write(0, &[1; 65536]).unwrap();
+        let mut short = Short(vec![2; 40_000]);
+        let error = disk.write_from(4096, 50_000, &mut short, 0, false).unwrap_err();
+        assert!(matches!(error.cause, TransferCause::Memory));
+        let moved = error.moved as usize;
+        assert!((16 << 10..=40_000).contains(&moved), "{moved}");
+        assert_eq!(read(&disk, 4096, moved), vec![2; moved]);
+        assert_eq!(read(&disk, 4096 + moved as u64, 512), [1; 512]);
+        let mut short = Short(vec![0; 40_000]);
+        let error = disk.read_to(0, 50_000, &mut short, 0).unwrap_err();
+        assert!(matches!(error.cause, TransferCause::Memory));
+        assert_eq!(short.0[..error.moved as usize], read(&disk, 0, error.moved as usize));
+        let outside = disk.read_to(1 << 20, 1, &mut short, 0).unwrap_err();
+        assert!(matches!(outside.cause, TransferCause::Disk(_)));
+        disk.set_write_protected(true);
+        let protected = disk.write_from(0, 1, &mut short, 0, false).unwrap_err();
+        assert!(protected.to_string().contains("write-protected"), "{protected}");
+    }
+}
+
+#[test]
+fn the_write_cache_never_holds_more_than_its_limit() {
+    for mut disk in [Disk::memory(1 << 30), file_disk(1 << 30).1] {
+        disk.set_write_cache_bytes(64 << 10);
+        for page in 0..1000 {
+            disk.write(page * 8192, &[1; 4096]).unwrap();
+            assert!(disk.dirty_bytes() <= 64 << 10, "{}", disk.dirty_bytes());
+        }
+        assert!(disk.cache.held_pages() <= 17, "{}", disk.cache.held_pages());
+        // The oldest went to the medium first.
+        disk.power_cut(&mut |_| false).unwrap();
+        assert_eq!(read(&disk, 983 * 8192, 4096), [1; 4096]);
+        assert_eq!(read(&disk, 984 * 8192, 4096), [0; 4096]);
+    }
+}
+
 /// Not a benchmark: only what would turn a tree walk into an allocation or a scan fails here.
 #[test]
 fn reading_4_kib_from_memory_is_quick() {
@@ -209,10 +316,10 @@ fn reading_4_kib_from_memory_is_quick() {
     }
     let mut bytes = [0; 4096];
     let started = Instant::now();
-    for round in 0..100_000_u64 {
+    for round in 0..102_400_u64 {
         disk.read((round % 64) * TB, &mut bytes).unwrap();
     }
-    let each = started.elapsed().as_nanos() / 100_000;
+    let each = started.elapsed().as_nanos() / 102_400;
     println!("{each} ns per 4 KiB read");
     assert!(each < 20_000, "{each} ns per 4 KiB read");
 }
@@ -223,6 +330,7 @@ const BYTES: u64 = 10 * 4096 + 700;
 enum Step {
     Write(u64, usize, u8),
     WriteThrough(u64, usize, u8),
+    WriteFrom(u64, usize, u8, bool),
     Discard(u64, u64),
     Zero(u64, u64),
     Flush,
@@ -242,6 +350,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (range(), any::<u8>()).prop_map(|((at, n), fill)| Step::Write(at, n as usize, fill)),
         2 => (range(), any::<u8>())
             .prop_map(|((at, n), fill)| Step::WriteThrough(at, n as usize, fill)),
+        4 => (range(), any::<u8>(), any::<bool>())
+            .prop_map(|((at, n), fill, fua)| Step::WriteFrom(at, n as usize, fill, fua)),
         2 => range().prop_map(|(at, n)| Step::Discard(at, n)),
         1 => range().prop_map(|(at, n)| Step::Zero(at, n)),
         1 => Just(Step::Flush),
@@ -299,6 +409,12 @@ fn run(disk: &mut Disk, steps: &[Step], atomic: usize) {
                 disk.write_through(at, &vec![fill; length]).unwrap();
                 reference.write(at, &vec![fill; length], true);
             }
+            Step::WriteFrom(at, length, fill, through) => {
+                let mut data = vec![!fill; 7];
+                data.resize(7 + length, fill);
+                disk.write_from(at, length as u64, &mut data, 7, through).unwrap();
+                reference.write(at, &vec![fill; length], through);
+            }
             Step::Discard(at, length) => {
                 disk.discard(at, length).unwrap();
                 reference.write(at, &zeros[..length as usize], false);
@@ -328,6 +444,9 @@ fn run(disk: &mut Disk, steps: &[Step], atomic: usize) {
             .unwrap();
         assert!(handed_out == reference.current, "read_with after {step:?}");
         assert!(read(disk, 0, BYTES as usize) == reference.current, "read after {step:?}");
+        let mut moved = vec![0; 3 + BYTES as usize];
+        disk.read_to(0, BYTES, &mut moved, 3).unwrap();
+        assert!(moved[3..] == reference.current, "read_to after {step:?}");
     }
 }
 

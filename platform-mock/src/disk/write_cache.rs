@@ -45,6 +45,12 @@ impl Default for WriteCache {
 }
 
 impl WriteCache {
+    /// Page buffers, in use and spare.
+    #[cfg(test)]
+    pub(super) fn held_pages(&self) -> usize {
+        self.pages.len() + self.spare.len()
+    }
+
     pub(super) fn dirty_bytes(&self) -> u64 {
         self.dirty_sectors * SECTOR as u64
     }
@@ -96,18 +102,21 @@ impl WriteCache {
         Ok(())
     }
 
-    /// Notes that the range's new bytes are on the stable medium.
-    pub(super) fn make_stable(&mut self, offset: u64, bytes: &[u8]) {
+    /// Notes that the range's bytes, as they are on `medium`, are stable.
+    pub(super) fn make_stable(
+        &mut self,
+        medium: &Medium,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<()> {
         if self.dirty_sectors == 0 {
-            return;
+            return Ok(());
         }
-        let mut rest = bytes;
-        for (page, within) in pages(offset, bytes.len() as u64) {
-            let (piece, after) = rest.split_at(within.len());
-            rest = after;
+        for (page, within) in pages(offset, length) {
             let Some(undo) = self.pages.get_mut(&page) else {
                 continue;
             };
+            medium.read(page * PAGE as u64 + within.start as u64, &mut undo.old[within.clone()])?;
             // A sector that was only written in part stays dirty around the part.
             let whole = within.start.div_ceil(SECTOR)..within.end / SECTOR;
             if !whole.is_empty() {
@@ -115,8 +124,8 @@ impl WriteCache {
                 undo.dirty &= !clean;
                 self.dirty_sectors -= u64::from(clean.count_ones());
             }
-            undo.old[within].copy_from_slice(piece);
         }
+        Ok(())
     }
 
     /// Everything is stable now.

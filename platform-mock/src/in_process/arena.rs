@@ -5,6 +5,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -12,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fusion_mpt::platform::{BusAddr, DmaRegion};
 
-use crate::memory::{DeviceMemory, DmaFault};
+use crate::memory::direct::{self, Mapped};
+use crate::memory::volatile::copy;
+use crate::memory::{DeviceMemory, DmaFault, Segment, TransferCause, TransferError};
 
 /// Bytes of a page: what is set aside at least, and the alignment of every piece.
 const PAGE: usize = 4096;
@@ -74,50 +77,6 @@ impl Pages {
         // SAFETY: the range was just checked to lie inside, and nobody else has it.
         unsafe { at.write_bytes(0, range.len()) };
     }
-}
-
-/// Copies by volatile accesses, by 64-bit words where both sides are aligned alike.
-///
-/// # Safety
-///
-/// `bytes` bytes must be readable at `from` and writable at `to`, without overlap.
-unsafe fn copy(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
-    let mut done = 0;
-    if from.addr().get() % 8 == to.addr().get() % 8 {
-        let head = from.align_offset(8).min(bytes);
-        while done < head {
-            // SAFETY: `done < bytes`.
-            unsafe { copy_one::<u8>(from, to, done) };
-            done += 1;
-        }
-        while bytes - done >= 8 {
-            // SAFETY: 8 bytes are left, and both pointers are aligned past the head.
-            unsafe { copy_one::<u64>(from, to, done) };
-            done += 8;
-        }
-    }
-    while done < bytes {
-        // SAFETY: `done < bytes`.
-        unsafe { copy_one::<u8>(from, to, done) };
-        done += 1;
-    }
-}
-
-/// Copies one `T` at byte `offset`.
-///
-/// # Safety
-///
-/// A `T` must be readable at `from + offset` and writable at `to + offset`, aligned.
-#[inline(always)]
-unsafe fn copy_one<T: Copy>(from: NonNull<u8>, to: NonNull<u8>, offset: usize) {
-    // SAFETY: the caller promises that it lies inside.
-    let from = unsafe { from.add(offset) }.cast::<T>();
-    // SAFETY: as above.
-    let to = unsafe { to.add(offset) }.cast::<T>();
-    // SAFETY: readable and aligned, the caller promises.
-    let value = unsafe { from.read_volatile() };
-    // SAFETY: writable and aligned, the caller promises.
-    unsafe { to.write_volatile(value) };
 }
 
 impl Drop for Pages {
@@ -215,6 +174,19 @@ impl Arena {
     }
 }
 
+impl Arena {
+    /// Where the segments are in this process, if all of them lie in pages set aside.
+    fn mapped(&self, segments: &[Segment]) -> Result<Vec<Mapped>, TransferError> {
+        let outside = TransferError { moved: 0, cause: TransferCause::Memory };
+        let piece = |segment: &Segment| {
+            let bytes = segment.bytes as usize;
+            let offset = self.check(segment.at, bytes).ok()?;
+            Some(Mapped { at: self.device().at(offset, bytes), bytes })
+        };
+        segments.iter().map(piece).collect::<Option<_>>().ok_or(outside)
+    }
+}
+
 impl DeviceMemory for Arena {
     fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), DmaFault> {
         let offset = self.check(at, bytes.len())?;
@@ -236,6 +208,29 @@ impl DeviceMemory for Arena {
         fence(Ordering::Release);
         self.device().store(offset, value);
         Ok(())
+    }
+
+    fn fill_from_file(
+        &self,
+        segments: &[Segment],
+        file: &File,
+        offset: u64,
+    ) -> Result<(), TransferError> {
+        let pieces = self.mapped(segments)?;
+        // SAFETY: the pieces were just checked to lie inside memory that `self` owns, to which
+        // nobody forms a reference.
+        unsafe { direct::fill_from_file(&pieces, file, offset) }
+    }
+
+    fn store_to_file(
+        &self,
+        segments: &[Segment],
+        file: &File,
+        offset: u64,
+    ) -> Result<(), TransferError> {
+        let pieces = self.mapped(segments)?;
+        // SAFETY: as in `fill_from_file`.
+        unsafe { direct::store_to_file(&pieces, file, offset) }
     }
 }
 
@@ -365,6 +360,34 @@ mod tests {
         let again = MockDma::new(arena.allocate(4096, 4096).expect("room"), 4096);
         assert_eq!(again.bus().0, at);
         assert_eq!(arena.read_u32(at + 4092), Ok(0));
+    }
+
+    #[test]
+    fn a_file_moves_straight_in_and_out_of_the_devices_side() {
+        use std::os::unix::fs::FileExt;
+        for bouncing in [false, true] {
+            let arena = Arena::new(1 << 32, 1 << 20, bouncing);
+            let dma = MockDma::new(arena.allocate(8192, 8).expect("room"), 8192);
+            let at = dma.bus().0;
+            let file = tempfile::tempfile().expect("a file");
+            file.write_all_at(b"..Hello, world", 0).expect("room on the disk");
+            let segments = [Segment { at: at + 4090, bytes: 5 }, Segment { at, bytes: 7 }];
+            arena.fill_from_file(&segments, &file, 2).expect("inside");
+            let mut seen = [0; 7];
+            dma.read(4090, &mut seen[..5]);
+            assert_eq!(seen[..5], *b"Hello");
+            dma.read(0, &mut seen);
+            assert_eq!(seen, *b", world");
+            arena.store_to_file(&segments, &file, 100).expect("inside");
+            let mut stored = [0; 12];
+            file.read_exact_at(&mut stored, 100).expect("stored");
+            assert_eq!(stored, *b"Hello, world");
+
+            let outside = [Segment { at, bytes: 4 }, Segment { at: at + 8190, bytes: 4 }];
+            let error = arena.fill_from_file(&outside, &file, 2).expect_err("outside");
+            assert!(matches!(error, TransferError { moved: 0, cause: TransferCause::Memory }));
+            assert_eq!(arena.read_u32(at), Ok(u32::from_le_bytes(*b", wo")), "nothing was moved");
+        }
     }
 
     #[test]

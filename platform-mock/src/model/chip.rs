@@ -55,6 +55,8 @@ pub struct Chip {
     pub reply_depth: u16,
 }
 
+/// Task management may come through a FIFO of its own (MPI1).
+const CAPABILITY_HIGH_PRIORITY_QUEUE: u32 = 0x0001;
 /// A reply queue for each MSI-X vector.
 const CAPABILITY_MSIX_INDEX: u32 = 0x8000;
 const CAPABILITY_EVENT_REPLAY: u32 = 0x2000;
@@ -70,7 +72,9 @@ const MPI2_CAPABILITIES: u32 =
     CAPABILITY_MSIX_INDEX | CAPABILITY_EVENT_REPLAY | CAPABILITY_TASK_SET_FULL | CAPABILITY_TLR;
 
 impl Chip {
-    /// MPI 1.5, as QEMU's `mptsas1068` has it.
+    /// MPI 1.5, as QEMU's `mptsas1068` has it, but for the high priority FIFO: mptsas sends the
+    /// target reset by which it lets go of a disk through that FIFO and no other way
+    /// (mptsas_target_reset), so that on QEMU's it could never lose one.
     pub const SAS1068: Chip = Chip {
         name: "sas1068",
         chip_name: "C1068",
@@ -81,9 +85,9 @@ impl Chip {
         message_version: 0x0105,
         product_id: 0x2102,
         firmware: [0x01, 0x32, 0x92, 0x00],
-        capabilities: 0,
+        capabilities: CAPABILITY_HIGH_PRIORITY_QUEUE,
         request_credit: 128,
-        high_priority_credit: 0,
+        high_priority_credit: 16,
         request_frame_bytes: 512,
         reply_frame_bytes: 128,
         max_chain_depth: 0x22,

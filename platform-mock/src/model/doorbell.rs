@@ -17,6 +17,8 @@ pub enum State {
     Operational,
     /// Stopped, with this code.
     Fault(u16),
+    /// Stopped with this code and still writing down why (MPI2's `MPI2_IOC_STATE_COREDUMP`).
+    CoreDump(u16),
 }
 
 impl State {
@@ -26,6 +28,7 @@ impl State {
             State::Ready => 1 << 28,
             State::Operational => 2 << 28,
             State::Fault(code) => 4 << 28 | u32::from(code),
+            State::CoreDump(code) => 5 << 28 | u32::from(code),
         }
     }
 }
@@ -86,8 +89,10 @@ const ADAPTER_RESET_NS: u64 = 60_000_000;
 const BOOT_NS: u64 = 40_000_000;
 /// From a message unit reset to READY.
 const MESSAGE_UNIT_RESET_NS: u64 = 1_000_000;
-/// No register may be touched for so long after the reset bit was set (mpt3sas waits as long).
-const HANDS_OFF_NS: u64 = 50_000_000;
+/// No register may be touched for so long after the reset bit was set: mpt3sas waits as long,
+/// mptbase no longer than 1 ms.
+const HANDS_OFF_MPI1_NS: u64 = 1_000_000;
+const HANDS_OFF_MPI2_NS: u64 = 50_000_000;
 
 const HIS_DOORBELL: u32 = 1;
 const HIS_REPLY: u32 = 1 << 3;
@@ -105,6 +110,7 @@ pub(crate) struct Front {
     pub(crate) who_init: u8,
     keys: &'static [u8],
     mask_bits: u32,
+    hands_off_ns: u64,
     mask: u32,
     /// The IOC has written its doorbell.
     doorbell_interrupt: bool,
@@ -119,6 +125,8 @@ pub(crate) struct Front {
     unlocked: bool,
     diagnostic: u32,
     phase: Phase,
+    /// When the IOC has written down why it stopped, and FAULT follows.
+    dumped: u64,
     now: u64,
     /// Never leave RESET again.
     never_ready: bool,
@@ -133,6 +141,7 @@ impl Front {
             who_init: 0,
             keys: if mpi1 { &[0x4, 0xb, 0x2, 0x7, 0xd] } else { &[0xf, 0x4, 0xb, 0x2, 0x7, 0xd] },
             mask_bits: if mpi1 { 0x9 } else { 0x4000_0009 },
+            hands_off_ns: if mpi1 { HANDS_OFF_MPI1_NS } else { HANDS_OFF_MPI2_NS },
             mask: if mpi1 { 0x9 } else { 0x4000_0009 },
             doorbell_interrupt: false,
             word: None,
@@ -144,6 +153,7 @@ impl Front {
             unlocked: false,
             diagnostic: 0,
             phase: Phase::Up,
+            dumped: 0,
             now: 0,
             never_ready: false,
             complaints: Vec::new(),
@@ -159,9 +169,29 @@ impl Front {
 
     /// Stops the IOC; the first code stays.
     pub(crate) fn fault(&mut self, code: u16) {
-        if !matches!(self.state, State::Fault(_)) {
+        if !matches!(self.state, State::Fault(_) | State::CoreDump(_)) {
             self.state = State::Fault(code);
         }
+    }
+
+    /// Stops the IOC, which writes down why for `ns` nanoseconds before it is in FAULT.
+    pub(crate) fn core_dump(&mut self, code: u16, ns: u64) {
+        if !matches!(self.state, State::Fault(_) | State::CoreDump(_)) {
+            self.state = State::CoreDump(code);
+            self.dumped = self.now.saturating_add(ns);
+        }
+    }
+
+    /// The front as the power finds it when it comes back. Complaints are not the chip's to forget.
+    pub(crate) fn power_on(&mut self, mpi1: bool) {
+        let (now, complaints) = (self.now, std::mem::take(&mut self.complaints));
+        *self = Self {
+            state: State::Reset,
+            phase: Phase::Booting { until: now.saturating_add(BOOT_NS) },
+            now,
+            complaints,
+            ..Self::new(mpi1)
+        };
     }
 
     pub(crate) fn set_now(&mut self, now: u64) {
@@ -206,11 +236,12 @@ impl Front {
 
     fn hands_off(&mut self, access: &str, offset: u32) {
         if let Phase::ResetAsked { since } | Phase::Resetting { since } = self.phase
-            && self.now < since + HANDS_OFF_NS
+            && self.now < since + self.hands_off_ns
         {
             let after = (self.now - since) / 1000;
             self.complain(format!(
-                "register {offset:#x} was {access} {after} us into a diagnostic reset, when the chip must be left alone for 50 ms"
+                "register {offset:#x} was {access} {after} us into a diagnostic reset, when the chip must be left alone for {} us",
+                self.hands_off_ns / 1000
             ));
         }
     }
@@ -308,6 +339,17 @@ impl Front {
         self.diagnostic |= DIAGNOSTIC_HISTORY;
     }
 
+    /// What the bus's reset does, or power: the firmware boots at once. What was complained of
+    /// stays.
+    pub(crate) fn bus_reset(&mut self, mpi1: bool) {
+        let complaints = std::mem::take(&mut self.complaints);
+        let never_ready = self.never_ready;
+        *self = Self { complaints, now: self.now, ..Self::new(mpi1) };
+        if never_ready {
+            self.never_ready();
+        }
+    }
+
     /// Keeps the IOC from becoming READY, from now on.
     pub(crate) fn never_ready(&mut self) {
         self.never_ready = true;
@@ -318,6 +360,7 @@ impl Front {
     /// When the front will have something to do without being asked, if ever.
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.phase {
+            Phase::Up if matches!(self.state, State::CoreDump(_)) => Some(self.dumped),
             Phase::Up | Phase::ResetAsked { .. } => None,
             Phase::Resetting { since } => Some(since + ADAPTER_RESET_NS),
             Phase::Booting { until } => (!self.never_ready).then_some(until),
@@ -346,8 +389,13 @@ impl Front {
             Phase::Up => {}
         }
         // A stopped IOC takes nothing from its doorbell any more.
-        if matches!(self.state, State::Fault(_)) {
-            return Asked::Nothing;
+        match self.state {
+            State::CoreDump(code) if self.now >= self.dumped => {
+                self.state = State::Fault(code);
+                return Asked::Progress;
+            }
+            State::Fault(_) | State::CoreDump(_) => return Asked::Nothing,
+            _ => {}
         }
         if let Some(word) = self.word.take() {
             return self.take(word);
@@ -370,7 +418,8 @@ impl Front {
     fn take(&mut self, word: u32) -> Asked {
         match &mut self.handshake {
             Handshake::Idle => match word >> 24 {
-                0x40 => {
+                // Message unit reset, and MPI1's IO unit reset, which does as much here.
+                0x40 | 0x41 => {
                     self.state = State::Reset;
                     self.who_init = 0;
                     self.doorbell_interrupt = false;
@@ -387,6 +436,8 @@ impl Front {
                         self.handshake = Handshake::Idle;
                     }
                 }
+                // Host page buffer access: no buffer was asked for, so there is nothing to stop.
+                0x44 => {}
                 _ => self.complain(format!(
                     "the doorbell was written with {word:#010x}, which is no function"
                 )),

@@ -134,7 +134,7 @@ pub(crate) fn device(
     if mpi1 {
         let reason = if change == Change::Added { 3 } else { 4 };
         let mut data = vec![device.slot, 0, reason, 0, 0, 0, handle[0], handle[1]];
-        data.extend(super::pages::DEVICE_INFO.to_le_bytes());
+        data.extend(super::pages::mpi1::device_info(device).to_le_bytes());
         data.extend((u16::from(device.slot) + 1).to_le_bytes());
         data.extend([device.slot, 0]);
         data.extend(device.target.config().sas_address.to_le_bytes());

@@ -15,7 +15,7 @@ const HIGH_PRIORITY_QUEUE: u32 = 0x48;
 const EMPTY: u32 = u32::MAX;
 const ADDRESS_REPLY: u32 = 1 << 31;
 
-/// FAULT code when a FIFO overflows or no reply frame is left (QEMU's, after the IOCStatus).
+/// FAULT code when a FIFO overflows (QEMU's, after the IOCStatus).
 pub(crate) const FAULT_NO_RESOURCES: u16 = 6;
 
 /// The FIFOs.
@@ -59,7 +59,8 @@ impl Fifos {
     /// Takes over what an IOC init request says.
     pub(crate) fn init(&mut self, request: &[u8]) -> Result<(), &'static str> {
         let reply_bytes = le16(request, 0x0c);
-        if reply_bytes < 20 {
+        // SeaBIOS's driver says 4, so more cannot be asked for: replies are cut to what it is.
+        if reply_bytes < 4 {
             return Err("ReplyFrameSize");
         }
         self.reply_bytes = reply_bytes;
@@ -121,20 +122,21 @@ impl Fifos {
             return Some(Err(fault));
         }
         let key = le32(&frame, 8);
-        Some(Ok(Request { key, queue: 0, fast_path: false, high_priority, at, frame }))
+        Some(Ok(Request { key, queue: 0, fast_path: false, high_priority, due: 0, at, frame }))
     }
 
-    /// Posts an answer.
+    /// Posts an answer. Where the host leaves no room, the IOC waits, as it does when events come
+    /// on top of the replies to all the commands that there may be; QEMU's device stops instead.
     pub(crate) fn answer(&mut self, memory: &dyn DeviceMemory, reply: &Reply) -> Posted {
         if self.replies.len() == self.depth {
-            return Posted::Fault(FAULT_NO_RESOURCES);
+            return Posted::Full;
         }
         let word = match reply.answer {
             Answer::Success { .. } => reply.key & !ADDRESS_REPLY,
             Answer::Raw(word) => word as u32,
             Answer::Frame(message) => {
                 let Some(low) = self.free.pop_front() else {
-                    return Posted::Fault(FAULT_NO_RESOURCES);
+                    return Posted::Full;
                 };
                 let bytes = message.bytes();
                 let bytes = &bytes[..bytes.len().min(usize::from(self.reply_bytes))];
@@ -152,11 +154,15 @@ impl Fifos {
 /// Bytes of a request of this function before its list.
 fn longest(function: u8) -> usize {
     match function {
-        0x00 => 0x30,
+        0x00 | 0x16 => 0x30,
         0x01 => 0x34,
         0x02 => 0x2c,
         0x04 => 0x28,
         0x08 => 0x14,
+        // SMP passthrough, with two elements.
+        0x1a => 0x38,
+        // SAS IO unit control.
+        0x1b => 0x20,
         _ => 0x0c,
     }
 }

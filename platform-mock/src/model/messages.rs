@@ -25,6 +25,9 @@ const INVALID_FUNCTION: u16 = 0x01;
 const INVALID_STATE: u16 = 0x08;
 /// SAS IO unit control: the host gives a handle back.
 const OPERATION_REMOVE_DEVICE: u8 = 0x0d;
+/// `HeaderVersion` of MPI 1.5's last headers. Before 0x0E00 there were no events of expanders, and
+/// mptsas then makes do without any (mpi_ioc.h, mptsas_probe).
+const MPI1_HEADER_VERSION: u16 = 0x1300;
 /// `PortType`: SAS.
 const PORT_TYPE_SAS: u8 = 0x30;
 
@@ -37,7 +40,7 @@ impl Model {
         // The `MsgContext`, on MPI1.
         let key = if self.chip.is_mpi1() { le32(&frame, 8) } else { 0 };
         let request =
-            Request { key, queue: 0, fast_path: false, high_priority: false, at: 0, frame };
+            Request { key, queue: 0, fast_path: false, high_priority: false, due: 0, at: 0, frame };
         let operational = self.front.state == State::Operational;
         let reply = match frame[3] {
             FUNCTION_TASK_MANAGEMENT if self.chip.is_mpi1() && operational => {
@@ -98,7 +101,7 @@ impl Model {
             FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
             FUNCTION_EVENT_ACK => self.event_ack(frame),
             FUNCTION_SAS_IO_UNIT_CONTROL if !self.chip.is_mpi1() => self.unit_control(frame),
-            _ if self.chip.is_mpi1() => return None,
+            _ if self.chip.is_mpi1() => self.mpi1_reply(request)?,
             _ => Message::new(0x14, function).with16(0x0e, INVALID_FUNCTION),
         };
         // MPI1 gives the request's context back, MPI2 its virtual port and function.
@@ -113,6 +116,7 @@ impl Model {
         if let Transport::Mpi1(fifos) = &self.transport {
             return Message::new(0x50, FUNCTION_IOC_FACTS)
                 .with16(0x00, chip.message_version)
+                .with16(0x04, MPI1_HEADER_VERSION)
                 .with8(0x14, chip.max_chain_depth)
                 .with8(0x15, self.front.who_init)
                 // BlockSize: words that the IOC fetches of a frame at a time.

@@ -16,6 +16,8 @@ pub(crate) struct Request {
     pub(crate) fast_path: bool,
     /// It came with priority.
     pub(crate) high_priority: bool,
+    /// When it is carried out, if it was put off: nanoseconds.
+    pub(crate) due: u64,
     /// Bus address of its frame.
     pub(crate) at: u64,
     /// Its first bytes; zeros where the frame is shorter.

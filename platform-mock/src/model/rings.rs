@@ -265,6 +265,7 @@ impl Rings {
             queue,
             fast_path: kind == FAST_PATH,
             high_priority: kind == HIGH_PRIORITY,
+            due: 0,
             at,
             frame,
         }))

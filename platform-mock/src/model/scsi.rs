@@ -5,8 +5,12 @@
 //! way, ends as an overrun before it is carried out; a status other than GOOD comes with an
 //! underrun and a transfer count of 0.
 
-use crate::memory::DeviceMemory;
-use crate::target::{Command, DataBuffer, DataError, Direction, Response, Target, status};
+use std::borrow::Cow;
+use std::fs::File;
+
+use crate::buffer::{DataBuffer, DataError};
+use crate::memory::{DeviceMemory, TransferCause, TransferError};
+use crate::target::{Command, Direction, Response, Target, status};
 
 use super::devices::{Absent, CONTROLLER_SAS_ADDRESS, Devices};
 use super::message::{Message, array, byte, le16, le32};
@@ -50,6 +54,19 @@ impl<'a> Buffer<'a> {
         Self { memory, segments, length, index: 0, start: 0, faulted: false }
     }
 
+    /// Makes the segment that holds `offset`, if any does, the one at `index`.
+    fn seek(&mut self, offset: u64) {
+        if offset < self.start {
+            (self.index, self.start) = (0, 0);
+        }
+        while let Some(segment) = self.segments.get(self.index)
+            && offset - self.start >= u64::from(segment.bytes)
+        {
+            self.start += u64::from(segment.bytes);
+            self.index += 1;
+        }
+    }
+
     /// Calls `access` with the bus address and the part of `bytes` for each piece from `offset` on.
     fn pieces(
         &mut self,
@@ -57,18 +74,11 @@ impl<'a> Buffer<'a> {
         bytes: usize,
         mut access: impl FnMut(&dyn DeviceMemory, u64, std::ops::Range<usize>) -> bool,
     ) -> Result<(), DataError> {
-        if offset < self.start {
-            (self.index, self.start) = (0, 0);
-        }
         let mut done = 0;
         while done < bytes {
+            self.seek(offset);
             let segment = self.segments.get(self.index).ok_or(DataError)?;
             let inside = offset - self.start;
-            if inside >= u64::from(segment.bytes) {
-                self.start += u64::from(segment.bytes);
-                self.index += 1;
-                continue;
-            }
             let part = (bytes - done).min((u64::from(segment.bytes) - inside) as usize);
             if !access(self.memory, segment.at.wrapping_add(inside), done..done + part) {
                 self.faulted = true;
@@ -79,7 +89,40 @@ impl<'a> Buffer<'a> {
         }
         Ok(())
     }
+
+    /// The segments of `bytes` bytes from `offset` on. A command nearly always moves all of them.
+    fn part(&mut self, offset: u64, bytes: u64) -> Result<Cow<'a, [Segment]>, DataError> {
+        if offset == 0 && bytes == self.length {
+            return Ok(Cow::Borrowed(self.segments));
+        }
+        let bytes = usize::try_from(bytes).map_err(|_| DataError)?;
+        let mut part = Vec::new();
+        self.pieces(offset, bytes, |_, at, piece| {
+            part.push(Segment { at, bytes: piece.len() as u32 });
+            true
+        })?;
+        Ok(Cow::Owned(part))
+    }
+
+    /// Moves a part of the buffer, and notes when the host's memory could not be reached.
+    fn transfer(
+        &mut self,
+        offset: u64,
+        bytes: u64,
+        direct: impl FnOnce(&dyn DeviceMemory, &[Segment]) -> Result<(), TransferError>,
+    ) -> Result<(), TransferError> {
+        let outside = |DataError| TransferError { moved: 0, cause: TransferCause::Memory };
+        let part = self.part(offset, bytes).map_err(outside)?;
+        let result = direct(self.memory, &part);
+        if matches!(result, Err(TransferError { cause: TransferCause::Memory, .. })) {
+            self.faulted = true;
+        }
+        result
+    }
 }
+
+/// The longest access that is to change nothing where it fails: a page of a disk.
+const WHOLE: usize = 4096;
 
 impl DataBuffer for Buffer<'_> {
     fn len(&self) -> u64 {
@@ -91,9 +134,43 @@ impl DataBuffer for Buffer<'_> {
     }
 
     fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), DataError> {
-        self.pieces(offset, bytes.len(), |memory, at, part| {
-            memory.read(at, &mut bytes[part]).is_ok()
-        })
+        let length = bytes.len();
+        self.seek(offset);
+        let in_parts = self
+            .segments
+            .get(self.index)
+            .is_none_or(|segment| self.start + u64::from(segment.bytes) < offset + length as u64);
+        if in_parts && length <= WHOLE {
+            // The second part may fail after the first: neither may show then.
+            let mut whole = [0; WHOLE];
+            let whole = &mut whole[..length];
+            self.pieces(offset, length, |memory, at, part| {
+                memory.read(at, &mut whole[part]).is_ok()
+            })?;
+            bytes.copy_from_slice(whole);
+            return Ok(());
+        }
+        self.pieces(offset, length, |memory, at, part| memory.read(at, &mut bytes[part]).is_ok())
+    }
+
+    fn fill_from_file(
+        &mut self,
+        offset: u64,
+        bytes: u64,
+        file: &File,
+        position: u64,
+    ) -> Result<(), TransferError> {
+        self.transfer(offset, bytes, |memory, part| memory.fill_from_file(part, file, position))
+    }
+
+    fn store_to_file(
+        &mut self,
+        offset: u64,
+        bytes: u64,
+        file: &File,
+        position: u64,
+    ) -> Result<(), TransferError> {
+        self.transfer(offset, bytes, |memory, part| memory.store_to_file(part, file, position))
     }
 }
 
@@ -341,4 +418,83 @@ fn judge(
         ending.sense_bytes = if rules.mpi1 { bytes.len() } else { kept } as u32;
     }
     Some(ending)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::DmaFault;
+
+    /// Memory from address 0 on, without a way around the bounce.
+    struct Bytes(RefCell<Vec<u8>>);
+
+    impl DeviceMemory for Bytes {
+        fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), DmaFault> {
+            let fault = DmaFault { at, bytes: bytes.len() };
+            self.0.borrow_mut().read(at, bytes).map_err(|DataError| fault)
+        }
+        fn write(&self, at: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+            let fault = DmaFault { at, bytes: bytes.len() };
+            self.0.borrow_mut().write(at, bytes).map_err(|DataError| fault)
+        }
+    }
+
+    #[test]
+    fn a_page_in_two_parts_of_which_one_is_outside_is_left_as_it_was() {
+        let memory = Bytes(RefCell::new(vec![1; 4096]));
+        let segments = [Segment { at: 0, bytes: 100 }, Segment { at: 4090, bytes: 100 }];
+        let mut buffer = Buffer::new(&memory, &segments);
+        let mut page = [9; 150];
+        assert_eq!(buffer.read(0, &mut page), Err(DataError));
+        assert_eq!(page, [9; 150]);
+        assert!(buffer.faulted);
+        assert_eq!(buffer.read(0, &mut page[..105]), Ok(()));
+        assert_eq!(page[..106], [&[1; 105][..], &[9]].concat());
+    }
+
+    proptest! {
+        /// Whichever way: by calls or from a file, in one piece or several, in any order.
+        #[test]
+        fn scattered_memory_holds_what_was_moved_there(
+            lengths in prop::collection::vec(0..300_u32, 1..8),
+            cuts in prop::collection::vec((0..2000_u64, 0..2000_u64), 1..6),
+        ) {
+            let memory = Bytes(RefCell::new(vec![0; 4096]));
+            // Back to front, so that a piece in the wrong place shows.
+            let mut at = 4096;
+            let segments: Vec<Segment> = lengths.iter().map(|bytes| {
+                at -= u64::from(*bytes);
+                Segment { at, bytes: *bytes }
+            }).collect();
+            let mut buffer = Buffer::new(&memory, &segments);
+            let total = buffer.len();
+            let data: Vec<u8> = (0..total).map(|at| (at % 251) as u8 + 1).collect();
+            let file = tempfile::tempfile().unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &data, 10).unwrap();
+            let mut expected = vec![0; total as usize];
+            for (index, (from, bytes)) in cuts.into_iter().enumerate() {
+                let from = from.min(total);
+                let bytes = bytes.min(total - from);
+                let range = from as usize..(from + bytes) as usize;
+                if index % 2 == 0 {
+                    buffer.fill_from_file(from, bytes, &file, 10 + from).unwrap();
+                } else {
+                    buffer.write(from, &data[range.clone()]).unwrap();
+                }
+                expected[range.clone()].copy_from_slice(&data[range]);
+            }
+            let mut seen = vec![0; total as usize];
+            buffer.read(0, &mut seen).unwrap();
+            prop_assert_eq!(&seen, &expected);
+            let copy = tempfile::tempfile().unwrap();
+            buffer.store_to_file(0, total, &copy, 0).unwrap();
+            std::os::unix::fs::FileExt::read_exact_at(&copy, &mut seen, 0).unwrap();
+            prop_assert_eq!(&seen, &expected);
+            prop_assert!(buffer.fill_from_file(1, total, &file, 10).is_err());
+        }
+    }
 }

@@ -5,16 +5,11 @@
 //! list is followed no further than the data goes, each chain counts against the chip's limit,
 //! and nothing in it is believed before it is checked.
 
+pub(crate) use crate::memory::Segment;
+
 use crate::memory::DeviceMemory;
 
 use super::message::{byte, le16, le32, le64};
-
-/// A piece of the host's buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) at: u64,
-    pub(crate) bytes: u32,
-}
 
 /// What is wrong with a list, in words for the model's complaints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Task management (mpi_init.h, mpi2_init.h, "SCSI Task Management").
 //!
-//! Commands run whole, so only held ones can be aborted. The reply comes before those of the
-//! commands that it ended, as it may on a real controller.
+//! Commands run whole, so only held ones can be aborted. On MPI2 the reply comes before those of
+//! the commands that it ended, as it may on a real controller.
 
 use crate::memory::DeviceMemory;
 
@@ -92,13 +92,17 @@ impl Model {
                 }
             }
         };
-        self.answer(
-            memory,
-            Reply { key: request.key, queue: request.queue, answer: Answer::Frame(message) },
-        );
-        for held in killed {
-            let ending = Ending::ended_by_task(mpi1);
-            self.answer(memory, scsi::reply(&held, mpi1, &ending));
+        let mut replies: Vec<Reply> = killed
+            .iter()
+            .map(|held| scsi::reply(held, mpi1, &Ending::ended_by_task(mpi1)))
+            .collect();
+        let answer = Answer::Frame(message);
+        let reply = Reply { key: request.key, queue: request.queue, answer };
+        // On MPI1 the commands' replies come first: mptscsih looks for the command as soon as it
+        // has the task's, and takes one that is still there for a task that failed.
+        replies.insert(if mpi1 { replies.len() } else { 0 }, reply);
+        for reply in replies {
+            self.answer(memory, reply);
         }
     }
 }

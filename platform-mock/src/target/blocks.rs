@@ -1,9 +1,13 @@
 //! Commands that read, write, verify and flush blocks (SBC-3 5).
 
+use std::io;
+
 use super::Target;
-use super::data::{DataError, Task};
+use super::data::Task;
 use super::operations::Operation;
 use super::sense::SenseData;
+use crate::buffer::DataError;
+use crate::memory::{TransferCause, TransferError};
 
 /// How much is moved between the initiator's memory and the disk at a time where it must be held
 /// in between. A multiple of both block sizes.
@@ -31,26 +35,18 @@ pub(super) fn read(
     let good_blocks = unreadable.map_or(blocks, |bad| bad - lba);
     let block = u64::from(target.config.block_size);
     let wanted = (good_blocks * block).min(task.data.len());
-    let mut moved = 0;
-    let mut failed = None;
-    let length = usize::try_from(wanted).map_err(|_| DataError)?;
-    let result = target.disk.read_with(lba * block, length, &mut |bytes| {
-        if failed.is_none() {
-            match task.data.write(moved, bytes) {
-                Ok(()) => moved += bytes.len() as u64,
-                Err(error) => failed = Some(error),
-            }
+    let (moved, bad) = match target.disk.read_to(lba * block, wanted, task.data, 0) {
+        Ok(()) => (wanted, unreadable),
+        Err(TransferError { moved, cause: TransferCause::Memory }) => {
+            task.transferred = moved;
+            return Err(DataError.into());
         }
-    });
+        Err(TransferError { moved, .. }) => (moved / block * block, Some(lba + moved / block)),
+    };
     task.transferred = moved;
     target.counters.read.add(moved);
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    let bad = match (result, unreadable) {
-        (Err(_), _) => lba + moved / block,
-        (Ok(()), Some(bad)) => bad,
-        (Ok(()), None) => return Ok(()),
+    let Some(bad) = bad else {
+        return Ok(());
     };
     target.counters.read.fail();
     Err(SenseData::unrecovered_read(bad))
@@ -132,29 +128,30 @@ impl Target {
         let block = u64::from(self.config.block_size);
         let bytes = blocks * block;
         task.provides(from + bytes)?;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.resize(PIECE, 0);
-        let result: Result<(), SenseData> = pieces(bytes).try_for_each(|(done, length)| {
-            let piece = &mut scratch[..length];
-            task.data.read(from + done, piece)?;
-            task.transferred += length as u64;
-            let at = lba * block + done;
-            let written = if through {
-                self.disk.write_through(at, piece)
-            } else {
-                self.disk.write(at, piece)
+        let result = self.disk.write_from(lba * block, bytes, task.data, from, through);
+        let moved = result.as_ref().map_or_else(|error| error.moved, |()| bytes);
+        task.transferred += moved;
+        self.counters.written.add(moved);
+        if let Err(TransferError { cause, .. }) = result {
+            let TransferCause::Disk(error) = cause else {
+                return Err(DataError.into());
             };
-            written.map_err(|_| {
-                self.counters.written.fail();
-                SenseData::write_error(lba + done / block)
-            })?;
-            self.counters.written.add(length as u64);
-            Ok(())
-        });
-        self.scratch = scratch;
-        result?;
+            self.counters.written.fail();
+            return Err(self.write_failure(&error, lba + moved / block));
+        }
         self.now_readable(lba, blocks);
         Ok(())
+    }
+
+    /// Why blocks could not be written: no room is what a thin disk may run into (SBC-3 4.7.3.6),
+    /// anything else is the medium's fault.
+    pub(super) fn write_failure(&self, error: &io::Error, lba: u64) -> SenseData {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let full = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+        if full && self.config.thin {
+            return SenseData::SPACE_ALLOCATION_FAILED.with_information(lba);
+        }
+        SenseData::write_error(lba)
     }
 
     fn verify_blocks(

@@ -1,69 +1,11 @@
-//! Where a command's data comes from or goes to.
+//! The data of a command that is being carried out.
 
 use super::sense::SenseData;
-
-/// The memory of a command, as the initiator described it.
-pub trait DataBuffer {
-    /// Bytes that the initiator provided.
-    fn len(&self) -> u64;
-
-    /// Whether the initiator provided none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Moves bytes to the initiator at `offset` of its buffer. The target never asks for bytes
-    /// past [`DataBuffer::len`].
-    ///
-    /// # Errors
-    ///
-    /// [`DataError`] when the memory could not be reached; the command ends as ABORTED COMMAND.
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DataError>;
-
-    /// Moves bytes from the initiator, from `offset` of its buffer.
-    ///
-    /// # Errors
-    ///
-    /// As [`DataBuffer::write`].
-    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), DataError>;
-}
-
-/// The initiator's memory could not be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DataError;
-
-impl std::fmt::Display for DataError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the command's memory could not be reached; check its scatter/gather list")
-    }
-}
-
-impl std::error::Error for DataError {}
+use crate::buffer::{DataBuffer, DataError};
 
 impl From<DataError> for SenseData {
     fn from(_: DataError) -> SenseData {
         SenseData::DATA_PHASE_ERROR
-    }
-}
-
-/// A buffer of the vector's length; it does not grow.
-impl DataBuffer for Vec<u8> {
-    fn len(&self) -> u64 {
-        self.as_slice().len() as u64
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DataError> {
-        let start = usize::try_from(offset).map_err(|_| DataError)?;
-        let end = start.checked_add(bytes.len()).ok_or(DataError)?;
-        self.get_mut(start..end).ok_or(DataError)?.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), DataError> {
-        let start = usize::try_from(offset).map_err(|_| DataError)?;
-        let end = start.checked_add(bytes.len()).ok_or(DataError)?;
-        bytes.copy_from_slice(self.get(start..end).ok_or(DataError)?);
-        Ok(())
     }
 }
 

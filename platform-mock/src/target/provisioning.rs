@@ -35,7 +35,7 @@ pub(super) fn write_same(
         // Unmapped blocks read as zeros, so other data has to be written.
         (false, _) => target.fill(offset, bytes, &data),
     };
-    written.map_err(|_| SenseData::write_error(lba))?;
+    written.map_err(|error| target.write_failure(&error, lba))?;
     target.counters.written.add(bytes);
     target.now_readable(lba, blocks);
     Ok(())
@@ -76,10 +76,8 @@ pub(super) fn unmap(
     }
     let block = u64::from(target.config.block_size);
     for (lba, blocks) in descriptors {
-        target
-            .disk
-            .discard(lba * block, blocks * block)
-            .map_err(|_| SenseData::write_error(lba))?;
+        let discarded = target.disk.discard(lba * block, blocks * block);
+        discarded.map_err(|error| target.write_failure(&error, lba))?;
         target.now_readable(lba, blocks);
     }
     Ok(())

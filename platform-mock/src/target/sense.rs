@@ -111,6 +111,8 @@ impl SenseData {
     pub(super) const MEDIUM_NOT_PRESENT: SenseData = SenseData::new(SenseKey::NotReady, 0x3A, 0x00);
     pub(super) const WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DataProtect, 0x27, 0x00);
     pub(super) const WRITE_ERROR: SenseData = SenseData::new(SenseKey::MediumError, 0x0C, 0x00);
+    pub(super) const SPACE_ALLOCATION_FAILED: SenseData =
+        SenseData::new(SenseKey::DataProtect, 0x27, 0x07);
     pub(super) const DATA_PHASE_ERROR: SenseData =
         SenseData::new(SenseKey::AbortedCommand, 0x4B, 0x00);
 

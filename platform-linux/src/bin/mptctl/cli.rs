@@ -1,5 +1,7 @@
 //! What can be typed.
 
+pub(crate) mod emulate;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -124,6 +126,22 @@ Examples:
   mptctl trace --bus qtest --blocks 16
 Any other command takes --trace, which prints the same to standard error.")]
     Trace(Trace),
+    /// Put a software controller into a virtual machine, as a PCI device over vfio-user
+    #[command(after_help = emulate::help())]
+    Emulate(emulate::Emulate),
+    /// Turn a knob of an emulated controller: faults, delays, errors, hot-plug, power
+    #[command(after_help = "\
+Examples:
+  mptctl knob --control knobs status
+  mptctl knob --control knobs add-disk d.img,size=1G,slot=3
+  mptctl knob --control knobs sense 0 3/11/00 --count 2
+  mptctl knob --control knobs slow-down 20ms --slot 0
+  mptctl knob --control knobs drop-replies
+  mptctl knob --control knobs power-cut
+
+The socket takes and gives a JSON object to a line, so that any program can turn knobs too:
+  {\"knob\":\"fault\",\"code\":9762} is answered by {\"done\":\"...\"} or {\"refused\":\"...\"}.")]
+    Knob(emulate::Knob),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:

@@ -3,7 +3,10 @@
 mod cli;
 mod demo;
 mod describe;
+mod disk_argument;
+mod emulate;
 mod io;
+mod knob;
 mod list;
 mod manual;
 mod output;
@@ -76,6 +79,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Perf(arguments) => perf::run(global, &arguments),
         Command::Scsi(command) => scsi::run(global, &command),
         Command::Trace(arguments) => trace::run(global, &arguments),
+        Command::Emulate(arguments) => emulate::run(global, &arguments),
+        Command::Knob(arguments) => knob::run(global, &arguments),
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use fusion_mpt_linux::error::Error;
 use serde::Serialize;
 
 /// The number of the JSON documents' shape; it changes when a field changes its meaning or goes.
-const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// A document: the schema and the command stand before the command's own fields.
 #[derive(Serialize)]

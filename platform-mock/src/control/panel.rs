@@ -1,0 +1,492 @@
+//! What control requests end at: the controller and the files of its disks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::{LogEntry, Model, State};
+use crate::target::{SenseData, SenseKey, Target};
+
+use super::Controlled;
+use super::disk_spec::{DiskSpec, Source};
+use super::message::{DiskStatus, IocState, Reply, Request, Status};
+
+/// The most log entries at a time: the host is told of them one by one.
+const MOST_LOG_ENTRIES: u16 = 10_000;
+/// What fits into an event's reply frame.
+const MOST_EVENT_BYTES: usize = 100;
+
+/// The knobs of one controller, with the files that its disks are on.
+#[derive(Debug)]
+pub struct Panel<C> {
+    controlled: C,
+    sources: Mutex<Sources>,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    by_slot: BTreeMap<u8, Source>,
+    /// Disks that were plugged in so far.
+    count: u64,
+    /// Complaints that were passed on.
+    complaints: usize,
+}
+
+/// `Err` is a refusal.
+type Answer = Result<String, String>;
+
+impl<C: Controlled> Panel<C> {
+    /// The knobs of a controller.
+    #[must_use]
+    pub fn new(controlled: C) -> Self {
+        Self { controlled, sources: Mutex::default() }
+    }
+
+    /// The controller.
+    #[must_use]
+    pub fn controlled(&self) -> &C {
+        &self.controlled
+    }
+
+    /// Plugs a disk in, and returns its slot.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: no such slot or a disk in it, no free one, and whatever is wrong with the file.
+    pub fn add_disk(&self, disk: &DiskSpec) -> Result<u8, String> {
+        let mut sources = self.sources();
+        let slot = self.slot_for(&sources, disk.slot)?;
+        let (target, source) = open(&mut sources, disk, None)?;
+        let added = self.controlled.with_model(|model| model.add_disk(slot, target).is_ok());
+        if !added {
+            return Err(format!("slot {slot} does not take the disk; choose another"));
+        }
+        sources.by_slot.insert(slot, source);
+        Ok(slot)
+    }
+
+    /// Does what a client asks.
+    pub fn apply(&self, request: &Request) -> Reply {
+        let answer = match request {
+            Request::Status {} => return Reply::Status(Box::new(self.status())),
+            Request::Complaints { clear } => return self.complaints(*clear),
+            Request::AddDisk { disk } => {
+                self.add_disk(disk).map(|slot| format!("the disk is in slot {slot}"))
+            }
+            Request::RemoveDisk { slot } => self.remove(*slot),
+            Request::SwapDisk { slot, disk } => self.swap(*slot, disk),
+            Request::GrowDisk { slot, bytes } => self.grow(*slot, *bytes),
+            Request::Flush {} => self.flush().map(|()| "all write caches are flushed".into()),
+            Request::PowerCut { keep_percent, seed } => self.power_cut(*keep_percent, *seed),
+            of_disk @ (Request::Sense { .. }
+            | Request::ScsiStatus { .. }
+            | Request::MediumError { .. }
+            | Request::Ready { .. }) => self.turn_disk(of_disk),
+            of_controller => self.controlled.with_model(|model| turn(model, of_controller)),
+        };
+        answer.map_or_else(Reply::Refused, Reply::Done)
+    }
+
+    /// Has every disk put its write cache on its medium.
+    ///
+    /// # Errors
+    ///
+    /// Which disks could not, and why, in a sentence.
+    pub fn flush(&self) -> Result<(), String> {
+        let sources = self.sources();
+        self.controlled.with_model(Model::flush_disks).map_err(|failed| {
+            let disks: Vec<_> = failed
+                .iter()
+                .map(|(slot, error)| format!("{} in slot {slot}: {error}", sources.name(*slot)))
+                .collect();
+            format!(
+                "cannot flush {}; what was written last may not be on the medium",
+                disks.join(", ")
+            )
+        })
+    }
+
+    /// What has happened since this was last asked that the user should know: complaints of the
+    /// model, and files that were deleted, replaced or cut behind their disks' backs.
+    pub fn news(&self) -> Vec<String> {
+        let mut sources = self.sources();
+        let seen = sources.complaints;
+        let (mut news, total, bytes) = self.controlled.with_model(|model| {
+            let all = model.complaints();
+            let new = all.get(seen..).unwrap_or(all).to_vec();
+            let bytes: Vec<_> =
+                model.devices().map(|d| (d.slot, d.target.disk().bytes())).collect();
+            (new, all.len(), bytes)
+        });
+        sources.complaints = total;
+        for (slot, bytes) in bytes {
+            news.extend(sources.by_slot.get_mut(&slot).and_then(|source| source.news(bytes)));
+        }
+        news
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot_for(&self, sources: &Sources, wanted: Option<u8>) -> Result<u8, String> {
+        let (chip, slots, taken) = self.controlled.with_model(|model| {
+            let taken: Vec<u8> = model.devices().map(|device| device.slot).collect();
+            (model.chip().name, model.slots(), taken)
+        });
+        match wanted {
+            Some(slot) if !slots.contains(&slot) => Err(format!(
+                "there is no slot {slot}: this {chip} has {}; choose one of these",
+                ranges(&slots)
+            )),
+            Some(slot) if taken.contains(&slot) => Err(format!(
+                "slot {slot} is taken by {}; remove that first, swap it, or choose another slot",
+                sources.name(slot)
+            )),
+            Some(slot) => Ok(slot),
+            None => {
+                let free = slots.iter().find(|slot| !taken.contains(slot));
+                free.copied().ok_or_else(|| {
+                    format!(
+                        "all {} slots of this {chip} are taken; leave a disk out, or remove one",
+                        slots.len()
+                    )
+                })
+            }
+        }
+    }
+
+    fn remove(&self, slot: u8) -> Answer {
+        let mut sources = self.sources();
+        let removed = self.controlled.with_model(|model| model.remove_disk(slot));
+        let target = removed.ok_or_else(|| no_disk(slot))?;
+        let name = sources.name(slot);
+        sources.by_slot.remove(&slot);
+        let lost = lose_power(target).map_err(|error| {
+            format!("the disk {name} was removed from slot {slot}, and its file did not take back what its cache lost: {error}; take the file for damaged")
+        })?;
+        Ok(format!("the disk {name} was removed from slot {slot}{}", unflushed(lost)))
+    }
+
+    fn swap(&self, slot: u8, disk: &DiskSpec) -> Answer {
+        let mut sources = self.sources();
+        if disk.slot.is_some_and(|other| other != slot) {
+            return Err(format!(
+                "the new disk is for another slot than {slot}; leave its slot out, or add it there"
+            ));
+        }
+        if self.controlled.with_model(|model| model.device(slot).is_none()) {
+            return Err(no_disk(slot));
+        }
+        let (target, source) = open(&mut sources, disk, Some(slot))?;
+        let old = self.controlled.with_model(|model| model.swap_disk(slot, target));
+        let lost = old.map(lose_power).transpose();
+        sources.by_slot.insert(slot, source);
+        let name = sources.name(slot);
+        match lost {
+            Ok(lost) => {
+                Ok(format!("the disk in slot {slot} is now {name}{}", unflushed(lost.unwrap_or(0))))
+            }
+            Err(error) => Err(format!(
+                "the disk in slot {slot} is now {name}, but the old one's file did not take back what its cache lost: {error}; take that file for damaged"
+            )),
+        }
+    }
+
+    fn grow(&self, slot: u8, bytes: u64) -> Answer {
+        match self.controlled.with_model(|model| model.grow_disk(slot, bytes)) {
+            None => Err(no_disk(slot)),
+            Some(Ok(())) => Ok(format!("the disk in slot {slot} has {bytes} bytes")),
+            Some(Err(error)) => Err(format!("the disk in slot {slot} was not enlarged: {error}")),
+        }
+    }
+
+    fn power_cut(&self, keep_percent: u8, seed: u64) -> Answer {
+        if keep_percent > 100 {
+            return Err(format!("{keep_percent} per cent cannot be kept; say 0 to 100"));
+        }
+        let sources = self.sources();
+        let (cut, kept, dirty) = self.controlled.with_model(|model| {
+            let dirty: u64 = model.devices().map(|d| d.target.disk().dirty_bytes()).sum();
+            let mut state = seed;
+            let mut kept = 0u64;
+            let cut = model.power_cut(&mut |_, _| {
+                let keep = random(&mut state) % 100 < keep_percent.into();
+                kept += u64::from(keep);
+                keep
+            });
+            (cut, kept, dirty)
+        });
+        match cut {
+            Ok(()) => Ok(format!(
+                "the power was cut and is back: {dirty} bytes had not been flushed, and {kept} blocks of them stayed"
+            )),
+            Err((slot, error)) => Err(format!(
+                "the power was cut, but the disk {} in slot {slot} did not take back what its cache lost: {error}; see to its file and cut again",
+                sources.name(slot)
+            )),
+        }
+    }
+
+    fn turn_disk(&self, request: &Request) -> Answer {
+        self.controlled.with_model(|model| {
+            match *request {
+                Request::Sense { slot, key, asc, ascq, count } => {
+                    let sense = SenseData::new(sense_key(key)?, asc, ascq);
+                    target(model, slot)?.inject_sense(sense, count as usize);
+                    Ok(format!("the next {count} commands of slot {slot} end with sense {key:x}/{asc:02x}/{ascq:02x}"))
+                }
+                Request::ScsiStatus { slot, status, count } => {
+                    if matches!(status, 0x00 | 0x02) {
+                        return Err(format!("status {status:#04x} is not for this knob: GOOD is no fault, and for CHECK CONDITION use the knob sense"));
+                    }
+                    target(model, slot)?.set_status(status, count as usize);
+                    Ok(format!("the next {count} commands of slot {slot} end with status {status:#04x}"))
+                }
+                Request::MediumError { slot, lba, blocks } => {
+                    let target = target(model, slot)?;
+                    let end = target.blocks();
+                    if blocks == 0 || lba.checked_add(blocks).is_none_or(|after| after > end) {
+                        return Err(format!("{blocks} blocks from {lba} on are not on the disk in slot {slot}, which has {end}; choose others"));
+                    }
+                    target.inject_medium_error(lba, blocks);
+                    Ok(format!("{blocks} blocks from {lba} on of slot {slot} cannot be read until they are written"))
+                }
+                Request::Ready { slot, ready } => {
+                    target(model, slot)?.set_ready(ready);
+                    let not = if ready { "" } else { "not " };
+                    Ok(format!("the disk in slot {slot} is {not}ready"))
+                }
+                _ => Err("this knob is not a disk's".into()),
+            }
+        })
+    }
+
+    fn complaints(&self, clear: bool) -> Reply {
+        let mut sources = self.sources();
+        self.controlled.with_model(|model| {
+            let complaints = model.complaints().to_vec();
+            if clear {
+                model.clear_complaints();
+                sources.complaints = 0;
+            }
+            Reply::Complaints(complaints)
+        })
+    }
+
+    fn status(&self) -> Status {
+        let sources = self.sources();
+        self.controlled.with_model(|model| {
+            let (state, code) = match model.state() {
+                State::Reset => (IocState::Reset, None),
+                State::Ready => (IocState::Ready, None),
+                State::Operational => (IocState::Operational, None),
+                State::Fault(code) => (IocState::Fault, Some(code)),
+                State::CoreDump(code) => (IocState::CoreDump, Some(code)),
+            };
+            let (delay_ns, of_slots) = model.delays();
+            let disks = model
+                .devices()
+                .map(|device| {
+                    let (config, disk) = (device.target.config(), device.target.disk());
+                    DiskStatus {
+                        slot: device.slot,
+                        handle: device.handle,
+                        medium: sources.name(device.slot),
+                        bytes: disk.bytes(),
+                        block_bytes: config.block_size,
+                        wwn: format!("{:016x}", config.wwn),
+                        serial: config.serial.clone(),
+                        sata: config.sata,
+                        write_cache: disk.write_cache(),
+                        dirty_bytes: disk.dirty_bytes(),
+                        write_protected: disk.is_write_protected(),
+                        delay_ns: of_slots.get(&device.slot).copied(),
+                    }
+                })
+                .collect();
+            Status {
+                chip: model.chip().name.into(),
+                state,
+                code,
+                yanked: model.is_yanked(),
+                stopped: model.is_stopped(),
+                holding: model.holds_commands(),
+                delay_ns,
+                commands: model.commands(),
+                waiting: model.held(),
+                unacknowledged: model.unacknowledged(),
+                complaints: model.complaints().len(),
+                slots: model.slots(),
+                disks,
+            }
+        })
+    }
+}
+
+impl Sources {
+    /// What to call the disk in a slot.
+    fn name(&self, slot: u8) -> String {
+        self.by_slot.get(&slot).map_or_else(|| "memory".into(), Source::name)
+    }
+}
+
+/// Opens a disk, unless it is plugged in already; `instead` is the slot that it will take.
+fn open(
+    sources: &mut Sources,
+    disk: &DiskSpec,
+    instead: Option<u8>,
+) -> Result<(Target, Source), String> {
+    if let Some((slot, source)) = sources.by_slot.iter().find(|(_, source)| source.is(disk)) {
+        let hint =
+            if instead == Some(*slot) { "name another" } else { "leave it out, or take a copy" };
+        return Err(format!("the disk {} is in slot {slot} already; {hint}", source.name()));
+    }
+    sources.count += 1;
+    disk.open(sources.count)
+}
+
+/// The controller's own knobs.
+fn turn(model: &mut Model, request: &Request) -> Answer {
+    let on_off = |on: bool, yes: &str, no: &str| Ok(if on { yes } else { no }.to_owned());
+    match request {
+        Request::SlowDown { slot, ns } => {
+            if let Some(slot) = *slot
+                && !model.slots().contains(&slot)
+            {
+                let slots = ranges(&model.slots());
+                return Err(format!("there is no slot {slot}; choose one of {slots}"));
+            }
+            model.slow_down(*slot, *ns);
+            let which = slot.map_or("every SCSI command".into(), |slot| {
+                format!("every SCSI command of slot {slot}")
+            });
+            Ok(format!("{which} takes {ns} ns longer"))
+        }
+        Request::Hold { on } => {
+            model.hold_commands(*on);
+            on_off(*on, "SCSI commands are held", "SCSI commands go on")
+        }
+        Request::DropReplies { count, any: true } => {
+            model.drop_replies(*count);
+            Ok(format!("the next {count} replies of any kind will be lost"))
+        }
+        Request::DropReplies { count, any: false } => {
+            model.lose_scsi_replies(*count);
+            Ok(format!("the replies to the next {count} SCSI commands will be lost"))
+        }
+        Request::Fault { code } => {
+            model.fault(*code);
+            Ok(format!("the IOC is in FAULT with code {code:#06x}"))
+        }
+        Request::CoreDump { code, ms } => {
+            model
+                .core_dump(*code, ms.saturating_mul(1_000_000))
+                .map_err(|error| error.to_string())?;
+            Ok(format!("the IOC is in COREDUMP with code {code:#06x}, and in FAULT in {ms} ms"))
+        }
+        Request::StopAnswering { on } => {
+            model.stop_answering(*on);
+            on_off(*on, "the firmware is stopped", "the firmware goes on")
+        }
+        Request::Yank { on } => {
+            model.all_ones(*on);
+            on_off(*on, "the card is yanked", "the card is back")
+        }
+        Request::ZeroReads { count } => {
+            model.zero_reads(*count);
+            Ok(format!("the next {count} reads of doorbell and status registers answer zero"))
+        }
+        Request::FillLog { count, .. } if *count > MOST_LOG_ENTRIES => Err(format!(
+            "{count} log entries are too many at a time; say {MOST_LOG_ENTRIES} at most"
+        )),
+        Request::FillLog { count, qualifier, acknowledge } => {
+            let entry = LogEntry { qualifier: *qualifier, ..LogEntry::default() };
+            model.fill_log(*count, &entry, *acknowledge);
+            Ok(format!("{count} log entries are on their way to the host"))
+        }
+        Request::Event { data, .. } if data.len() > MOST_EVENT_BYTES => Err(format!(
+            "{} bytes do not fit into an event; give {MOST_EVENT_BYTES} at most",
+            data.len()
+        )),
+        Request::Event { code, data, acknowledge } => {
+            model.raise_event(*code, data.clone(), *acknowledge);
+            Ok(format!("event {code:#06x} is on its way, if the driver asked for it"))
+        }
+        _ => Err("this knob is not the controller's".into()),
+    }
+}
+
+fn target(model: &mut Model, slot: u8) -> Result<&mut Target, String> {
+    model.device(slot).map(|device| &mut device.target).ok_or_else(|| no_disk(slot))
+}
+
+/// Takes the power from a disk that was pulled out; how many bytes of its cache that lost.
+fn lose_power(mut target: Target) -> io::Result<u64> {
+    let lost = target.disk().dirty_bytes();
+    target.power_cut(&mut |_| false)?;
+    Ok(lost)
+}
+
+fn unflushed(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        bytes => format!("; {bytes} unflushed bytes were lost with its power"),
+    }
+}
+
+/// Slots in few words: `0 to 3, 8 to 31`.
+fn ranges(slots: &[u8]) -> String {
+    let runs = slots.chunk_by(|slot, next| u16::from(*slot) + 1 == u16::from(*next));
+    let texts: Vec<String> = runs
+        .map(|run| match run {
+            [first, .., last] => format!("{first} to {last}"),
+            run => run.iter().map(u8::to_string).collect(),
+        })
+        .collect();
+    texts.join(", ")
+}
+
+fn no_disk(slot: u8) -> String {
+    format!("there is no disk in slot {slot}; the knob status lists those that there are")
+}
+
+fn sense_key(key: u8) -> Result<SenseKey, String> {
+    Ok(match key {
+        0x0 => SenseKey::NoSense,
+        0x1 => SenseKey::RecoveredError,
+        0x2 => SenseKey::NotReady,
+        0x3 => SenseKey::MediumError,
+        0x4 => SenseKey::HardwareError,
+        0x5 => SenseKey::IllegalRequest,
+        0x6 => SenseKey::UnitAttention,
+        0x7 => SenseKey::DataProtect,
+        0xb => SenseKey::AbortedCommand,
+        0xe => SenseKey::Miscompare,
+        _ => {
+            return Err(format!(
+                "sense key {key:#x} is none that a disk gives; choose 0 to 7, 0xb or 0xe"
+            ));
+        }
+    })
+}
+
+/// A pseudo-random number (splitmix64).
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut value = *state;
+    value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_told_in_few_words() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 8, 10, 11, 255]), "0 to 3, 8, 10 to 11, 255");
+        assert_eq!(ranges(&[]), "");
+    }
+}

@@ -1,0 +1,252 @@
+//! Software controllers as PCI devices of a virtual machine, over vfio-user.
+//!
+//! A [`Card`] runs a [`Model`](crate::model::Model) on a thread of its own. A [`Server`] puts it
+//! behind a Unix socket, where QEMU's `vfio-user-pci` device finds it: configuration space,
+//! registers, DMA straight into the guest's memory, INTx, MSI and MSI-X. The guest's own driver
+//! then drives it. A client that goes away leaves the card as after a reset, with its disks as
+//! they were, and the next one is served.
+//!
+//! The protocol is the crate `vfio_user`'s. Neither the client nor the guest is trusted: register
+//! offsets, interrupt numbers and memory ranges are checked, and a bus address outside the memory
+//! that the client has shared is a DMA fault, as behind an IOMMU.
+
+mod backend;
+mod card;
+mod config_space;
+mod guest_memory;
+mod interrupts;
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use vfio_bindings::bindings::vfio::{
+    VFIO_IRQ_INFO_AUTOMASKED, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE,
+    VFIO_IRQ_INFO_NORESIZE, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
+    vfio_region_info,
+};
+use vfio_user::{IrqInfo, ServerRegion};
+
+pub use card::Card;
+
+use backend::Backend;
+use config_space::ConfigSpace;
+
+/// VFIO's region of the configuration space.
+const CONFIG_REGION: u32 = 7;
+/// Regions of a PCI device: six BARs, the ROM, the configuration space, VGA.
+const REGIONS: u32 = 9;
+/// Kinds of interrupts of a PCI device: INTx, MSI, MSI-X, errors, requests.
+const INTERRUPT_KINDS: u32 = 5;
+/// How soon [`Stop::stop`] is noticed between two clients, in milliseconds.
+const STOP_POLL_MS: i64 = 50;
+
+/// What happens on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A client is there.
+    Connected,
+    /// It has gone; with what went wrong, if it did not just leave.
+    Disconnected(Option<String>),
+    /// The client has reset the device, as at the start of its guest.
+    Reset,
+    /// The client asked for something that cannot be, and got an error.
+    Refused(String),
+    /// Something that a person should know.
+    Notice(String),
+}
+
+/// Why a server could not be set up, or ended.
+#[derive(Debug)]
+pub struct ServerError {
+    attempted: String,
+    /// What came back.
+    source: io::Error,
+    advice: &'static str,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.attempted, self.source, self.advice)
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Ends a server between two clients.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks the server to serve nobody after its present client.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A card behind a socket.
+pub struct Server {
+    card: Arc<Card>,
+    path: PathBuf,
+    listener: UnixListener,
+    protocol: vfio_user::Server,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({:?} at {})", self.card.chip().name, self.path.display())
+    }
+}
+
+impl Server {
+    /// Binds a socket. One that a server left behind without having been able to remove it, where
+    /// nobody listens any more, is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If somebody listens there already, if the path is of something that is no socket, or if it
+    /// cannot be bound.
+    pub fn bind(path: &Path, card: Arc<Card>) -> Result<Server, ServerError> {
+        let failed = |source: io::Error, advice: &'static str| ServerError {
+            attempted: format!("setting up the socket {}", path.display()),
+            source,
+            advice,
+        };
+        match path.symlink_metadata() {
+            Err(_) => {}
+            Ok(found) if !found.file_type().is_socket() => {
+                let source = io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "a file is there that is no socket",
+                );
+                return Err(failed(source, "it was left alone; name another path"));
+            }
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                let source = io::Error::new(io::ErrorKind::AddrInUse, "somebody serves it already");
+                return Err(failed(source, "stop that server or name another path"));
+            }
+            Ok(_) => std::fs::remove_file(path).map_err(|source| {
+                failed(source, "a dead server left it behind and it cannot be removed")
+            })?,
+        }
+        let advice =
+            "the folder has to exist, to be writable, and the path to have at most 107 bytes";
+        let listener = UnixListener::bind(path).map_err(|source| failed(source, advice))?;
+        let twin = listener.try_clone().map_err(|source| failed(source, advice))?;
+        let space = ConfigSpace::new(card.chip());
+        let protocol = vfio_user::Server::from_owned_fd(
+            OwnedFd::from(twin),
+            true,
+            interrupts(&space),
+            regions(&space),
+        );
+        Ok(Server { card, path: path.to_owned(), listener, protocol })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Serves one client after the other, until it is stopped, and tells of what happens.
+    ///
+    /// # Errors
+    ///
+    /// If the socket cannot be waited on. What goes wrong with one client ends only that client.
+    pub fn serve(&self, stop: &Stop, tell: &mut dyn FnMut(Event)) -> Result<(), ServerError> {
+        while !stop.is_asked() {
+            if !self.wait()? || stop.is_asked() {
+                continue;
+            }
+            tell(Event::Connected);
+            let mut backend = Backend::new(Arc::clone(&self.card), &mut *tell);
+            backend.power_on();
+            // The protocol's library trusts the first message's form and panics over a bad one:
+            // that is the end of that client and of nobody else.
+            let served = catch_unwind(AssertUnwindSafe(|| self.protocol.run(&mut backend)));
+            backend.leave();
+            tell(Event::Disconnected(match served {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("it sent what is no vfio-user message".into()),
+            }));
+        }
+        Ok(())
+    }
+
+    /// Waits a little for a client; whether there is one.
+    fn wait(&self) -> Result<bool, ServerError> {
+        let mut sockets = [PollFd::new(&self.listener, PollFlags::IN)];
+        let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: STOP_POLL_MS * 1_000_000 };
+        match poll(&mut sockets, Some(&limit)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(ServerError {
+                attempted: format!("waiting for a client at {}", self.path.display()),
+                source: error.into(),
+                advice: "start the server again",
+            }),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Whoever removed it before us has done what we want.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn regions(space: &ConfigSpace) -> Vec<ServerRegion> {
+    (0..REGIONS)
+        .map(|index| {
+            let bytes = match index {
+                CONFIG_REGION => space.len() as u64,
+                _ => space.bars().get(index as usize).map_or(0, |bar| bar.bytes.into()),
+            };
+            let flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+            let region_info = vfio_region_info {
+                argsz: size_of::<vfio_region_info>() as u32,
+                flags: if bytes > 0 { flags } else { 0 },
+                index,
+                cap_offset: 0,
+                size: bytes,
+                offset: 0,
+            };
+            ServerRegion { region_info, sparse_areas: Vec::new(), mmap_fd: None }
+        })
+        .collect()
+}
+
+fn interrupts(space: &ConfigSpace) -> Vec<IrqInfo> {
+    (0..INTERRUPT_KINDS)
+        .map(|kind| {
+            let (count, flags) = match kind {
+                interrupts::index::INTX => (1, VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED),
+                interrupts::index::MSI => (1, VFIO_IRQ_INFO_NORESIZE),
+                interrupts::index::MSIX => (space.msix_vectors().into(), VFIO_IRQ_INFO_NORESIZE),
+                // Bus errors, which never come, and of which QEMU wants to be told all the same.
+                interrupts::index::ERRORS => (1, VFIO_IRQ_INFO_NORESIZE),
+                _ => (0, 0),
+            };
+            let flags = if count > 0 { flags | VFIO_IRQ_INFO_EVENTFD } else { 0 };
+            IrqInfo { index: kind, flags, count }
+        })
+        .collect()
+}

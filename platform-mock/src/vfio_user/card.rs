@@ -1,0 +1,172 @@
+//! A card: a software controller that runs by itself, on a thread of its own.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::model::{Chip, Ioc, Model, State};
+
+use super::guest_memory::GuestMemory;
+use super::interrupts::Interrupts;
+
+/// For how long the firmware works before it interrupts the host and lets others have a look: its
+/// interrupt coalescing.
+const ROUND: Duration = Duration::from_micros(100);
+/// Nothing that could happen to an idle card is later noticed than this.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+/// A message unit reset is over sooner; a diagnostic reset is not, and its host has to wait.
+const LONGEST_SETTLING: Duration = Duration::from_millis(3);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    model: Mutex<Model>,
+    /// How many wait for the model, so that the thread lets go of it.
+    wanted: AtomicUsize,
+    wake: Condvar,
+    pub(crate) memory: RwLock<GuestMemory>,
+    pub(crate) interrupts: Mutex<Interrupts>,
+    started: Instant,
+    stop: AtomicBool,
+}
+
+/// What was behind a lock, even if its last holder panicked: every value here is whole between
+/// two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Does something to the model between two pieces of its work, tells the host of what that
+    /// changed, and wakes the firmware.
+    pub(crate) fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
+        self.wanted.fetch_add(1, Ordering::AcqRel);
+        let mut model = lock(&self.model);
+        self.wanted.fetch_sub(1, Ordering::AcqRel);
+        let done = work(&mut model);
+        self.interrupt(&mut model);
+        drop(model);
+        self.wake.notify_one();
+        done
+    }
+
+    /// Lets the firmware look at its doorbell before the host can do anything else: it takes the
+    /// word, and a message unit reset is over. SeaBIOS's driver waits for neither.
+    pub(crate) fn settle(&self, model: &mut Model) {
+        let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        model.step(&*memory, self.now());
+        while model.state() == State::Reset && began.elapsed() < LONGEST_SETTLING {
+            thread::sleep(Duration::from_micros(50));
+            model.step(&*memory, self.now());
+        }
+    }
+
+    fn interrupt(&self, model: &mut Model) {
+        let vectors = model.take_vectors();
+        lock(&self.interrupts).deliver(model.interrupt_pending(), vectors);
+    }
+
+    /// What the thread does.
+    fn run(&self) {
+        while !self.stop.load(Ordering::Acquire) {
+            let mut model = lock(&self.model);
+            if self.round(&mut model) {
+                drop(model);
+                while self.wanted.load(Ordering::Acquire) > 0 {
+                    thread::yield_now();
+                }
+                continue;
+            }
+            let now = self.now();
+            let sleep = model.deadline().map_or(LONGEST_SLEEP, |at| {
+                Duration::from_nanos(at.saturating_sub(now)).min(LONGEST_SLEEP)
+            });
+            let waited = self.wake.wait_timeout(model, sleep);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Runs the firmware until it has nothing to do or its round is over; `false` if it had
+    /// nothing to do at all.
+    fn round(&self, model: &mut Model) -> bool {
+        // Held for the round, so that memory that was taken away is not touched any more when the
+        // client hears that it was.
+        let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        let mut worked = false;
+        while model.step(&*memory, self.now()) {
+            worked = true;
+            if began.elapsed() >= ROUND || self.wanted.load(Ordering::Acquire) > 0 {
+                break;
+            }
+        }
+        self.interrupt(model);
+        worked
+    }
+}
+
+/// A software controller as a card of its own: its firmware runs on a thread, its registers and
+/// interrupts are there for whoever serves it as a PCI device ([`Server`](super::Server)).
+#[derive(Debug)]
+pub struct Card {
+    pub(crate) shared: Arc<Shared>,
+    chip: Chip,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Card {
+    /// Powers a card with this controller on.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn new(model: Model) -> io::Result<Arc<Card>> {
+        let chip = *model.chip();
+        let shared = Arc::new(Shared {
+            model: Mutex::new(model),
+            wanted: AtomicUsize::new(0),
+            wake: Condvar::new(),
+            memory: RwLock::default(),
+            interrupts: Mutex::default(),
+            started: Instant::now(),
+            stop: AtomicBool::new(false),
+        });
+        let runner = Arc::clone(&shared);
+        let thread = thread::Builder::new().name(chip.name.into()).spawn(move || runner.run())?;
+        Ok(Arc::new(Card { shared, chip, thread: Some(thread) }))
+    }
+
+    /// The kind of chip.
+    #[must_use]
+    pub fn chip(&self) -> &Chip {
+        &self.chip
+    }
+
+    /// Calls `work` with the controller, between two pieces of its work.
+    pub fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
+        self.shared.with_model(work)
+    }
+
+    /// How often the card has interrupted its host.
+    #[must_use]
+    pub fn interrupts(&self) -> u64 {
+        lock(&self.shared.interrupts).sent
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A firmware that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
