@@ -11,6 +11,7 @@ pub(crate) mod agent;
 pub(crate) mod cases;
 pub(crate) mod controller;
 pub(crate) mod cpio;
+pub(crate) mod emulator;
 pub(crate) mod group;
 pub(crate) mod images;
 pub(crate) mod kernel_log;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use crate::guests::emulator::Emulator;
 use crate::guests::kernel_log::Allowed;
 use crate::guests::machine::escaped;
 
@@ -27,6 +28,8 @@ pub(crate) struct Controller {
 pub(crate) enum Model {
     /// QEMU itself: its `mptsas1068`.
     QemuMptsas1068,
+    /// We: `mptctl emulate --chip`, with this name of a chip.
+    Ours(&'static str),
 }
 
 /// A disk as it is to be made.
@@ -49,14 +52,47 @@ const DISKS: &[DiskShape] = &[
 /// The stock driver of MPI 1 SAS controllers.
 const MPTSAS: &[&str] = &["mptsas", "mptscsih", "mptbase"];
 
+/// The stock driver of MPI 2 and later ones.
+const MPT3SAS: &[&str] = &["mpt3sas"];
+
 /// Every controller that guests are given.
-pub(crate) const CONTROLLERS: &[Controller] = &[Controller {
-    name: "QEMU's sas1068",
-    modules: MPTSAS,
-    model: Model::QemuMptsas1068,
-    disks: DISKS,
-    allowed: &[],
-}];
+pub(crate) const CONTROLLERS: &[Controller] = &[
+    Controller {
+        name: "QEMU's sas1068",
+        modules: MPTSAS,
+        model: Model::QemuMptsas1068,
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas1068",
+        modules: MPTSAS,
+        model: Model::Ours("sas1068"),
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas2008",
+        modules: MPT3SAS,
+        model: Model::Ours("sas2008"),
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas3008",
+        modules: MPT3SAS,
+        model: Model::Ours("sas3008"),
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas3816",
+        modules: MPT3SAS,
+        model: Model::Ours("sas3816"),
+        disks: DISKS,
+        allowed: &[],
+    },
+];
 
 /// A disk that a guest has.
 #[derive(Clone, Debug)]
@@ -74,31 +110,59 @@ pub(crate) struct Running {
     /// What QEMU needs on its command line.
     pub(crate) devices: Vec<String>,
     pub(crate) disks: Vec<Disk>,
+    /// The program that models it, if it is ours.
+    pub(crate) emulator: Option<Emulator>,
 }
 
 impl Controller {
-    /// Makes its disks in `folder`, empty, and starts it.
-    pub(crate) fn start(&self, folder: &Path) -> Result<Running, String> {
+    /// Makes its disks in `folder`, empty, and starts it. What it says goes to the folder `logs`.
+    pub(crate) fn start(
+        &self,
+        mptctl: &Path,
+        folder: &Path,
+        logs: &Path,
+    ) -> Result<Running, String> {
         let disks = self
             .disks
             .iter()
             .enumerate()
-            .map(|(index, shape)| make_disk(&folder.join(format!("disk-{index}")), *shape))
+            .map(|(index, shape)| {
+                make_disk(&folder.join(format!("disk-{index}")), *shape, self.is_ours())
+            })
             .collect::<Result<Vec<_>, _>>()?;
-        let devices = match self.model {
-            Model::QemuMptsas1068 => mptsas1068(&disks),
-        };
-        Ok(Running { devices, disks })
+        Ok(match self.model {
+            Model::QemuMptsas1068 => Running { devices: mptsas1068(&disks), disks, emulator: None },
+            Model::Ours(chip) => {
+                let emulator = Emulator::start(mptctl, chip, &disks, logs)?;
+                Running { devices: emulator.devices(), disks, emulator: Some(emulator) }
+            }
+        })
+    }
+
+    /// Whether we model it, and so knobs can be turned on it.
+    pub(crate) const fn is_ours(&self) -> bool {
+        matches!(self.model, Model::Ours(_))
     }
 }
 
-fn make_disk(file: &Path, shape: DiskShape) -> Result<Disk, String> {
+impl Running {
+    /// Turns a knob: `mptctl knob` with these words. Gives what it answers.
+    pub(crate) fn knob(&mut self, words: &[&str]) -> Result<String, String> {
+        match &mut self.emulator {
+            Some(emulator) => emulator.knob(words),
+            None => Err("this controller has no knobs".to_owned()),
+        }
+    }
+}
+
+fn make_disk(file: &Path, shape: DiskShape, ours: bool) -> Result<Disk, String> {
     // Truncated, so that it is as empty as a new one.
     File::create(file)
         .and_then(|made| made.set_len(shape.bytes))
         .map_err(|error| format!("making the disk {}: {error}", file.display()))?;
-    // Where nobody says otherwise, a disk's port is called as the disk.
-    Ok(Disk { wwn: shape.wwn, address: shape.wwn, bytes: shape.bytes, file: file.to_owned() })
+    // QEMU calls a disk's port as the disk; as on real disks, ours has the next name.
+    let address = if ours { shape.wwn + 1 } else { shape.wwn };
+    Ok(Disk { wwn: shape.wwn, address, bytes: shape.bytes, file: file.to_owned() })
 }
 
 fn mptsas1068(disks: &[Disk]) -> Vec<String> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::guests::cases;
 use crate::guests::controller::{Controller, Disk, Running};
+use crate::guests::emulator::Emulator;
 use crate::guests::images::Image;
 use crate::guests::kernel_log::{self, Allowed};
 use crate::guests::machine::{Accelerator, Machine, MachineOptions, Mark};
@@ -32,14 +33,29 @@ pub(crate) struct Case {
     /// A sentence.
     pub(crate) name: &'static str,
     pub(crate) run: fn(&mut Rig) -> Result<(), String>,
+    /// On which controllers it runs.
+    pub(crate) on: On,
+    /// Whether it leaves the controller in a state that no other case should start from.
+    pub(crate) spoils: bool,
     /// What the kernel may complain of while it runs.
     pub(crate) allowed: &'static [Allowed],
+}
+
+/// On which controllers a case runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// On every one.
+    All,
+    /// On ours, since it turns knobs or asks for what QEMU's does not model.
+    Ours,
 }
 
 /// All that guests are made of; shared by groups that run at once.
 pub(crate) struct Workshop {
     pub(crate) qemu: Qemu,
     pub(crate) accelerator: Accelerator,
+    /// The program that models our controllers.
+    pub(crate) mptctl: PathBuf,
     /// One for each of [`crate::guests::packages::KERNELS`].
     pub(crate) images: Vec<Image>,
     /// Where each group has a folder for its disks.
@@ -76,8 +92,9 @@ impl Group {
         names.chain(self.cases().map(|case| case.name)).map(|name| self.case_name(name)).collect()
     }
 
-    fn cases(&self) -> impl Iterator<Item = &'static Case> {
-        cases::ALL.iter()
+    fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
+        let ours = self.controller.is_ours();
+        cases::ALL.iter().filter(move |case| ours || case.on == On::All)
     }
 
     fn folder_name(&self) -> String {
@@ -173,8 +190,14 @@ impl GroupRun<'_> {
         let started = Instant::now();
         let outcome = rig.attach();
         let attached = outcome.is_ok();
-        let judged = rig.judge_log(ATTACHES, &[]);
-        let outcome = both(outcome, judged);
+        // A guest that no longer answers has no log to judge, and its console is in the error.
+        let outcome = match rig.machine.healthy() {
+            Ok(()) => {
+                let judged = rig.judge_log(ATTACHES, &[]);
+                both(outcome, judged)
+            }
+            Err(_) => outcome,
+        };
         self.report(ATTACHES, outcome, started.elapsed());
         attached
     }
@@ -191,6 +214,8 @@ impl GroupRun<'_> {
         }
         let outcome = rig.begin(case.name).and_then(|()| (case.run)(rig));
         // A guest that no longer answers has no log to judge, and its console is in the error.
+        let alive = rig.running.emulator.as_mut().map_or(Ok(()), Emulator::alive);
+        let outcome = both(outcome, alive);
         let outcome = match rig.machine.healthy() {
             Ok(()) => {
                 let judged = rig.judge_log(case.name, case.allowed);
@@ -198,7 +223,7 @@ impl GroupRun<'_> {
             }
             Err(error) => both(outcome, Err(error)),
         };
-        if outcome.is_err() {
+        if outcome.is_err() || case.spoils {
             // What comes next gets a guest that this case has not touched.
             self.rig = None;
         }
@@ -233,6 +258,7 @@ pub(crate) struct Rig {
     /// Where in the kernel's log the case began.
     mark: Mark,
     logs: PathBuf,
+    disks: PathBuf,
     attached: bool,
 }
 
@@ -242,7 +268,7 @@ impl Rig {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("making {}: {error}", folder.display()))?;
         }
-        let running = group.controller.start(disks)?;
+        let running = group.controller.start(&workshop.mptctl, disks, logs)?;
         let options = MachineOptions {
             devices: running.devices.clone(),
             accelerator: workshop.accelerator,
@@ -257,6 +283,7 @@ impl Rig {
             running,
             mark,
             logs: logs.to_owned(),
+            disks: disks.to_owned(),
             attached: false,
         })
     }
@@ -307,6 +334,11 @@ impl Rig {
     /// The path of a disk's block device in the guest.
     pub(crate) fn device(&mut self, disk: &Disk) -> Result<String, String> {
         Ok(format!("/dev/{}", self.wait_for(disk, Duration::from_secs(20))?))
+    }
+
+    /// The file of a disk that is not plugged in yet.
+    pub(crate) fn spare_file(&self, name: &str) -> PathBuf {
+        self.disks.join(name)
     }
 
     /// The disk at `index` with its block device in the guest.

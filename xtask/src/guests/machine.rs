@@ -100,7 +100,7 @@ impl Machine {
         let sockets = SocketFolder::new()?;
         let console = logs.join("console.log");
         let qemu_log = logs.join("qemu.log");
-        let mut command = command(qemu, image, options, &sockets.agent(), &console);
+        let mut command = command(qemu, image, options, &sockets.join("agent"), &console);
         let log = File::create(&qemu_log)
             .map_err(|error| format!("creating {}: {error}", qemu_log.display()))?;
         let also = log
@@ -115,7 +115,7 @@ impl Machine {
             .map_err(|error| format!("starting QEMU: {error}"))?;
         let ends = started + options.boot_limit;
         let mut booting = Booting { child: Some(child), ends, logs: logs.to_owned() };
-        let stream = booting.connect(&sockets.agent())?;
+        let stream = booting.connect(&sockets.join("agent"))?;
         let mut agent = Agent::new(stream)?;
         let mut console = Console::new(console);
         loop {
@@ -438,8 +438,9 @@ impl SocketFolder {
         Ok(Self(folder))
     }
 
-    fn agent(&self) -> PathBuf {
-        self.0.join("agent")
+    /// Where a socket of that name belongs.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     fn remove(&self) {

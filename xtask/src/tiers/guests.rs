@@ -1,5 +1,6 @@
 //! The tier `guests`: stock kernels' own drivers on controllers in virtual machines.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::guests::packages::{self, KERNELS};
 use crate::guests::{images, qemu};
 use crate::report::Outcome;
 use crate::session::Session;
+use crate::workspace::cargo;
 
 /// The tier's name.
 pub(super) const NAME: &str = "guests";
@@ -31,7 +33,14 @@ pub(super) fn run(session: &mut Session<'_>) {
     if groups.is_empty() {
         return;
     }
-    match workshop(session) {
+    let mptctl = match mptctl(session) {
+        Ok(mptctl) => mptctl,
+        Err(reason) => {
+            session.record("mptctl builds", Outcome::Failed(reason), Duration::ZERO);
+            return;
+        }
+    };
+    match workshop(session, mptctl) {
         Ok(workshop) => run_groups(session, &workshop, &groups),
         Err(reason) => {
             session.record("guests can be had", Outcome::Skipped(reason), Duration::ZERO);
@@ -49,7 +58,7 @@ fn groups() -> Vec<Group> {
 }
 
 /// Fetches and makes what guests need, or says what is missing.
-fn workshop(session: &Session<'_>) -> Result<Workshop, String> {
+fn workshop(session: &Session<'_>, mptctl: PathBuf) -> Result<Workshop, String> {
     if std::env::consts::ARCH != "x86_64" {
         return Err("the guests' programs are for x86-64, which this machine is not".to_owned());
     }
@@ -62,7 +71,23 @@ fn workshop(session: &Session<'_>) -> Result<Workshop, String> {
     let images = images::provide(runner, &folder, &packages)?;
     let logs = runner.folder("guests");
     let accelerator = accelerator::choose(runner, &folder, &qemu, &images[0], &logs)?;
-    Ok(Workshop { qemu, accelerator, images, disks: folder.join("disks"), logs })
+    Ok(Workshop { qemu, accelerator, mptctl, images, disks: folder.join("disks"), logs })
+}
+
+/// Builds the program that models our controllers. They have to keep up with a guest, so it is
+/// optimised.
+fn mptctl(session: &Session<'_>) -> Result<PathBuf, String> {
+    let mut command = cargo();
+    command.current_dir(&session.workspace.root).args([
+        "build",
+        "--release",
+        "--package",
+        "fusion-mpt-linux",
+        "--bin",
+        "mptctl",
+    ]);
+    session.runner.logged("build mptctl", &mut command)?.expect("cargo build")?;
+    Ok(session.workspace.target.join("release/mptctl"))
 }
 
 /// Runs groups, [`JOBS`] at once, and records their cases as they end.

@@ -73,6 +73,21 @@ pub(super) fn synchronised_data_is_in_the_file(rig: &mut Rig) -> Result<(), Stri
     expect_pattern(&disk, offset, 256)
 }
 
+pub(super) fn a_power_cut_loses_only_what_was_not_flushed(rig: &mut Rig) -> Result<(), String> {
+    let (disk, device) = rig.disk(0)?;
+    let (flushed, lost) = (8 << 20, 16 << 20);
+    write_pattern(rig, &device, flushed, 64)?;
+    rig.machine.check(&format!("sg_sync {device}"), LIMIT)?;
+    write_pattern(rig, &device, lost, 64)?;
+    // Not a byte of what is in the cache survives.
+    rig.running.knob(&["power-cut", "--keep", "0"])?;
+    expect_pattern(&disk, flushed, 64)?;
+    match expect_pattern(&disk, lost, 64) {
+        Err(_) => Ok(()),
+        Ok(()) => Err("what was never flushed has survived: is there no volatile cache?".into()),
+    }
+}
+
 pub(super) fn a_file_system_holds(rig: &mut Rig) -> Result<(), String> {
     let (_, device) = rig.disk(0)?;
     let script = format!(
@@ -92,7 +107,12 @@ pub(super) fn a_file_system_holds(rig: &mut Rig) -> Result<(), String> {
 }
 
 /// Writes pages that say where they are.
-fn write_pattern(rig: &mut Rig, device: &str, offset: u64, pages: u64) -> Result<(), String> {
+pub(super) fn write_pattern(
+    rig: &mut Rig,
+    device: &str,
+    offset: u64,
+    pages: u64,
+) -> Result<(), String> {
     let script = format!(
         "yes {offset} | head -c {} | dd of={device} bs=4096 seek={} iflag=fullblock oflag=direct",
         pages * 4096,
