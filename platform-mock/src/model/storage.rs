@@ -26,7 +26,7 @@ impl Model {
     /// Slots that disks can be plugged into, taken or not; those of phys that lead to an expander
     /// are not among them.
     #[must_use]
-    pub fn slots(&self) -> Vec<u8> {
+    pub fn pluggable_slots(&self) -> Vec<u8> {
         (0..self.devices.slot_count()).filter(|slot| !self.devices.is_wide_port(*slot)).collect()
     }
 

@@ -3,7 +3,7 @@
 use super::code;
 use crate::model::chip::Chip;
 use crate::model::devices::{Devices, Enclosure, Neighbour};
-use crate::model::pages::{self, device_info, device_rate};
+use crate::model::pages::{self, device_rate};
 
 /// `PhyStatus` (`MPI2_EVENT_SAS_TOPO_RC_*`).
 const TARGET_ADDED: u8 = 1;
