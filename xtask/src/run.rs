@@ -105,6 +105,11 @@ impl Runner {
         }
     }
 
+    /// A folder for logs that something keeps by itself; whoever writes there makes it.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.logs.join(name)
+    }
+
     fn log_path(&self, what: &str) -> PathBuf {
         let number = self.next.replace(self.next.get() + 1);
         let name: String =

@@ -60,6 +60,11 @@ impl<'a> Session<'a> {
         self.wanted.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
     }
 
+    /// What names of cases have to contain, if there is a choice.
+    pub(crate) fn filter(&self) -> Option<&str> {
+        self.wanted.filter.as_deref()
+    }
+
     /// Whether cases are only to be named.
     pub(crate) const fn lists(&self) -> bool {
         self.wanted.list

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the tiers that exist, and running them.
 
+mod guests;
 mod host;
 mod qtest;
 
@@ -28,6 +29,11 @@ const TIERS: &[Tier] = &[
         name: qtest::NAME,
         about: "the driver against QEMU's mptsas1068, without a guest",
         run: qtest::run,
+    },
+    Tier {
+        name: guests::NAME,
+        about: "stock Linux drivers on the controllers, in virtual machines",
+        run: guests::run,
     },
 ];
 
@@ -111,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_name_means_every_tier() {
-        assert_eq!(names(&[]).unwrap(), ["host", "qtest"]);
+        assert_eq!(names(&[]).unwrap(), ["host", "qtest", "guests"]);
     }
 
     #[test]
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_unknown_tier_is_refused_with_the_known_ones() {
-        let error = names(&["host", "guests"]).unwrap_err();
-        assert_eq!(error, "there is no tier \"guests\"; there are: host, qtest");
+        let error = names(&["host", "loopback"]).unwrap_err();
+        assert_eq!(error, "there is no tier \"loopback\"; there are: host, qtest, guests");
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::model::{LogEntry, Model, State};
+use crate::model::{DeviceStatus, LogEntry, MemberState, Model, RaidLevel, State, VolumeState};
 use crate::target::{SenseData, SenseKey, Target};
 
 use super::Controlled;
 use super::disk_spec::{DiskSpec, Source};
-use super::message::{DiskStatus, IocState, Reply, Request, Status};
+use super::message::{DiskStatus, IocState, Level, Member, Reply, Request, Status, VolumeStatus};
 
 /// The most log entries at a time: the host is told of them one by one.
 const MOST_LOG_ENTRIES: u16 = 10_000;
@@ -26,6 +26,8 @@ pub struct Panel<C> {
 #[derive(Debug, Default)]
 struct Sources {
     by_slot: BTreeMap<u8, Source>,
+    /// Of RAID volumes, by DevHandle.
+    by_handle: BTreeMap<u16, Source>,
     /// Disks that were plugged in so far.
     count: u64,
     /// Complaints that were passed on.
@@ -75,6 +77,8 @@ impl<C: Controlled> Panel<C> {
             }
             Request::RemoveDisk { slot } => self.remove(*slot),
             Request::SwapDisk { slot, disk } => self.swap(*slot, disk),
+            Request::CreateVolume { level, slots, disk } => self.create_volume(*level, slots, disk),
+            Request::DeleteVolume { handle } => self.delete_volume(*handle),
             Request::GrowDisk { slot, bytes } => self.grow(*slot, *bytes),
             Request::Flush {} => self.flush().map(|()| "all write caches are flushed".into()),
             Request::PowerCut { keep_percent, seed } => self.power_cut(*keep_percent, *seed),
@@ -82,7 +86,7 @@ impl<C: Controlled> Panel<C> {
             | Request::ScsiStatus { .. }
             | Request::MediumError { .. }
             | Request::Ready { .. }) => self.turn_disk(of_disk),
-            of_controller => self.controlled.with_model(|model| turn(model, of_controller)),
+            of_controller => self.controlled.with_model(|model| turn_fabric(model, of_controller)),
         };
         answer.map_or_else(Reply::Refused, Reply::Done)
     }
@@ -132,7 +136,7 @@ impl<C: Controlled> Panel<C> {
     fn slot_for(&self, sources: &Sources, wanted: Option<u8>) -> Result<u8, String> {
         let (chip, slots, taken) = self.controlled.with_model(|model| {
             let taken: Vec<u8> = model.devices().map(|device| device.slot).collect();
-            (model.chip().name, model.slots(), taken)
+            (model.chip().name, model.pluggable_slots(), taken)
         });
         match wanted {
             Some(slot) if !slots.contains(&slot) => Err(format!(
@@ -191,6 +195,37 @@ impl<C: Controlled> Panel<C> {
                 "the disk in slot {slot} is now {name}, but the old one's file did not take back what its cache lost: {error}; take that file for damaged"
             )),
         }
+    }
+
+    fn create_volume(&self, level: Level, slots: &[u8], disk: &DiskSpec) -> Answer {
+        let mut sources = self.sources();
+        let (target, source) = open(&mut sources, disk, None)?;
+        let level = match level {
+            Level::Raid0 => RaidLevel::Raid0,
+            Level::Raid1 => RaidLevel::Raid1,
+            Level::Raid1e => RaidLevel::Raid1E,
+            Level::Raid10 => RaidLevel::Raid10,
+        };
+        let handle = self
+            .controlled
+            .with_model(|model| model.create_volume(level, slots, target))
+            .map_err(|error| error.to_string())?;
+        sources.by_handle.insert(handle, source);
+        Ok(format!("the volume has the handle {handle:#06x}"))
+    }
+
+    fn delete_volume(&self, handle: u16) -> Answer {
+        let mut sources = self.sources();
+        let target =
+            self.controlled.with_model(|model| model.delete_volume(handle)).ok_or_else(|| {
+                format!("there is no volume {handle:#06x}; the knob status lists them")
+            })?;
+        sources.by_handle.remove(&handle);
+        let mut target = target;
+        target.disk_mut().flush().map_err(|error| {
+            format!("the volume {handle:#06x} is unmade, but its file cannot be flushed: {error}")
+        })?;
+        Ok(format!("the volume {handle:#06x} is unmade"))
     }
 
     fn grow(&self, slot: u8, bytes: u64) -> Answer {
@@ -305,6 +340,20 @@ impl<C: Controlled> Panel<C> {
                     }
                 })
                 .collect();
+            let volumes = model
+                .volumes()
+                .map(|(device, state)| VolumeStatus {
+                    handle: device.handle,
+                    medium: sources.volume_name(device.handle),
+                    bytes: device.target.disk().bytes(),
+                    state: match state {
+                        VolumeState::Optimal => "optimal",
+                        VolumeState::Degraded => "degraded",
+                        VolumeState::Failed => "failed",
+                    }
+                    .into(),
+                })
+                .collect();
             Status {
                 chip: model.chip().name.into(),
                 state,
@@ -317,8 +366,9 @@ impl<C: Controlled> Panel<C> {
                 waiting: model.held(),
                 unacknowledged: model.unacknowledged(),
                 complaints: model.complaints().len(),
-                slots: model.slots(),
+                slots: model.pluggable_slots(),
                 disks,
+                volumes,
             }
         })
     }
@@ -328,6 +378,37 @@ impl Sources {
     /// What to call the disk in a slot.
     fn name(&self, slot: u8) -> String {
         self.by_slot.get(&slot).map_or_else(|| "memory".into(), Source::name)
+    }
+
+    /// What to call the disk of a volume.
+    fn volume_name(&self, handle: u16) -> String {
+        self.by_handle.get(&handle).map_or_else(|| "memory".into(), Source::name)
+    }
+}
+
+/// The controller's knobs that a disk is named by.
+fn turn_fabric(model: &mut Model, request: &Request) -> Answer {
+    match *request {
+        Request::Member { slot, state } => {
+            let (new, word) = match state {
+                Member::Optimal => (MemberState::Optimal, "optimal"),
+                Member::Rebuilding => (MemberState::Rebuilding, "rebuilding"),
+                Member::Failed => (MemberState::Failed, "failed"),
+            };
+            let before = model.set_member_state(slot, new);
+            before.ok_or_else(|| format!("the disk in slot {slot} is no volume's member"))?;
+            Ok(format!("the member in slot {slot} is {word}"))
+        }
+        Request::Smart { .. } if model.chip().is_mpi1() => {
+            Err("this event is MPI 2's; raise one by its number with the knob event".into())
+        }
+        Request::Smart { slot, asc, ascq } => {
+            if !model.raise_device_status(slot, DeviceStatus::Smart { asc, ascq }) {
+                return Err(no_disk(slot));
+            }
+            Ok(format!("the disk in slot {slot} predicts its failure"))
+        }
+        _ => turn(model, request),
     }
 }
 
@@ -342,6 +423,10 @@ fn open(
             if instead == Some(*slot) { "name another" } else { "leave it out, or take a copy" };
         return Err(format!("the disk {} is in slot {slot} already; {hint}", source.name()));
     }
+    if let Some((handle, source)) = sources.by_handle.iter().find(|(_, source)| source.is(disk)) {
+        let name = source.name();
+        return Err(format!("the disk {name} is volume {handle:#06x}'s already; take a copy"));
+    }
     sources.count += 1;
     disk.open(sources.count)
 }
@@ -352,9 +437,9 @@ fn turn(model: &mut Model, request: &Request) -> Answer {
     match request {
         Request::SlowDown { slot, ns } => {
             if let Some(slot) = *slot
-                && !model.slots().contains(&slot)
+                && !model.pluggable_slots().contains(&slot)
             {
-                let slots = ranges(&model.slots());
+                let slots = ranges(&model.pluggable_slots());
                 return Err(format!("there is no slot {slot}; choose one of {slots}"));
             }
             model.slow_down(*slot, *ns);

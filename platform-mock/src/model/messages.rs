@@ -33,11 +33,11 @@ const FUNCTION_SAS_IO_UNIT_CONTROL: u8 = 0x1b;
 
 const INVALID_FUNCTION: u16 = 0x01;
 const INVALID_STATE: u16 = 0x08;
-/// `MPI2_IOCFACTS_CAPABILITY_INTEGRATED_RAID`.
-const CAPABILITY_INTEGRATED_RAID: u32 = 0x1000;
 /// `HeaderVersion` of MPI 1.5's last headers. Before 0x0E00 there were no events of expanders, and
 /// mptsas then makes do without any (mpi_ioc.h, mptsas_probe).
 const MPI1_HEADER_VERSION: u16 = 0x1300;
+/// `MPI2_IOCFACTS_CAPABILITY_INTEGRATED_RAID`.
+const CAPABILITY_INTEGRATED_RAID: u32 = 0x1000;
 /// `PortType`: SAS.
 const PORT_TYPE_SAS: u8 = 0x30;
 

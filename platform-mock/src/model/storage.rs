@@ -64,6 +64,11 @@ impl Model {
         self.devices.delete_volume(handle).map(|volume| volume.device.target)
     }
 
+    /// All RAID volumes, and how each is.
+    pub fn volumes(&self) -> impl Iterator<Item = (&devices::Device, VolumeState)> {
+        self.devices.volumes().iter().map(|volume| (&volume.device, volume.state()))
+    }
+
     /// How a RAID volume is.
     #[must_use]
     pub fn volume_state(&self, handle: u16) -> Option<VolumeState> {

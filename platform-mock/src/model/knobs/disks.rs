@@ -19,13 +19,6 @@ impl Model {
         self.devices.at_slot(slot)
     }
 
-    /// Slots that disks can be plugged into, taken or not: those of the controller's phys, but for
-    /// phys that lead to an expander, and then the expander's bays.
-    #[must_use]
-    pub fn slots(&self) -> Vec<u8> {
-        (0..self.devices.slot_count()).filter(|slot| !self.devices.is_wide_port(*slot)).collect()
-    }
-
     /// All devices, by slot.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter()
@@ -86,13 +79,15 @@ impl Model {
         if !self.port_enabled {
             return;
         }
+        if self.chip.is_mpi1() {
+            self.mpi1_tell(slot, change);
+            return;
+        }
         // The host hears of members of volumes by other events.
         if self.devices.is_member(slot) {
             return;
         }
-        if self.chip.is_mpi1() {
-            self.mpi1_tell(slot, change);
-        } else if let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) {
+        if let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) {
             self.raise_event(code, data, false);
         }
     }

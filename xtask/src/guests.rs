@@ -1,0 +1,22 @@
+//! Virtual machines with stock kernels, whose own drivers judge the controllers we model.
+//!
+//! What a machine is made of is fetched and built once and kept under xtask's scratch folder:
+//! a QEMU ([`qemu`]), the kernels and the programs of Debian packages ([`packages`]), and from
+//! these an initramfs for each kernel ([`images`]). A [`machine::Machine`] boots one and drives it
+//! from here, command by command; [`controller`] puts a controller in front of it; [`group`] runs
+//! cases that share a boot. The cases themselves are in [`cases`].
+
+pub(crate) mod accelerator;
+pub(crate) mod agent;
+pub(crate) mod cases;
+pub(crate) mod controller;
+pub(crate) mod cpio;
+pub(crate) mod emulator;
+pub(crate) mod group;
+pub(crate) mod images;
+pub(crate) mod kernel_log;
+pub(crate) mod libraries;
+pub(crate) mod machine;
+pub(crate) mod modules;
+pub(crate) mod packages;
+pub(crate) mod qemu;

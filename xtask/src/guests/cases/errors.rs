@@ -1,0 +1,85 @@
+//! Errors that a case makes, and how a stock driver gets over them.
+
+use std::time::Duration;
+
+use crate::guests::group::Rig;
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// The first 4 MiB of a disk as a checksum.
+fn checksum(rig: &mut Rig, device: &str) -> Result<String, String> {
+    let script = format!("dd if={device} bs=64k count=64 iflag=direct 2>/dev/null | md5sum");
+    rig.machine.check(&script, LIMIT)
+}
+
+/// Makes Linux lose patience with a command after 4 seconds instead of 30.
+fn shorten_timeout(rig: &mut Rig, device: &str) -> Result<(), String> {
+    let name = device.trim_start_matches("/dev/");
+    rig.machine.check(&format!("echo 4 >/sys/block/{name}/device/timeout"), LIMIT).map(drop)
+}
+
+pub(super) fn a_sense_reaches_the_program(rig: &mut Rig) -> Result<(), String> {
+    let (_, device) = rig.disk(0)?;
+    // An unrecovered read error: Linux does not try a second time.
+    rig.running.knob(&["medium-error", "0", "4096"])?;
+    let read =
+        |lba: u32| format!("sg_dd if={device} of=/dev/null bs=512 skip={lba} count=1 blk_sgio=1");
+    let output = rig.machine.run(&read(4096), LIMIT)?;
+    if output.status == 0 || !output.text.to_lowercase().contains("medium") {
+        return Err(format!("a bad block was read with status {}: {}", output.status, output.text));
+    }
+    rig.machine.check(&read(4095), LIMIT)?;
+    // Writing makes it whole.
+    let write = format!("dd if=/dev/zero of={device} bs=4096 seek=512 count=1 oflag=direct");
+    rig.machine.check(&write, LIMIT)?;
+    rig.machine.check(&read(4096), LIMIT).map(drop)
+}
+
+pub(super) fn resets_leave_the_data_alone(rig: &mut Rig) -> Result<(), String> {
+    let (_, device) = rig.disk(0)?;
+    let before = checksum(rig, &device)?;
+    for what in ["--device", "--bus", "--host"] {
+        rig.machine.check(&format!("sg_reset {what} {device}"), LIMIT)?;
+        let after = checksum(rig, &device)?;
+        if after != before {
+            return Err(format!("after sg_reset {what} the disk holds something else"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn a_lost_reply_is_recovered(rig: &mut Rig) -> Result<(), String> {
+    let (_, device) = rig.disk(0)?;
+    shorten_timeout(rig, &device)?;
+    rig.running.knob(&["drop-replies", "1"])?;
+    rig.machine
+        .check(&format!("dd if={device} of=/dev/null bs=4096 count=1 iflag=direct"), LIMIT)?;
+    let log = rig.log()?.to_lowercase();
+    if log.contains("abort") {
+        Ok(())
+    } else {
+        Err(format!("the read succeeded, but the driver aborted nothing:\n{log}"))
+    }
+}
+
+pub(super) fn a_fault_is_recovered(rig: &mut Rig) -> Result<(), String> {
+    let (_, device) = rig.disk(0)?;
+    let script = format!(
+        "fio --name=fault --filename={device} --ioengine=libaio --direct=1 --iodepth=16 --rw=randwrite \
+         --bs=4k --size=32m --time_based --runtime=6 --verify=crc32c --verify_backlog=256 --verify_fatal=1 \
+         --minimal"
+    );
+    let load = rig.machine.start(&script, LIMIT)?;
+    std::thread::sleep(Duration::from_secs(2));
+    rig.running.knob(&["fault", "0x2622"])?;
+    let output = rig.machine.finish(load)?;
+    if output.status != 0 {
+        return Err(format!("fio ended with {}:\n{}", output.status, output.text));
+    }
+    let log = rig.log()?;
+    if log.to_lowercase().contains("2622") {
+        Ok(())
+    } else {
+        Err(format!("the driver did not see the fault:\n{log}"))
+    }
+}

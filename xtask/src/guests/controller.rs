@@ -1,0 +1,184 @@
+//! Controllers that can be put into a guest, and how each is started.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::guests::emulator::Emulator;
+use crate::guests::kernel_log::Allowed;
+use crate::guests::machine::escaped;
+
+/// A controller and what a guest is to see of it.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    /// How cases call it.
+    pub(crate) name: &'static str,
+    /// The stock driver's modules, in the order in which they can be unloaded: the first is the
+    /// one to load.
+    pub(crate) modules: &'static [&'static str],
+    /// Who models it.
+    pub(crate) model: Model,
+    /// The disks behind it.
+    pub(crate) disks: &'static [DiskShape],
+    /// What its driver may complain of when it attaches.
+    pub(crate) allowed: &'static [Allowed],
+}
+
+/// Who models a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Model {
+    /// QEMU itself: its `mptsas1068`.
+    QemuMptsas1068,
+    /// We: `mptctl emulate --chip`, with this name of a chip.
+    Ours(&'static str),
+}
+
+/// A disk as it is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskShape {
+    /// Its world wide name: NAA 5, so the first digit is 5.
+    pub(crate) wwn: u64,
+    pub(crate) bytes: u64,
+}
+
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// A small disk, and one with blocks that four bytes cannot number.
+const DISKS: &[DiskShape] = &[
+    DiskShape { wwn: 0x5000_c500_15ea_71ac, bytes: 64 * MIB },
+    DiskShape { wwn: 0x5000_c500_15ea_71b0, bytes: 3 * TIB },
+];
+
+/// The stock driver of MPI 1 SAS controllers.
+const MPTSAS: &[&str] = &["mptsas", "mptscsih", "mptbase"];
+
+/// The stock driver of MPI 2 and later ones.
+const MPT3SAS: &[&str] = &["mpt3sas"];
+
+/// Every controller that guests are given.
+pub(crate) const CONTROLLERS: &[Controller] = &[
+    Controller {
+        name: "QEMU's sas1068",
+        modules: MPTSAS,
+        model: Model::QemuMptsas1068,
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas1068",
+        modules: MPTSAS,
+        model: Model::Ours("sas1068"),
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas2008",
+        modules: MPT3SAS,
+        model: Model::Ours("sas2008"),
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas3008",
+        modules: MPT3SAS,
+        model: Model::Ours("sas3008"),
+        disks: DISKS,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas3816",
+        modules: MPT3SAS,
+        model: Model::Ours("sas3816"),
+        disks: DISKS,
+        allowed: &[],
+    },
+];
+
+/// A disk that a guest has.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) wwn: u64,
+    /// The address of its port.
+    pub(crate) address: u64,
+    pub(crate) bytes: u64,
+    /// The file that holds its blocks.
+    pub(crate) file: PathBuf,
+}
+
+/// A controller that has been started for one guest.
+pub(crate) struct Running {
+    /// What QEMU needs on its command line.
+    pub(crate) devices: Vec<String>,
+    pub(crate) disks: Vec<Disk>,
+    /// The program that models it, if it is ours.
+    pub(crate) emulator: Option<Emulator>,
+}
+
+impl Controller {
+    /// Makes its disks in `folder`, empty, and starts it. What it says goes to the folder `logs`.
+    pub(crate) fn start(
+        &self,
+        mptctl: &Path,
+        folder: &Path,
+        logs: &Path,
+    ) -> Result<Running, String> {
+        let disks = self
+            .disks
+            .iter()
+            .enumerate()
+            .map(|(index, shape)| {
+                make_disk(&folder.join(format!("disk-{index}")), *shape, self.is_ours())
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(match self.model {
+            Model::QemuMptsas1068 => Running { devices: mptsas1068(&disks), disks, emulator: None },
+            Model::Ours(chip) => {
+                let emulator = Emulator::start(mptctl, chip, &disks, logs)?;
+                Running { devices: emulator.devices(), disks, emulator: Some(emulator) }
+            }
+        })
+    }
+
+    /// Whether we model it, and so knobs can be turned on it.
+    pub(crate) const fn is_ours(&self) -> bool {
+        matches!(self.model, Model::Ours(_))
+    }
+}
+
+impl Running {
+    /// Turns a knob: `mptctl knob` with these words. Gives what it answers.
+    pub(crate) fn knob(&mut self, words: &[&str]) -> Result<String, String> {
+        match &mut self.emulator {
+            Some(emulator) => emulator.knob(words),
+            None => Err("this controller has no knobs".to_owned()),
+        }
+    }
+}
+
+fn make_disk(file: &Path, shape: DiskShape, ours: bool) -> Result<Disk, String> {
+    // Truncated, so that it is as empty as a new one.
+    File::create(file)
+        .and_then(|made| made.set_len(shape.bytes))
+        .map_err(|error| format!("making the disk {}: {error}", file.display()))?;
+    // QEMU calls a disk's port as the disk; as on real disks, ours has the next name.
+    let address = if ours { shape.wwn + 1 } else { shape.wwn };
+    Ok(Disk { wwn: shape.wwn, address, bytes: shape.bytes, file: file.to_owned() })
+}
+
+fn mptsas1068(disks: &[Disk]) -> Vec<String> {
+    let mut words = vec!["-device".to_owned(), "mptsas1068,id=sas".to_owned()];
+    for (index, disk) in disks.iter().enumerate() {
+        let file = escaped(&disk.file);
+        words.push("-drive".to_owned());
+        words.push(format!(
+            "file={file},if=none,id=disk{index},format=raw,cache=writeback,discard=unmap"
+        ));
+        // Without a name of its own a disk is not seen by Linux's driver.
+        words.push("-device".to_owned());
+        words.push(format!(
+            "scsi-hd,drive=disk{index},bus=sas.0,scsi-id={index},wwn={:#x},serial=DISK{index}",
+            disk.wwn
+        ));
+    }
+    words
+}
