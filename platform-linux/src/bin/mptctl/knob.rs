@@ -74,7 +74,7 @@ fn request(turn: &Turn) -> Result<Request, Error> {
         }
         Turn::PowerCut { keep, seed } => Request::PowerCut { keep_percent: keep, seed },
         Turn::CreateVolume { level, ref slots, disk: ref new } => {
-            Request::CreateVolume { level, slots: slots.clone(), disk: disk(new)? }
+            Request::CreateVolume { level, slots: slots.0.clone(), disk: disk(new)? }
         }
         Turn::DeleteVolume { handle } => Request::DeleteVolume { handle },
         Turn::Member { slot, state } => Request::Member { slot, state },

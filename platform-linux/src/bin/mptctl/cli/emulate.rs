@@ -55,6 +55,10 @@ pub(crate) struct Knob {
     pub(crate) turn: Turn,
 }
 
+/// Slots, separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slots(pub(crate) Vec<u8>);
+
 /// A disk to plug in.
 #[derive(Debug, Args)]
 pub(crate) struct NewDisk {
@@ -231,8 +235,8 @@ pub(crate) enum Turn {
         #[arg(value_parser = level)]
         level: Level,
         /// The slots of its members, as in 0,1
-        #[arg(value_name = "SLOT,SLOT...", required = true, value_delimiter = ',', num_args = 1)]
-        slots: Vec<u8>,
+        #[arg(value_name = "SLOT,SLOT...", value_parser = slots)]
+        slots: Slots,
         #[command(flatten)]
         disk: NewDisk,
     },
@@ -296,6 +300,11 @@ fn codes(text: &str) -> Result<(u8, u8), String> {
         Ok((_, asc, ascq)) => Ok((asc, ascq)),
         Err(_) => Err("not ASC and ASCQ in hex, like 5d/00".to_owned()),
     }
+}
+
+fn slots(text: &str) -> Result<Slots, String> {
+    let numbers: Result<Vec<u8>, _> = text.split(',').map(str::parse).collect();
+    numbers.map(Slots).map_err(|_| "not slots separated by commas, like 0,1".to_owned())
 }
 
 fn level(text: &str) -> Result<Level, String> {
@@ -374,6 +383,7 @@ mod tests {
         assert_eq!((status("busy"), status("0x28"), status("24")), (Ok(8), Ok(0x28), Ok(24)));
         assert!(status("full").is_err() && status("256").is_err());
         assert!(word("0x2622") == Ok(0x2622) && word("65536").is_err());
+        assert!(slots("0,12") == Ok(Slots(vec![0, 12])) && slots("0,").is_err());
         assert!(hex_byte("1f") == Ok(0x1f) && hex_byte("100").is_err());
         assert!(chip("sas3008").is_ok());
         assert!(chip("sas9999").is_err_and(|sentence| sentence.contains("sas3816")));
