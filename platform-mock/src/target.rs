@@ -108,6 +108,30 @@ impl Default for TargetConfig {
     }
 }
 
+impl TargetConfig {
+    /// That a disk suits what is said of it: blocks of 512 or 4096 bytes, at least one, and a whole
+    /// number of them. [`Target::new`] takes a disk with a rest, too, and leaves that unused.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what does not fit and what to do.
+    pub fn check(&self, disk: &Disk) -> Result<(), String> {
+        let (block, bytes) = (u64::from(self.block_size), disk.bytes());
+        if !matches!(block, 512 | 4096) {
+            return Err(format!(
+                "a disk of {block}-byte blocks cannot be made: choose blocks of 512 or 4096 bytes"
+            ));
+        }
+        if bytes < block || !bytes.is_multiple_of(block) {
+            return Err(format!(
+                "a disk of {bytes} bytes cannot be cut into blocks of {block}: enlarge it to {}, or choose other blocks",
+                bytes.max(1).next_multiple_of(block)
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// One command as the transport delivers it.
 #[derive(Debug, Clone, Copy)]
 pub struct Command<'a> {

@@ -190,3 +190,15 @@ fn other_block_sizes_cannot_be_made() {
     let config = TargetConfig { block_size: 520, ..config() };
     Target::new(config, Disk::memory(1 << 20));
 }
+
+#[test]
+fn a_disk_that_is_no_whole_number_of_blocks_is_named_before_it_is_used() {
+    let four_k = TargetConfig { block_size: 4096, ..config() };
+    assert_eq!(config().check(&Disk::memory(512)), Ok(()));
+    assert_eq!(four_k.check(&Disk::memory(8192)), Ok(()));
+    let refusal = four_k.check(&Disk::memory(4608)).unwrap_err();
+    assert!(refusal.contains("enlarge it to 8192"), "{refusal}");
+    assert!(config().check(&Disk::memory(0)).is_err());
+    let odd = TargetConfig { block_size: 520, ..config() };
+    assert!(odd.check(&Disk::memory(5200)).unwrap_err().contains("512 or 4096"));
+}
