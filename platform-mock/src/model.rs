@@ -163,7 +163,7 @@ impl Model {
         self.drop_queues();
         self.settings.reset();
         self.front.bus_reset(self.chip.is_mpi1());
-        self.max_devices = self.chip.phys.into();
+        self.max_devices = self.devices.slot_count().into();
     }
 
     fn drop_queues(&mut self) {
@@ -426,7 +426,7 @@ impl Ioc for Model {
             Asked::AdapterReset => {
                 self.drop_queues();
                 self.settings.reset();
-                self.max_devices = self.chip.phys.into();
+                self.max_devices = self.devices.slot_count().into();
                 return true;
             }
         }

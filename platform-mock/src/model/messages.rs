@@ -111,12 +111,12 @@ impl Model {
             }
             FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
             FUNCTION_EVENT_ACK => self.event_ack(frame),
+            FUNCTION_SMP_PASSTHROUGH => self.smp_passthrough(memory, request),
             _ if self.chip.is_mpi1() => self.mpi1_reply(request)?,
             FUNCTION_SAS_IO_UNIT_CONTROL => self.unit_control(frame),
             FUNCTION_FW_UPLOAD => self.firmware_upload(memory, request),
             FUNCTION_FW_DOWNLOAD => self.firmware_download(frame),
             FUNCTION_RAID_ACTION => self.raid_action(frame),
-            FUNCTION_SMP_PASSTHROUGH => self.smp_passthrough(memory, request),
             FUNCTION_ENCLOSURE_PROCESSOR => self.enclosure_processor(frame),
             _ => Message::new(0x14, function).with16(0x0e, INVALID_FUNCTION),
         };
@@ -201,8 +201,8 @@ impl Model {
         }
         message
             .with8(0x15, PORT_TYPE_SAS)
-            .with16(0x16, chip.phys.into())
-            .with16(0x18, chip.phys.into())
+            .with16(0x16, self.devices.slot_count().into())
+            .with16(0x18, self.devices.slot_count().into())
             // Addressed by bus and target id, initiator.
             .with16(0x1a, 0x0001 | 0x0008)
     }

@@ -2,7 +2,7 @@
 //!
 //! Here is what the generations share; their pages stand in `pages/mpi1.rs` and `pages/mpi2.rs`.
 
-pub(crate) mod mpi1;
+mod mpi1;
 mod mpi2;
 mod settings;
 

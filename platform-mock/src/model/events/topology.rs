@@ -3,7 +3,7 @@
 use super::code;
 use crate::model::chip::Chip;
 use crate::model::devices::{Devices, Enclosure, Neighbour};
-use crate::model::pages::{self, device_rate};
+use crate::model::pages::{self, device_info, device_rate};
 
 /// `PhyStatus` (`MPI2_EVENT_SAS_TOPO_RC_*`).
 const TARGET_ADDED: u8 = 1;
@@ -47,7 +47,7 @@ pub(crate) fn device(
         let reason = if change == Change::Added { 3 } else { 4 };
         let handle = device.handle.to_le_bytes();
         let mut data = vec![device.slot, 0, reason, 0, 0, 0, handle[0], handle[1]];
-        data.extend(pages::mpi1::device_info(device).to_le_bytes());
+        data.extend(device_info(device).to_le_bytes());
         data.extend(place.parent.to_le_bytes());
         data.extend([place.phy, 0]);
         data.extend(device.target.config().sas_address.to_le_bytes());

@@ -51,8 +51,9 @@ fn request_sense_takes_a_unit_attention_as_data() {
         [0x70, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
     assert_good(none(&mut target, &TEST_UNIT_READY), 0);
-    let descriptor_format = none(&mut target, &[0x03, 1, 0, 0, 252, 0]);
-    assert_invalid_field(descriptor_format, [0xC8, 0, 1]);
+    target.set_ready(false);
+    let descriptors = receive(&mut target, &[0x03, 1, 0, 0, 252, 0], 252);
+    assert_eq!(descriptors, [0x72, 2, 4, 1, 0, 0, 0, 0]);
 }
 
 #[test]
