@@ -270,6 +270,27 @@ fn knobs_are_turned_and_the_status_shows_it() {
 }
 
 #[test]
+fn an_expander_gives_more_slots_and_disks_make_a_volume() {
+    let folder = Folder::new();
+    let (socket, control) = (folder.name("card"), folder.name("knobs"));
+    let memory = ["--memory-disk", "1M"].repeat(12);
+    let on = ["--chip", "sas3008", "--socket", &socket, "--control", &control, "--expander", "24"];
+    let emulator = Emulator::start(&[&on[..], &memory].concat());
+    let before = status(&control);
+    assert_eq!(before["disks"].as_array().map(Vec::len), Some(12));
+    assert_eq!(before["disks"][4]["slot"], 8, "four phys lead to the expander");
+    let volume = ["create-volume", "raid1", "0,1", "--memory", "1M"];
+    let said = knob(&control, &volume).good().text();
+    knob(&control, &["member", "1", "failed"]).good();
+    knob(&control, &["smart", "2"]).good();
+    assert!(knob(&control, &["status"]).good().text().contains("degraded"));
+    let handle = said.trim().rsplit(' ').next().expect("a handle");
+    knob(&control, &["delete-volume", handle]).good();
+    assert_eq!(knob(&control, &["create-volume", "raid7", "0,1", "x"]).code, Some(2));
+    emulator.stop();
+}
+
+#[test]
 fn a_knob_of_nobody_is_refused() {
     let folder = Folder::new();
     let none = folder.name("none");

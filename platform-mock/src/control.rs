@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 pub use client::{Client, ClientError};
 pub use disk_spec::{DiskSpec, Medium};
-pub use message::{DiskStatus, IocState, Reply, Request, Status};
+pub use message::{DiskStatus, IocState, Level, Member, Reply, Request, Status, VolumeStatus};
 pub use panel::Panel;
 pub use server::Server;
 pub use socket::{OwnSocket, SocketError};

@@ -239,6 +239,11 @@ impl Disk {
         Ok(())
     }
 
+    /// The first run of bytes in `offset..end` that may be other than a hole.
+    pub(crate) fn next_data(&self, offset: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
+        self.medium.next_data(offset, end)
+    }
+
     /// Writes `bytes` at `offset`: into the write cache when it is on, else onto the stable medium.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod queues;
 mod rings;
 mod scsi;
 mod sgl;
+mod storage;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,9 @@ use std::collections::VecDeque;
 use std::fmt;
 
 pub use chip::{Chip, Family};
-pub use devices::Device;
+pub use devices::{Device, MemberState, RaidLevel, VolumeError, VolumeState};
 pub use doorbell::State;
+pub use events::DeviceStatus;
 pub use knobs::{FactsOverride, LogEntry, NoCoreDump, PageLie, disk, disks};
 
 use crate::memory::DeviceMemory;
@@ -118,6 +120,7 @@ pub struct Model {
     max_devices: u16,
     slots: mpi1::Slots,
     knobs: knobs::Knobs,
+    settings: pages::Settings,
     segments: Vec<Segment>,
     commands: u64,
     now: u64,
@@ -146,6 +149,7 @@ impl Model {
             max_devices: chip.phys.into(),
             slots: mpi1::Slots::default(),
             knobs: knobs::Knobs::default(),
+            settings: pages::Settings::default(),
             segments: Vec::with_capacity(256),
             commands: 0,
             now: 0,
@@ -157,8 +161,9 @@ impl Model {
     /// knobs were turned to stays, and so do the disks.
     pub fn bus_reset(&mut self) {
         self.drop_queues();
+        self.settings.reset();
         self.front.bus_reset(self.chip.is_mpi1());
-        self.max_devices = self.chip.phys.into();
+        self.max_devices = self.devices.slot_count().into();
     }
 
     fn drop_queues(&mut self) {
@@ -420,7 +425,8 @@ impl Ioc for Model {
             }
             Asked::AdapterReset => {
                 self.drop_queues();
-                self.max_devices = self.chip.phys.into();
+                self.settings.reset();
+                self.max_devices = self.devices.slot_count().into();
                 return true;
             }
         }

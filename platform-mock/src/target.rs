@@ -8,9 +8,11 @@
 //! A command is carried out at once and whole, so task attributes, queueing and task management
 //! are the controller's business.
 
+mod ata;
 mod attention;
 mod blocks;
 mod data;
+mod format;
 mod inquiry;
 mod log;
 mod maintenance;
@@ -18,6 +20,7 @@ mod mode;
 mod operations;
 mod power;
 mod provisioning;
+mod reservations;
 mod sense;
 #[cfg(test)]
 mod tests;
@@ -27,6 +30,7 @@ use std::io;
 use std::ops::Range;
 
 pub use crate::buffer::{DataBuffer, DataError};
+pub use ata::Registers;
 pub use operations::Direction;
 pub use sense::{SenseData, SenseKey, status};
 
@@ -34,6 +38,8 @@ use crate::disk::Disk;
 use attention::Attentions;
 use data::Task;
 use log::Counters;
+use mode::Settings;
+use reservations::Reservations;
 
 /// What a logical unit says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +61,9 @@ pub struct TargetConfig {
     /// Logical blocks per physical block, as a power of two (0 to 15).
     pub physical_block_exponent: u8,
     /// Whether this is an ATA disk behind a SCSI/ATA translation layer (SAT-3), as an IOC's
-    /// firmware has one for each SATA end device. The vendor is then reported as "ATA", and
-    /// controllers say so in their SAS device pages.
+    /// firmware has one for each SATA end device. The vendor is then reported as "ATA", there is
+    /// ATA PASS-THROUGH and no persistent reservation, and controllers say so in their SAS device
+    /// pages.
     pub sata: bool,
     /// Rotations per minute; 1 says that nothing rotates, 0 that it is not reported (SBC-3 6.6.2).
     pub rotation_rate: u16,
@@ -101,6 +108,30 @@ impl Default for TargetConfig {
     }
 }
 
+impl TargetConfig {
+    /// That a disk suits what is said of it: blocks of 512 or 4096 bytes, at least one, and a whole
+    /// number of them. [`Target::new`] takes a disk with a rest, too, and leaves that unused.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what does not fit and what to do.
+    pub fn check(&self, disk: &Disk) -> Result<(), String> {
+        let (block, bytes) = (u64::from(self.block_size), disk.bytes());
+        if !matches!(block, 512 | 4096) {
+            return Err(format!(
+                "a disk of {block}-byte blocks cannot be made: choose blocks of 512 or 4096 bytes"
+            ));
+        }
+        if bytes < block || !bytes.is_multiple_of(block) {
+            return Err(format!(
+                "a disk of {bytes} bytes cannot be cut into blocks of {block}: enlarge it to {}, or choose other blocks",
+                bytes.max(1).next_multiple_of(block)
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// One command as the transport delivers it.
 #[derive(Debug, Clone, Copy)]
 pub struct Command<'a> {
@@ -136,14 +167,15 @@ pub struct Target {
     config: TargetConfig,
     disk: Disk,
     attentions: Attentions,
-    /// The initiator that holds the reservation of RESERVE(6).
-    reservation: Option<u64>,
+    reservations: Reservations,
     ready: bool,
     started: bool,
     start_stop_cycles: u32,
-    /// WCE of the default and of the saved caching page.
-    default_write_cache: bool,
-    saved_write_cache: bool,
+    /// What the mode pages hold that can be changed: by default, and saved.
+    default_settings: Settings,
+    saved_settings: Settings,
+    /// D_SENSE of the control mode page.
+    descriptor_sense: bool,
     injected: VecDeque<(Injected, usize)>,
     /// LBAs that cannot be read until they are written.
     unreadable: Vec<Range<u64>>,
@@ -165,17 +197,18 @@ impl Target {
             config.block_size
         );
         disk.set_atomic_bytes(config.block_size as usize);
-        let write_cache = disk.write_cache();
+        let settings = Settings { write_cache: disk.write_cache(), descriptor_sense: false };
         Target {
             attentions: Attentions::new(config.power_on_attention),
             config,
             disk,
-            reservation: None,
+            reservations: Reservations::default(),
             ready: true,
             started: true,
             start_stop_cycles: 0,
-            default_write_cache: write_cache,
-            saved_write_cache: write_cache,
+            default_settings: settings,
+            saved_settings: settings,
+            descriptor_sense: false,
             injected: VecDeque::new(),
             unreadable: Vec::new(),
             counters: Counters::default(),
@@ -206,7 +239,7 @@ impl Target {
     /// Which way, and how many bytes, a CDB asks to move: an allocation length, a parameter list
     /// length, or blocks. Nothing for a CDB of an unknown command, and nothing for zero bytes.
     pub fn data_phase(&self, cdb: &[u8]) -> (Direction, u64) {
-        match operations::find(cdb, self.config.thin) {
+        match operations::find(cdb, &self.config) {
             Ok(operation) => operation.data_phase(cdb, self.config.block_size),
             Err(_) => (Direction::None, 0),
         }
@@ -220,7 +253,10 @@ impl Target {
         let (status, sense) = match self.carry_out(command.lun, &mut task) {
             Ok(()) => (status::GOOD, None),
             Err(Injected::Status(status)) => (status, None),
-            Err(Injected::Sense(sense)) => (status::CHECK_CONDITION, Some(sense)),
+            Err(Injected::Sense(mut sense)) => {
+                sense.descriptor |= self.descriptor_sense;
+                (status::CHECK_CONDITION, Some(sense))
+            }
         };
         Response { status, sense, transferred: task.transferred }
     }
@@ -232,16 +268,14 @@ impl Target {
         if let Some(injected) = self.next_injected() {
             return Err(injected);
         }
-        let found = operations::find(task.cdb, self.config.thin);
+        let found = operations::find(task.cdb, &self.config);
         if !matches!(found, Ok(operation) if operation.always)
             && let Some(attention) = self.attentions.take(task.initiator)
         {
             return Err(attention.into());
         }
         let operation = found?;
-        if !operation.past_reservation
-            && self.reservation.is_some_and(|holder| holder != task.initiator)
-        {
+        if self.reservations.conflict(operation, task.initiator) {
             return Err(Injected::Status(status::RESERVATION_CONFLICT));
         }
         operation.check(task.cdb)?;
@@ -251,12 +285,12 @@ impl Target {
         if operation.writes && self.disk.is_write_protected() {
             return Err(SenseData::WRITE_PROTECTED.into());
         }
-        Ok((operation.run)(self, task, operation)?)
+        operation.run.call(self, task, operation)
     }
 
     /// A command for a logical unit that does not exist (SPC-4 6.4.2, 6.39; SAM-5 4.7).
     fn absent_unit(&mut self, task: &mut Task<'_>) -> Result<(), SenseData> {
-        let operation = operations::find(task.cdb, self.config.thin).ok();
+        let operation = operations::find(task.cdb, &self.config).ok();
         match operation.map(|operation| (operation, operation.opcode)) {
             Some((operation, 0x12)) => {
                 operation.check(task.cdb)?;
@@ -332,7 +366,7 @@ impl Target {
         Ok(())
     }
 
-    /// A logical unit reset (SAM-5 6.3.3): saved mode pages, no reservation, and BUS DEVICE RESET
+    /// A logical unit reset (SAM-5 6.3.3): saved mode pages, no reservation of RESERVE(6), and BUS DEVICE RESET
     /// FUNCTION OCCURRED (29/03) to every initiator. Cached data stays cached.
     ///
     /// # Errors
@@ -351,13 +385,15 @@ impl Target {
     pub fn power_cut(&mut self, survivor: &mut dyn FnMut(u64) -> bool) -> io::Result<()> {
         self.disk.power_cut(survivor)?;
         self.started = true;
+        self.reservations = Reservations::default();
         self.restart(0x00)
     }
 
     fn restart(&mut self, qualifier: u8) -> io::Result<()> {
-        self.reservation = None;
+        self.reservations.reset();
         self.attentions.reset(qualifier);
-        self.disk.set_write_cache(self.saved_write_cache)
+        self.descriptor_sense = self.saved_settings.descriptor_sense;
+        self.disk.set_write_cache(self.saved_settings.write_cache)
     }
 }
 

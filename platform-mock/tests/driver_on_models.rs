@@ -4,6 +4,8 @@
 mod driver;
 
 use driver::{Rig, segments};
+use std::time::Duration;
+
 use fusion_mpt::controller::Action;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::memory_plan::Wants;
@@ -100,6 +102,9 @@ fn hot_plug<G: Generation>(chip: Chip) {
     let target = rig.driver.target(TargetId(1)).expect("known");
     assert_eq!((target.page.slot, target.page.handle), (5, handle));
     rig.bus.with_model(|model| model.swap_disk(2, disk(40, DISK))).expect("there is one");
+    rig.settle();
+    // A SAS1068 takes a second to bring up the link of a slot that was just emptied.
+    rig.bus.advance(Duration::from_secs(1));
     rig.settle();
     assert_eq!(
         rig.actions(),

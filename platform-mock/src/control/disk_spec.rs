@@ -147,11 +147,8 @@ impl DiskSpec {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match create {
                 Some(bytes) => {
                     check_size(&format!("the disk {shown}"), bytes, self.block_bytes)?;
-                    make(path, bytes).map_err(|error| {
-                        format!(
-                            "cannot make the disk {shown}: {error}; name a folder that you may write to"
-                        )
-                    })?
+                    // Says which disk, and what to do.
+                    make(path, bytes).map_err(|error| error.to_string())?
                 }
                 None => {
                     return Err(format!(
@@ -169,9 +166,11 @@ impl DiskSpec {
         let absolute = path
             .canonicalize()
             .map_err(|error| format!("cannot find the way to {shown}: {error}; check the path"))?;
-        let disk = Disk::open(&absolute).map_err(|error| {
-            format!("cannot open the disk {shown}: {error}; check its permissions")
-        })?;
+        if kind.is_file() {
+            check_size(&format!("the disk {shown}"), found.len(), self.block_bytes)?;
+        }
+        // Says which disk, and what to do.
+        let disk = Disk::open(&absolute).map_err(|error| error.to_string())?;
         check_size(&format!("the disk {shown}"), disk.bytes(), self.block_bytes)?;
         if let Some(bytes) = create.filter(|bytes| *bytes != disk.bytes()) {
             return Err(format!(
@@ -278,7 +277,7 @@ impl Source {
                 "another file took the place of the disk {shown}: the old one is still used, and is lost at the end"
             )),
             Ok(found) if found.len() < bytes => Some(format!(
-                "the disk {shown} was cut from {bytes} bytes to {}: what is missing cannot be read (MEDIUM ERROR)",
+                "the disk {shown} was cut from {bytes} bytes to {}: the guest gets MEDIUM ERROR until it is restored",
                 found.len()
             )),
             Ok(_) => None,

@@ -159,8 +159,64 @@ pub enum Request {
         #[serde(default)]
         seed: u64,
     },
+    /// Makes a RAID volume of disks (not on MPI1).
+    CreateVolume {
+        /// How its data is spread.
+        level: Level,
+        /// The slots of its members.
+        slots: Vec<u8>,
+        /// Where its data is: the members' own media stay as they are. A slot is not used.
+        disk: DiskSpec,
+    },
+    /// Unmakes a RAID volume.
+    DeleteVolume {
+        /// Its DevHandle.
+        handle: u16,
+    },
+    /// Sets how a member of a RAID volume is.
+    Member {
+        /// Its slot.
+        slot: u8,
+        /// How it is to be.
+        state: Member,
+    },
+    /// Has a disk predict its failure: an event with these sense codes (MPI2).
+    Smart {
+        /// The disk's slot.
+        slot: u8,
+        /// Additional sense code: 0x5d, FAILURE PREDICTION THRESHOLD EXCEEDED, mostly.
+        asc: u8,
+        /// Additional sense code qualifier.
+        ascq: u8,
+    },
     /// Has every disk put its write cache on the medium, behind the driver's back.
     Flush {},
+}
+
+/// How a RAID volume spreads its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Striped.
+    Raid0,
+    /// Mirrored on two disks.
+    Raid1,
+    /// Each stripe on two of an odd number of disks.
+    Raid1e,
+    /// Striped over mirrored pairs.
+    Raid10,
+}
+
+/// How a member of a RAID volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Member {
+    /// It holds its part of the data.
+    Optimal,
+    /// Its part is being written anew.
+    Rebuilding,
+    /// It has failed.
+    Failed,
 }
 
 /// What a client is answered, one JSON object to a line.
@@ -222,6 +278,21 @@ pub struct Status {
     pub slots: Vec<u8>,
     /// The disks, by slot.
     pub disks: Vec<DiskStatus>,
+    /// The RAID volumes.
+    pub volumes: Vec<VolumeStatus>,
+}
+
+/// What a RAID volume is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// DevHandle.
+    pub handle: u16,
+    /// Where its bytes are: the file's path, or `memory`.
+    pub medium: String,
+    /// The size.
+    pub bytes: u64,
+    /// `optimal`, `degraded` or `failed`.
+    pub state: String,
 }
 
 /// What a disk is.

@@ -1,20 +1,18 @@
 //! What control requests end at: the controller and the files of its disks.
 
+mod status;
+mod turns;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::model::{LogEntry, Model, State};
-use crate::target::{SenseData, SenseKey, Target};
+use crate::model::{Model, RaidLevel};
+use crate::target::Target;
 
 use super::Controlled;
 use super::disk_spec::{DiskSpec, Source};
-use super::message::{DiskStatus, IocState, Reply, Request, Status};
-
-/// The most log entries at a time: the host is told of them one by one.
-const MOST_LOG_ENTRIES: u16 = 10_000;
-/// What fits into an event's reply frame.
-const MOST_EVENT_BYTES: usize = 100;
+use super::message::{Level, Reply, Request};
 
 /// The knobs of one controller, with the files that its disks are on.
 #[derive(Debug)]
@@ -26,6 +24,8 @@ pub struct Panel<C> {
 #[derive(Debug, Default)]
 struct Sources {
     by_slot: BTreeMap<u8, Source>,
+    /// Of RAID volumes, by DevHandle.
+    by_handle: BTreeMap<u16, Source>,
     /// Disks that were plugged in so far.
     count: u64,
     /// Complaints that were passed on.
@@ -75,14 +75,12 @@ impl<C: Controlled> Panel<C> {
             }
             Request::RemoveDisk { slot } => self.remove(*slot),
             Request::SwapDisk { slot, disk } => self.swap(*slot, disk),
+            Request::CreateVolume { level, slots, disk } => self.create_volume(*level, slots, disk),
+            Request::DeleteVolume { handle } => self.delete_volume(*handle),
             Request::GrowDisk { slot, bytes } => self.grow(*slot, *bytes),
             Request::Flush {} => self.flush().map(|()| "all write caches are flushed".into()),
             Request::PowerCut { keep_percent, seed } => self.power_cut(*keep_percent, *seed),
-            of_disk @ (Request::Sense { .. }
-            | Request::ScsiStatus { .. }
-            | Request::MediumError { .. }
-            | Request::Ready { .. }) => self.turn_disk(of_disk),
-            of_controller => self.controlled.with_model(|model| turn(model, of_controller)),
+            others => self.controlled.with_model(|model| turns::turn(model, others)),
         };
         answer.map_or_else(Reply::Refused, Reply::Done)
     }
@@ -132,7 +130,7 @@ impl<C: Controlled> Panel<C> {
     fn slot_for(&self, sources: &Sources, wanted: Option<u8>) -> Result<u8, String> {
         let (chip, slots, taken) = self.controlled.with_model(|model| {
             let taken: Vec<u8> = model.devices().map(|device| device.slot).collect();
-            (model.chip().name, model.slots(), taken)
+            (model.chip().name, model.pluggable_slots(), taken)
         });
         match wanted {
             Some(slot) if !slots.contains(&slot) => Err(format!(
@@ -193,6 +191,37 @@ impl<C: Controlled> Panel<C> {
         }
     }
 
+    fn create_volume(&self, level: Level, slots: &[u8], disk: &DiskSpec) -> Answer {
+        let mut sources = self.sources();
+        let (target, source) = open(&mut sources, disk, None)?;
+        let level = match level {
+            Level::Raid0 => RaidLevel::Raid0,
+            Level::Raid1 => RaidLevel::Raid1,
+            Level::Raid1e => RaidLevel::Raid1E,
+            Level::Raid10 => RaidLevel::Raid10,
+        };
+        let handle = self
+            .controlled
+            .with_model(|model| model.create_volume(level, slots, target))
+            .map_err(|error| error.to_string())?;
+        sources.by_handle.insert(handle, source);
+        Ok(format!("the volume has the handle {handle:#06x}"))
+    }
+
+    fn delete_volume(&self, handle: u16) -> Answer {
+        let mut sources = self.sources();
+        let target =
+            self.controlled.with_model(|model| model.delete_volume(handle)).ok_or_else(|| {
+                format!("there is no volume {handle:#06x}; the knob status lists them")
+            })?;
+        sources.by_handle.remove(&handle);
+        let mut target = target;
+        target.disk_mut().flush().map_err(|error| {
+            format!("the volume {handle:#06x} is unmade, but its file cannot be flushed: {error}")
+        })?;
+        Ok(format!("the volume {handle:#06x} is unmade"))
+    }
+
     fn grow(&self, slot: u8, bytes: u64) -> Answer {
         match self.controlled.with_model(|model| model.grow_disk(slot, bytes)) {
             None => Err(no_disk(slot)),
@@ -227,107 +256,17 @@ impl<C: Controlled> Panel<C> {
             )),
         }
     }
-
-    fn turn_disk(&self, request: &Request) -> Answer {
-        self.controlled.with_model(|model| {
-            match *request {
-                Request::Sense { slot, key, asc, ascq, count } => {
-                    let sense = SenseData::new(sense_key(key)?, asc, ascq);
-                    target(model, slot)?.inject_sense(sense, count as usize);
-                    Ok(format!("the next {count} commands of slot {slot} end with sense {key:x}/{asc:02x}/{ascq:02x}"))
-                }
-                Request::ScsiStatus { slot, status, count } => {
-                    if matches!(status, 0x00 | 0x02) {
-                        return Err(format!("status {status:#04x} is not for this knob: GOOD is no fault, and for CHECK CONDITION use the knob sense"));
-                    }
-                    target(model, slot)?.set_status(status, count as usize);
-                    Ok(format!("the next {count} commands of slot {slot} end with status {status:#04x}"))
-                }
-                Request::MediumError { slot, lba, blocks } => {
-                    let target = target(model, slot)?;
-                    let end = target.blocks();
-                    if blocks == 0 || lba.checked_add(blocks).is_none_or(|after| after > end) {
-                        return Err(format!("{blocks} blocks from {lba} on are not on the disk in slot {slot}, which has {end}; choose others"));
-                    }
-                    target.inject_medium_error(lba, blocks);
-                    Ok(format!("{blocks} blocks from {lba} on of slot {slot} cannot be read until they are written"))
-                }
-                Request::Ready { slot, ready } => {
-                    target(model, slot)?.set_ready(ready);
-                    let not = if ready { "" } else { "not " };
-                    Ok(format!("the disk in slot {slot} is {not}ready"))
-                }
-                _ => Err("this knob is not a disk's".into()),
-            }
-        })
-    }
-
-    fn complaints(&self, clear: bool) -> Reply {
-        let mut sources = self.sources();
-        self.controlled.with_model(|model| {
-            let complaints = model.complaints().to_vec();
-            if clear {
-                model.clear_complaints();
-                sources.complaints = 0;
-            }
-            Reply::Complaints(complaints)
-        })
-    }
-
-    fn status(&self) -> Status {
-        let sources = self.sources();
-        self.controlled.with_model(|model| {
-            let (state, code) = match model.state() {
-                State::Reset => (IocState::Reset, None),
-                State::Ready => (IocState::Ready, None),
-                State::Operational => (IocState::Operational, None),
-                State::Fault(code) => (IocState::Fault, Some(code)),
-                State::CoreDump(code) => (IocState::CoreDump, Some(code)),
-            };
-            let (delay_ns, of_slots) = model.delays();
-            let disks = model
-                .devices()
-                .map(|device| {
-                    let (config, disk) = (device.target.config(), device.target.disk());
-                    DiskStatus {
-                        slot: device.slot,
-                        handle: device.handle,
-                        medium: sources.name(device.slot),
-                        bytes: disk.bytes(),
-                        block_bytes: config.block_size,
-                        wwn: format!("{:016x}", config.wwn),
-                        serial: config.serial.clone(),
-                        sata: config.sata,
-                        write_cache: disk.write_cache(),
-                        dirty_bytes: disk.dirty_bytes(),
-                        write_protected: disk.is_write_protected(),
-                        delay_ns: of_slots.get(&device.slot).copied(),
-                    }
-                })
-                .collect();
-            Status {
-                chip: model.chip().name.into(),
-                state,
-                code,
-                yanked: model.is_yanked(),
-                stopped: model.is_stopped(),
-                holding: model.holds_commands(),
-                delay_ns,
-                commands: model.commands(),
-                waiting: model.held(),
-                unacknowledged: model.unacknowledged(),
-                complaints: model.complaints().len(),
-                slots: model.slots(),
-                disks,
-            }
-        })
-    }
 }
 
 impl Sources {
     /// What to call the disk in a slot.
     fn name(&self, slot: u8) -> String {
         self.by_slot.get(&slot).map_or_else(|| "memory".into(), Source::name)
+    }
+
+    /// What to call the disk of a volume.
+    fn volume_name(&self, handle: u16) -> String {
+        self.by_handle.get(&handle).map_or_else(|| "memory".into(), Source::name)
     }
 }
 
@@ -342,83 +281,12 @@ fn open(
             if instead == Some(*slot) { "name another" } else { "leave it out, or take a copy" };
         return Err(format!("the disk {} is in slot {slot} already; {hint}", source.name()));
     }
+    if let Some((handle, source)) = sources.by_handle.iter().find(|(_, source)| source.is(disk)) {
+        let name = source.name();
+        return Err(format!("the disk {name} is volume {handle:#06x}'s already; take a copy"));
+    }
     sources.count += 1;
     disk.open(sources.count)
-}
-
-/// The controller's own knobs.
-fn turn(model: &mut Model, request: &Request) -> Answer {
-    let on_off = |on: bool, yes: &str, no: &str| Ok(if on { yes } else { no }.to_owned());
-    match request {
-        Request::SlowDown { slot, ns } => {
-            if let Some(slot) = *slot
-                && !model.slots().contains(&slot)
-            {
-                let slots = ranges(&model.slots());
-                return Err(format!("there is no slot {slot}; choose one of {slots}"));
-            }
-            model.slow_down(*slot, *ns);
-            let which = slot.map_or("every SCSI command".into(), |slot| {
-                format!("every SCSI command of slot {slot}")
-            });
-            Ok(format!("{which} takes {ns} ns longer"))
-        }
-        Request::Hold { on } => {
-            model.hold_commands(*on);
-            on_off(*on, "SCSI commands are held", "SCSI commands go on")
-        }
-        Request::DropReplies { count, any: true } => {
-            model.drop_replies(*count);
-            Ok(format!("the next {count} replies of any kind will be lost"))
-        }
-        Request::DropReplies { count, any: false } => {
-            model.lose_scsi_replies(*count);
-            Ok(format!("the replies to the next {count} SCSI commands will be lost"))
-        }
-        Request::Fault { code } => {
-            model.fault(*code);
-            Ok(format!("the IOC is in FAULT with code {code:#06x}"))
-        }
-        Request::CoreDump { code, ms } => {
-            model
-                .core_dump(*code, ms.saturating_mul(1_000_000))
-                .map_err(|error| error.to_string())?;
-            Ok(format!("the IOC is in COREDUMP with code {code:#06x}, and in FAULT in {ms} ms"))
-        }
-        Request::StopAnswering { on } => {
-            model.stop_answering(*on);
-            on_off(*on, "the firmware is stopped", "the firmware goes on")
-        }
-        Request::Yank { on } => {
-            model.all_ones(*on);
-            on_off(*on, "the card is yanked", "the card is back")
-        }
-        Request::ZeroReads { count } => {
-            model.zero_reads(*count);
-            Ok(format!("the next {count} reads of doorbell and status registers answer zero"))
-        }
-        Request::FillLog { count, .. } if *count > MOST_LOG_ENTRIES => Err(format!(
-            "{count} log entries are too many at a time; say {MOST_LOG_ENTRIES} at most"
-        )),
-        Request::FillLog { count, qualifier, acknowledge } => {
-            let entry = LogEntry { qualifier: *qualifier, ..LogEntry::default() };
-            model.fill_log(*count, &entry, *acknowledge);
-            Ok(format!("{count} log entries are on their way to the host"))
-        }
-        Request::Event { data, .. } if data.len() > MOST_EVENT_BYTES => Err(format!(
-            "{} bytes do not fit into an event; give {MOST_EVENT_BYTES} at most",
-            data.len()
-        )),
-        Request::Event { code, data, acknowledge } => {
-            model.raise_event(*code, data.clone(), *acknowledge);
-            Ok(format!("event {code:#06x} is on its way, if the driver asked for it"))
-        }
-        _ => Err("this knob is not the controller's".into()),
-    }
-}
-
-fn target(model: &mut Model, slot: u8) -> Result<&mut Target, String> {
-    model.device(slot).map(|device| &mut device.target).ok_or_else(|| no_disk(slot))
 }
 
 /// Takes the power from a disk that was pulled out; how many bytes of its cache that lost.
@@ -449,26 +317,6 @@ fn ranges(slots: &[u8]) -> String {
 
 fn no_disk(slot: u8) -> String {
     format!("there is no disk in slot {slot}; the knob status lists those that there are")
-}
-
-fn sense_key(key: u8) -> Result<SenseKey, String> {
-    Ok(match key {
-        0x0 => SenseKey::NoSense,
-        0x1 => SenseKey::RecoveredError,
-        0x2 => SenseKey::NotReady,
-        0x3 => SenseKey::MediumError,
-        0x4 => SenseKey::HardwareError,
-        0x5 => SenseKey::IllegalRequest,
-        0x6 => SenseKey::UnitAttention,
-        0x7 => SenseKey::DataProtect,
-        0xb => SenseKey::AbortedCommand,
-        0xe => SenseKey::Miscompare,
-        _ => {
-            return Err(format!(
-                "sense key {key:#x} is none that a disk gives; choose 0 to 7, 0xb or 0xe"
-            ));
-        }
-    })
 }
 
 /// A pseudo-random number (splitmix64).

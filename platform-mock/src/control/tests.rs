@@ -110,6 +110,14 @@ fn every_request_goes_over_the_wire_and_comes_out_as_it_was() {
         Request::FillLog { count: 1, qualifier: 2, acknowledge: true },
         Request::Event { code: 0x16, data: vec![1, 2], acknowledge: false },
         Request::PowerCut { keep_percent: 50, seed: 9 },
+        Request::CreateVolume {
+            level: Level::Raid1e,
+            slots: vec![0, 1, 2],
+            disk: on_file(Path::new("/v")),
+        },
+        Request::DeleteVolume { handle: 9 },
+        Request::Member { slot: 1, state: Member::Rebuilding },
+        Request::Smart { slot: 0, asc: 0x5d, ascq: 0 },
         Request::Flush {},
     ];
     for request in requests {
@@ -379,4 +387,28 @@ fn the_knobs_turn_and_the_status_shows_it() {
     ] {
         setup.done(request);
     }
+}
+
+#[test]
+fn volumes_are_made_fail_and_are_unmade() {
+    let setup = Setup::new(Chip::SAS2008, 2);
+    let disk = DiskSpec::new(Medium::Memory { bytes: 1 << 20 });
+    let volume =
+        |slots: Vec<u8>| Request::CreateVolume { level: Level::Raid1, slots, disk: disk.clone() };
+    assert!(setup.refused(volume(vec![0])).contains("not made"));
+    setup.done(volume(vec![0, 1]));
+    let status = setup.status();
+    assert_eq!((status.volumes.len(), status.volumes[0].state.as_str()), (1, "optimal"));
+    setup.done(Request::Member { slot: 1, state: Member::Failed });
+    assert_eq!(setup.status().volumes[0].state, "degraded");
+    assert!(setup.refused(Request::Member { slot: 5, state: Member::Failed }).contains("slot 5"));
+    setup.done(Request::Smart { slot: 0, asc: 0x5d, ascq: 0 });
+    setup.done(Request::PowerCut { keep_percent: 0, seed: 0 });
+    setup.done(Request::Flush {});
+    let handle = status.volumes[0].handle;
+    setup.done(Request::DeleteVolume { handle });
+    assert!(setup.refused(Request::DeleteVolume { handle }).contains("no volume"));
+    let old = Setup::new(Chip::SAS1068, 2);
+    assert!(old.refused(volume(vec![0, 1])).contains("RAID"));
+    assert!(old.refused(Request::Smart { slot: 0, asc: 0x5d, ascq: 0 }).contains("MPI 2"));
 }

@@ -1,6 +1,11 @@
 //! Events: which the host wants, which wait for its acknowledgement, and what they look like.
 
-use super::devices::{Device, ENCLOSURE_HANDLE};
+mod integrated_raid;
+mod topology;
+
+pub(crate) use integrated_raid::{VolumeChange, config_change, member_state, volume_state};
+pub(crate) use topology::{Change, arrivals, device, discovery};
+
 use super::message::{Message, byte, le32};
 
 /// `MPI2_EVENT_*`, and MPI1's where they agree.
@@ -8,7 +13,12 @@ pub(crate) mod code {
     pub(crate) const EVENT_CHANGE: u16 = 0x0a;
     pub(crate) const SAS_DEVICE_STATUS_CHANGE: u16 = 0x0f;
     pub(crate) const SAS_DISCOVERY: u16 = 0x16;
+    pub(crate) const SAS_BROADCAST_PRIMITIVE: u16 = 0x17;
     pub(crate) const SAS_TOPOLOGY_CHANGE_LIST: u16 = 0x1c;
+    pub(crate) const ENCLOSURE_STATUS_CHANGE: u16 = 0x1d;
+    pub(crate) const IR_VOLUME: u16 = 0x1e;
+    pub(crate) const IR_PHYSICAL_DISK: u16 = 0x1f;
+    pub(crate) const IR_CONFIGURATION_CHANGE_LIST: u16 = 0x20;
 }
 
 const FUNCTION: u8 = 0x07;
@@ -105,73 +115,46 @@ impl Events {
     }
 }
 
-/// Data of the discovery event: begun or ended. MPI1's is a word of phys in progress.
-pub(crate) fn discovery(mpi1: bool, begun: bool) -> (u16, Vec<u8>) {
-    if mpi1 {
-        let bits = if begun { 1u32 } else { 0 };
-        return (code::SAS_DISCOVERY, bits.to_le_bytes().to_vec());
-    }
-    let (flags, reason) = if begun { (1, 1) } else { (0, 2) };
-    (code::SAS_DISCOVERY, vec![flags, reason, 0, 0, 0, 0, 0, 0])
-}
-
-/// What happened to a device.
+/// What happened to a device inside, as its status change event says
+/// (`MPI2_EVENT_SAS_DEV_STAT_RC_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    Added,
-    Gone,
+pub enum DeviceStatus {
+    /// The disk predicts its failure, with these additional sense codes.
+    Smart {
+        /// ASC.
+        asc: u8,
+        /// ASCQ.
+        ascq: u8,
+    },
+    /// The firmware resets the device on its own account; commands wait.
+    InternalResetBegun,
+    /// That reset has ended.
+    InternalResetEnded,
 }
 
-/// Data of the event that tells of a device (MPI2: of phy `slot` of the controller).
-pub(crate) fn device(
-    mpi1: bool,
-    phys: u8,
-    rate: u8,
-    device: &Device,
-    change: Change,
+/// Data of the device status change event of MPI2.
+pub(crate) fn device_status(
+    handle: u16,
+    sas_address: u64,
+    port: u8,
+    status: DeviceStatus,
 ) -> (u16, Vec<u8>) {
-    let handle = device.handle.to_le_bytes();
-    if mpi1 {
-        let reason = if change == Change::Added { 3 } else { 4 };
-        let mut data = vec![device.slot, 0, reason, 0, 0, 0, handle[0], handle[1]];
-        data.extend(super::pages::mpi1::device_info(device).to_le_bytes());
-        data.extend((u16::from(device.slot) + 1).to_le_bytes());
-        data.extend([device.slot, 0]);
-        data.extend(device.target.config().sas_address.to_le_bytes());
-        data.extend([0; 12]);
-        return (code::SAS_DEVICE_STATUS_CHANGE, data);
-    }
-    let (rates, reason) = match change {
-        Change::Added => (rate << 4, 1),
-        Change::Gone => (rate, 2),
+    let (reason, asc, ascq) = match status {
+        DeviceStatus::Smart { asc, ascq } => (0x05, asc, ascq),
+        DeviceStatus::InternalResetBegun => (0x08, 0, 0),
+        DeviceStatus::InternalResetEnded => (0x0e, 0, 0),
     };
-    let mut data = topology_header(phys, device.slot, 1);
-    data.extend([handle[0], handle[1], rates, reason]);
-    (code::SAS_TOPOLOGY_CHANGE_LIST, data)
+    // No task is named.
+    let mut data = vec![0xff, 0xff, reason, port, asc, ascq];
+    data.extend(handle.to_le_bytes());
+    data.extend([0; 4]);
+    data.extend(sas_address.to_le_bytes());
+    data.extend([0; 8]);
+    (code::SAS_DEVICE_STATUS_CHANGE, data)
 }
 
-/// Data of the event that tells of all phys at once (MPI2).
-pub(crate) fn topology<'d>(
-    phys: u8,
-    rate: u8,
-    find: impl Fn(u8) -> Option<&'d Device>,
-) -> (u16, Vec<u8>) {
-    let mut data = topology_header(phys, 0, phys);
-    for slot in 0..phys {
-        match find(slot) {
-            Some(device) => {
-                data.extend(device.handle.to_le_bytes());
-                data.extend([rate << 4, 1]);
-            }
-            // No link, and nothing that changed.
-            None => data.extend([0, 0, 0, 4]),
-        }
-    }
-    (code::SAS_TOPOLOGY_CHANGE_LIST, data)
-}
-
-/// Expander handle 0 and no expander status: the controller's own phys.
-fn topology_header(phys: u8, first: u8, entries: u8) -> Vec<u8> {
-    let enclosure = ENCLOSURE_HANDLE.to_le_bytes();
-    vec![enclosure[0], enclosure[1], 0, 0, phys, 0, 0, 0, entries, first, 0, 0]
+/// Data of the event of a broadcast primitive that came in through a port
+/// (`MPI2_EVENT_PRIMITIVE_*`).
+pub(crate) fn broadcast(phy: u8, port: u8, width: u8, primitive: u8) -> (u16, Vec<u8>) {
+    (code::SAS_BROADCAST_PRIMITIVE, vec![phy, port, width, primitive])
 }

@@ -2,12 +2,17 @@
 
 use crate::memory::DeviceMemory;
 
-use super::events::{self, Change};
+mod control;
+mod firmware;
+mod raid;
+mod smp;
+
+use super::devices::MAX_HANDLE;
+use super::events::{self, Change, VolumeChange};
 use super::message::{Message, byte, le16, le32};
 use super::queues::{Answer, REQUEST_BYTES, Reply, Request};
 use super::{
     FAULT_INVALID_FUNCTION, Later, Model, PORT_ENABLE_NS, State, Transport, config, ioc_status,
-    pages,
 };
 
 const FUNCTION_SCSI_IO: u8 = 0x00;
@@ -19,15 +24,20 @@ const FUNCTION_PORT_FACTS: u8 = 0x05;
 const FUNCTION_PORT_ENABLE: u8 = 0x06;
 const FUNCTION_EVENT_NOTIFICATION: u8 = 0x07;
 const FUNCTION_EVENT_ACK: u8 = 0x08;
+const FUNCTION_FW_DOWNLOAD: u8 = 0x09;
+const FUNCTION_FW_UPLOAD: u8 = 0x12;
+const FUNCTION_RAID_ACTION: u8 = 0x15;
+const FUNCTION_ENCLOSURE_PROCESSOR: u8 = 0x18;
+const FUNCTION_SMP_PASSTHROUGH: u8 = 0x1a;
 const FUNCTION_SAS_IO_UNIT_CONTROL: u8 = 0x1b;
 
 const INVALID_FUNCTION: u16 = 0x01;
 const INVALID_STATE: u16 = 0x08;
-/// SAS IO unit control: the host gives a handle back.
-const OPERATION_REMOVE_DEVICE: u8 = 0x0d;
 /// `HeaderVersion` of MPI 1.5's last headers. Before 0x0E00 there were no events of expanders, and
 /// mptsas then makes do without any (mpi_ioc.h, mptsas_probe).
 const MPI1_HEADER_VERSION: u16 = 0x1300;
+/// `MPI2_IOCFACTS_CAPABILITY_INTEGRATED_RAID`.
+const CAPABILITY_INTEGRATED_RAID: u32 = 0x1000;
 /// `PortType`: SAS.
 const PORT_TYPE_SAS: u8 = 0x30;
 
@@ -96,12 +106,18 @@ impl Model {
             FUNCTION_IOC_INIT => self.init(memory, request),
             _ if !operational => Message::new(0x14, function).with16(0x0e, INVALID_STATE),
             FUNCTION_CONFIG => {
-                config::answer(memory, &self.chip, &self.devices, request, self.knobs.page_lie)
+                let (chip, devices, lie) = (&self.chip, &self.devices, self.knobs.page_lie);
+                config::answer(memory, chip, devices, &mut self.settings, request, lie)
             }
             FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
             FUNCTION_EVENT_ACK => self.event_ack(frame),
-            FUNCTION_SAS_IO_UNIT_CONTROL if !self.chip.is_mpi1() => self.unit_control(frame),
+            FUNCTION_SMP_PASSTHROUGH => self.smp_passthrough(memory, request),
             _ if self.chip.is_mpi1() => self.mpi1_reply(request)?,
+            FUNCTION_SAS_IO_UNIT_CONTROL => self.unit_control(frame),
+            FUNCTION_FW_UPLOAD => self.firmware_upload(memory, request),
+            FUNCTION_FW_DOWNLOAD => self.firmware_download(frame),
+            FUNCTION_RAID_ACTION => self.raid_action(frame),
+            FUNCTION_ENCLOSURE_PROCESSOR => self.enclosure_processor(frame),
             _ => Message::new(0x14, function).with16(0x0e, INVALID_FUNCTION),
         };
         // MPI1 gives the request's context back, MPI2 its virtual port and function.
@@ -144,7 +160,7 @@ impl Model {
             .with8(0x17, chip.vectors)
             .with16(0x18, chip.request_credit)
             .with16(0x1a, chip.product_id)
-            .with32(0x1c, chip.capabilities)
+            .with32(0x1c, self.capabilities())
             .with(0x20, &version)
             .with16(0x24, chip.request_frame_bytes / 4)
             .with16(0x26, chip.chain_units)
@@ -157,9 +173,16 @@ impl Model {
             .with16(0x32, chip.high_priority_credit)
             .with16(0x34, chip.reply_depth)
             .with8(0x36, (chip.reply_frame_bytes / 4) as u8)
-            .with16(0x38, 1112)
+            .with8(0x37, if self.devices.volumes().is_empty() { 0 } else { 2 })
+            .with16(0x38, MAX_HANDLE)
             .with16(0x3a, 128)
             .with16(0x3c, u16::from(chip.phys) + 1)
+    }
+
+    /// `IOCCapabilities`: the chip's, and integrated RAID where there are volumes.
+    fn capabilities(&self) -> u32 {
+        let raid = if self.devices.volumes().is_empty() { 0 } else { CAPABILITY_INTEGRATED_RAID };
+        self.chip.capabilities | raid
     }
 
     fn port_facts(&self, port: u8) -> Message {
@@ -178,8 +201,8 @@ impl Model {
         }
         message
             .with8(0x15, PORT_TYPE_SAS)
-            .with16(0x16, chip.phys.into())
-            .with16(0x18, chip.phys.into())
+            .with16(0x16, self.devices.slot_count().into())
+            .with16(0x18, self.devices.slot_count().into())
             // Addressed by bus and target id, initiator.
             .with16(0x1a, 0x0001 | 0x0008)
     }
@@ -223,14 +246,6 @@ impl Model {
         message.with16(0x0e, ioc_status::INVALID_FIELD)
     }
 
-    fn unit_control(&mut self, frame: &[u8]) -> Message {
-        let message = Message::new(0x14, FUNCTION_SAS_IO_UNIT_CONTROL)
-            .with8(0, frame[0])
-            .with(4, &frame[4..6]);
-        let known = frame[0] != OPERATION_REMOVE_DEVICE || self.devices.give_back(le16(frame, 4));
-        if known { message } else { message.with16(0x0e, ioc_status::INVALID_FIELD) }
-    }
-
     fn port_enable_reply(&self, request: &Request) -> Message {
         let message = Message::new(0x14, FUNCTION_PORT_ENABLE);
         if self.chip.is_mpi1() {
@@ -247,16 +262,20 @@ impl Model {
         self.port_enabled = true;
         let (code, data) = events::discovery(mpi1, true);
         self.later.push_back((self.now, Later::Event { code, data, acknowledge: false }));
-        let rate = pages::rate(&self.chip);
-        if mpi1 {
-            for device in self.devices.iter() {
-                let (code, data) =
-                    events::device(true, self.chip.phys, rate, device, Change::Added);
-                self.later.push_back((end, Later::Event { code, data, acknowledge: false }));
-            }
+        let found = if mpi1 {
+            (0..self.devices.slot_count())
+                .filter_map(|slot| events::device(&self.chip, &self.devices, slot, Change::Added))
+                .collect()
         } else {
-            let (code, data) =
-                events::topology(self.chip.phys, rate, |slot| self.devices.slot(slot));
+            let mut found = events::arrivals(&self.chip, &self.devices);
+            found.extend(
+                self.devices.volumes().iter().map(|volume| {
+                    events::config_change(&self.devices, volume, VolumeChange::Found)
+                }),
+            );
+            found
+        };
+        for (code, data) in found {
             self.later.push_back((end, Later::Event { code, data, acknowledge: false }));
         }
         let (code, data) = events::discovery(mpi1, false);

@@ -9,7 +9,6 @@ use super::message::{Message, byte, le16};
 use super::queues::Request;
 use super::{Model, ioc_status, pages};
 
-const FUNCTION_SMP_PASSTHROUGH: u8 = 0x1a;
 const FUNCTION_SAS_IO_UNIT_CONTROL: u8 = 0x1b;
 
 /// `MPI_EVENT_SAS_PHY_LINK_STATUS`.
@@ -20,9 +19,6 @@ const REASON_INTERNAL_DEVICE_RESET: u8 = 0x08;
 const RATE_UNKNOWN: u8 = 0;
 
 const IOC_STATUS_INVALID_FUNCTION: u16 = 0x01;
-const IOC_STATUS_SMP_REQUEST_FAILED: u16 = 0x90;
-/// SASStatus of a request to an address that nobody has (`MPI_SASSTATUS_UTC_BAD_DEST`).
-const SAS_STATUS_BAD_DESTINATION: u8 = 0x03;
 
 /// How long a slot that was just emptied takes until a new disk's link is up in it. mptsas takes
 /// events out of a queue that several workers empty: told at once, it finds the new disk before it
@@ -60,7 +56,6 @@ impl Model {
     pub(super) fn mpi1_reply(&mut self, request: &Request) -> Option<Message> {
         match request.frame[3] {
             FUNCTION_SAS_IO_UNIT_CONTROL => Some(self.mpi1_unit_control(request)),
-            FUNCTION_SMP_PASSTHROUGH => Some(mpi1_smp_passthrough(request)),
             // What stands in place of the request's first bytes is the same in all replies.
             function if known_but_missing(function) => {
                 let first = [request.frame[0], request.frame[1]];
@@ -108,7 +103,10 @@ impl Model {
             // A failed flush leaves the disk as it was; there is nobody to tell.
             let _ = device.target.reset();
         }
-        let (code, mut data) = events::device(true, 0, rate, device, Change::Added);
+        let Some((code, mut data)) = events::device(&self.chip, &self.devices, phy, Change::Added)
+        else {
+            return;
+        };
         self.mpi1_link(self.now, phy, RATE_UNKNOWN, rate);
         self.mpi1_link(self.now, phy, rate, RATE_UNKNOWN);
         if hard {
@@ -121,8 +119,9 @@ impl Model {
     /// first, then the device behind it, between the beginning and the end of discovery.
     pub(super) fn mpi1_tell(&mut self, slot: u8, change: Change) {
         let rate = pages::rate(&self.chip);
-        let Some(device) = self.devices.slot(slot) else { return };
-        let (code, data) = events::device(true, self.chip.phys, rate, device, change);
+        let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) else {
+            return;
+        };
         if change == Change::Gone {
             self.slots.pulled = Some((slot, self.now));
             self.mpi1_link(self.now, slot, RATE_UNKNOWN, rate);
@@ -139,11 +138,17 @@ impl Model {
         self.mpi1_discovery(at, false);
     }
 
-    /// The link of one of the controller's own phys has changed (`EVENT_DATA_SAS_PHY_LINK_STATUS`).
-    fn mpi1_link(&mut self, at: u64, phy: u8, rate: u8, before: u8) {
-        let mut data = vec![phy, rate << 4 | before];
-        data.extend((u16::from(phy) + 1).to_le_bytes());
-        data.extend(CONTROLLER_SAS_ADDRESS.to_le_bytes());
+    /// The link to a slot has changed: that of one of the controller's phys, or of the expander's
+    /// (`EVENT_DATA_SAS_PHY_LINK_STATUS`).
+    fn mpi1_link(&mut self, at: u64, slot: u8, rate: u8, before: u8) {
+        let place = self.devices.place(slot);
+        let owner = match self.devices.expander() {
+            Some(expander) if place.parent == expander.handle => expander.sas_address(),
+            _ => CONTROLLER_SAS_ADDRESS,
+        };
+        let mut data = vec![place.phy, rate << 4 | before];
+        data.extend(place.parent.to_le_bytes());
+        data.extend(owner.to_le_bytes());
         self.raise_event_at(at, EVENT_PHY_LINK_STATUS, data, false);
     }
 
@@ -151,14 +156,4 @@ impl Model {
         let (code, data) = events::discovery(true, begun);
         self.raise_event_at(at, code, data, false);
     }
-}
-
-/// Passes an SMP frame on: there is nobody to take it.
-fn mpi1_smp_passthrough(request: &Request) -> Message {
-    let frame = &request.frame;
-    Message::new(0x1c, frame[3])
-        .with(0, &frame[0..2])
-        .with8(7, frame[7])
-        .with8(0x0d, SAS_STATUS_BAD_DESTINATION)
-        .with16(0x0e, IOC_STATUS_SMP_REQUEST_FAILED)
 }

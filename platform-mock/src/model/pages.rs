@@ -2,29 +2,46 @@
 //!
 //! Here is what the generations share; their pages stand in `pages/mpi1.rs` and `pages/mpi2.rs`.
 
-pub(crate) mod mpi1;
+mod mpi1;
 mod mpi2;
+mod settings;
 
 use super::chip::Chip;
-use super::devices::{CONTROLLER_SAS_ADDRESS, Devices};
+use super::devices::{CONTROLLER_SAS_ADDRESS, Device, Devices};
+
+pub(crate) use settings::Settings;
 
 /// Page types (`MPI2_CONFIG_PAGETYPE_*`, and from 0x10 on `MPI2_CONFIG_EXTPAGETYPE_*`).
 pub(crate) mod page_type {
     pub(crate) const IO_UNIT: u8 = 0x00;
     pub(crate) const IOC: u8 = 0x01;
     pub(crate) const BIOS: u8 = 0x02;
+    pub(crate) const RAID_VOLUME: u8 = 0x08;
     pub(crate) const MANUFACTURING: u8 = 0x09;
+    pub(crate) const RAID_PHYSICAL_DISK: u8 = 0x0a;
     pub(crate) const EXTENDED: u8 = 0x0f;
     pub(crate) const SAS_IO_UNIT: u8 = 0x10;
     pub(crate) const SAS_EXPANDER: u8 = 0x11;
     pub(crate) const SAS_DEVICE: u8 = 0x12;
     pub(crate) const SAS_PHY: u8 = 0x13;
+    pub(crate) const LOG: u8 = 0x14;
     pub(crate) const ENCLOSURE: u8 = 0x15;
+    pub(crate) const RAID_CONFIGURATION: u8 = 0x16;
+    pub(crate) const SAS_PORT: u8 = 0x18;
+    pub(crate) const EXTENDED_MANUFACTURING: u8 = 0x1a;
+    pub(crate) const PCIE_IO_UNIT: u8 = 0x1b;
+    pub(crate) const PCIE_SWITCH: u8 = 0x1c;
+    pub(crate) const PCIE_DEVICE: u8 = 0x1d;
+    pub(crate) const PCIE_LINK: u8 = 0x1e;
+    /// Which faults a driver's trace shall stop at; the type is mpt3sas_trigger_pages.h's.
+    pub(crate) const DRIVER_TRIGGER: u8 = 0xe0;
 }
 use page_type as kind;
 
 /// `DeviceInfo` of a SAS disk: an end device, SSP target.
 pub(crate) const DEVICE_INFO: u32 = 0x0401;
+/// `DeviceInfo` of a SATA disk: an end device, SATA device.
+const SATA_DEVICE_INFO: u32 = 0x0081;
 /// `Flags` of a SAS device: present, mapped, and the mapping is kept.
 const DEVICE_FLAGS: u16 = 0x0007;
 /// A phy without a link: negotiation failed.
@@ -39,6 +56,16 @@ pub(crate) fn rate(chip: &Chip) -> u8 {
     } else {
         0x0a
     }
+}
+
+/// The rate of the link to a disk: SATA goes no faster than 6 Gbit/s.
+pub(crate) fn device_rate(chip: &Chip, device: &Device) -> u8 {
+    if device.target.config().sata { rate(chip).min(0x0a) } else { rate(chip) }
+}
+
+/// `DeviceInfo` of a disk.
+pub(crate) fn device_info(device: &Device) -> u32 {
+    if device.target.config().sata { SATA_DEVICE_INFO } else { DEVICE_INFO }
 }
 
 /// Why there is no such page.
@@ -84,6 +111,13 @@ impl Page {
         self.zeros_to(end)
     }
 
+    /// `text` in a field of `bytes` bytes, filled up with spaces as INQUIRY has it.
+    fn padded(self, text: &str, bytes: usize) -> Self {
+        let mut field: Vec<u8> = text.bytes().take(bytes).collect();
+        field.resize(bytes, b' ');
+        self.bytes(&field)
+    }
+
     /// Zeros up to `end` bytes of page.
     fn zeros_to(mut self, end: usize) -> Self {
         self.0.resize(end, 0);
@@ -101,10 +135,11 @@ impl Page {
     }
 }
 
-/// Builds page `number` of type `page_kind` at `address`.
+/// Builds page `number` of type `page_kind` at `address`, as the chip has it by itself.
 pub(crate) fn build(
     chip: &Chip,
     devices: &Devices,
+    settings: &Settings,
     page_kind: u8,
     number: u8,
     address: u32,
@@ -112,9 +147,26 @@ pub(crate) fn build(
     let built = match (page_kind, number) {
         (kind::MANUFACTURING, 0) => manufacturing_0(chip),
         _ if chip.is_mpi1() => mpi1::build(chip, devices, page_kind, number, address)?,
-        _ => mpi2::build(chip, devices, page_kind, number, address)?,
+        _ => mpi2::build(chip, devices, settings, page_kind, number, address)?,
     };
     Ok(built.done())
+}
+
+/// The header of a page, which a host may ask for without saying which of several it means: the
+/// header of mpt3sas's requests comes without a page address.
+pub(crate) fn header(
+    chip: &Chip,
+    devices: &Devices,
+    settings: &Settings,
+    page_kind: u8,
+    number: u8,
+    address: u32,
+) -> Result<Vec<u8>, NoPage> {
+    let built = build(chip, devices, settings, page_kind, number, address);
+    if chip.is_mpi1() {
+        return built;
+    }
+    built.or_else(|why| mpi2::template(chip, devices, page_kind, number).map(Page::done).ok_or(why))
 }
 
 /// What the board is called, the same on all generations.

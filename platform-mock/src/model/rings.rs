@@ -271,6 +271,47 @@ impl Rings {
         }))
     }
 
+    /// Takes those SCSI commands for a device out of the queue, not fetched yet, that `matches`
+    /// chooses: task management finds them there too.
+    pub(crate) fn withdraw(
+        &mut self,
+        memory: &dyn DeviceMemory,
+        handle: u16,
+        matches: &dyn Fn(&Request) -> bool,
+    ) -> Vec<Request> {
+        let mut withdrawn = Vec::new();
+        let frames = (self.frames, u64::from(self.frame_bytes), self.rings.len());
+        self.requests.retain(|descriptor| {
+            let kind = *descriptor as u8 & 0x0e;
+            let (queue, smid) = ((descriptor >> 8) as u8, (descriptor >> 16) as u16);
+            let named = (descriptor >> 48) as u16;
+            let is_io = matches!(kind, 0x00 | FAST_PATH) && (named == 0 || named == handle);
+            if !is_io || smid == 0 || usize::from(queue) >= frames.2 {
+                return true;
+            }
+            let at = frames.0.wrapping_add(u64::from(smid) * frames.1);
+            let mut frame = [0; REQUEST_BYTES];
+            if memory.read(at, &mut frame).is_err() {
+                return true;
+            }
+            let request = Request {
+                key: smid.into(),
+                queue,
+                fast_path: kind == FAST_PATH,
+                high_priority: false,
+                due: 0,
+                at,
+                frame,
+            };
+            let takes = matches!(frame[3], 0x00 | 0x16) && matches(&request);
+            if takes {
+                withdrawn.push(request);
+            }
+            !takes
+        });
+        withdrawn
+    }
+
     /// Bytes of a request frame.
     pub(crate) fn frame_bytes(&self) -> u32 {
         self.frame_bytes

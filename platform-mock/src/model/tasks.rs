@@ -1,14 +1,14 @@
 //! Task management (mpi_init.h, mpi2_init.h, "SCSI Task Management").
 //!
-//! Commands run whole, so only held ones can be aborted. On MPI2 the reply comes before those of
-//! the commands that it ended, as it may on a real controller.
+//! Commands run whole, so only those can be aborted that are held or have not been fetched. Their
+//! replies come before task management's own.
 
 use crate::memory::DeviceMemory;
 
-use super::Model;
 use super::message::{Message, array, le16, le32};
 use super::queues::{Answer, Reply, Request};
 use super::scsi::{self, Ending, ScsiIo, ioc_status};
+use super::{Model, Transport};
 
 const ABORT_TASK: u8 = 1;
 const ABORT_TASK_SET: u8 = 2;
@@ -17,6 +17,9 @@ const RESET_BUS: u8 = 4;
 const LUN_RESET: u8 = 5;
 const CLEAR_TASK_SET: u8 = 6;
 const QUERY_TASK: u8 = 7;
+const CLEAR_ACA: u8 = 8;
+const QUERY_TASK_SET: u8 = 9;
+const QUERY_ASYNC_EVENT: u8 = 0x0a;
 
 const RESPONSE_COMPLETE: u8 = 0x00;
 const RESPONSE_NOT_SUPPORTED: u8 = 0x04;
@@ -41,6 +44,8 @@ impl Model {
         let known = match kind {
             ABORT_TASK..=TARGET_RESET | LUN_RESET..=QUERY_TASK => true,
             RESET_BUS => mpi1,
+            // Nothing here is ever in an ACA condition, and nobody has asynchronous events to tell.
+            CLEAR_ACA | QUERY_TASK_SET | QUERY_ASYNC_EVENT => !mpi1,
             _ => false,
         };
         let message = if !known {
@@ -60,11 +65,12 @@ impl Model {
                     message.with8(4, RESPONSE_INVALID_LUN)
                 }
                 Ok(device) => {
+                    let handle = device.handle;
                     let matches = |held: &Request| {
                         let io = ScsiIo::parse(held, &rules);
                         match kind {
                             ABORT_TASK | QUERY_TASK => held.key == task && io.address == address,
-                            ABORT_TASK_SET | CLEAR_TASK_SET | LUN_RESET => {
+                            ABORT_TASK_SET | CLEAR_TASK_SET | LUN_RESET | QUERY_TASK_SET => {
                                 io.address == address && io.lun == lun
                             }
                             TARGET_RESET => io.address == address,
@@ -76,10 +82,15 @@ impl Model {
                         let _ = device.target.reset();
                     }
                     let response = match kind {
-                        QUERY_TASK if self.held.iter().any(matches) => RESPONSE_SUCCEEDED,
+                        QUERY_TASK | QUERY_TASK_SET if self.held.iter().any(&matches) => {
+                            RESPONSE_SUCCEEDED
+                        }
                         _ => RESPONSE_COMPLETE,
                     };
-                    if kind != QUERY_TASK {
+                    if !matches!(kind, QUERY_TASK | QUERY_TASK_SET) {
+                        if let Transport::Mpi2(rings) = &mut self.transport {
+                            killed.extend(rings.withdraw(memory, handle, &matches));
+                        }
                         self.held.retain(|held| {
                             let ends = matches(held);
                             if ends {
@@ -98,9 +109,9 @@ impl Model {
             .collect();
         let answer = Answer::Frame(message);
         let reply = Reply { key: request.key, queue: request.queue, answer };
-        // On MPI1 the commands' replies come first: mptscsih looks for the command as soon as it
-        // has the task's, and takes one that is still there for a task that failed.
-        replies.insert(if mpi1 { replies.len() } else { 0 }, reply);
+        // The commands' replies come first: mptscsih and mpt3sas look for the command as soon as they
+        // have the task's, and take one that is still there for a task that failed.
+        replies.push(reply);
         for reply in replies {
             self.answer(memory, reply);
         }

@@ -43,6 +43,14 @@ impl Attentions {
         }
     }
 
+    /// Something that one initiator must be told.
+    pub(super) fn raise_for(&mut self, initiator: u64, asc: u8, ascq: u8) {
+        let pending = &mut self.nexus(initiator).pending;
+        if !pending.contains(&(asc, ascq)) {
+            pending.push((asc, ascq));
+        }
+    }
+
     /// A reset, which is all that an initiator must know: it takes the place of what was pending.
     /// One that has not spoken yet meets it too.
     pub(super) fn reset(&mut self, qualifier: u8) {

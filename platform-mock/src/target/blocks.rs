@@ -75,12 +75,15 @@ pub(super) fn write_and_verify(
 }
 
 /// VERIFY(10), (12) and (16): that the blocks can be read, and with BYTCHK that they equal the
-/// data out.
+/// data out, or with BYTCHK 11b that each equals the one block of it.
 pub(super) fn verify(
     target: &mut Target,
     task: &mut Task<'_>,
     operation: &Operation,
 ) -> Result<(), SenseData> {
+    if task.byte(1) >> 1 & 0x03 == 2 {
+        return Err(SenseData::invalid_field(1, Some(2)));
+    }
     let (lba, blocks) = target.extent(task, operation)?;
     target.verify_blocks(task, lba, blocks)
 }
@@ -166,14 +169,20 @@ impl Target {
         }
         let block = u64::from(self.config.block_size);
         let bytes = blocks * block;
-        let compare = task.byte(1) & 0x02 != 0;
-        let result = if compare {
-            task.provides(bytes)?;
-            self.compare_blocks(task, lba, blocks)
-        } else {
-            self.disk
+        let result = match task.byte(1) >> 1 & 0x03 {
+            0 => self
+                .disk
                 .verify(lba * block, bytes)
-                .map_err(|offset| SenseData::unrecovered_read(offset / block))
+                .map_err(|offset| SenseData::unrecovered_read(offset / block)),
+            1 => {
+                task.provides(bytes)?;
+                self.compare_blocks(task, lba, blocks)
+            }
+            _ if blocks == 0 => Ok(()),
+            _ => {
+                task.provides(block)?;
+                (lba..lba + blocks).try_for_each(|lba| self.compare_blocks(task, lba, 1))
+            }
         };
         match result {
             Ok(()) => self.counters.verified.add(bytes),

@@ -9,6 +9,8 @@ use super::sense::SenseData;
 const STANDARD_BYTES: usize = 96;
 /// SAM-5, SPC-4, SBC-3 and SPL, no version claimed (SPC-4 table 144).
 const VERSIONS: [u16; 4] = [0x00A0, 0x0460, 0x04C0, 0x20A0];
+/// SAT-3, no version claimed, of a disk that is translated.
+const SAT_3: u16 = 0x1EE0;
 /// Peripheral qualifier 3, device type 1Fh: no device here.
 const ABSENT: u8 = 0x7F;
 const PROTOCOL_SAS: u8 = 0x60;
@@ -62,22 +64,28 @@ impl Target {
         data[3] = 0x12; // HISUP, response data format 2
         data[4] = (STANDARD_BYTES - 5) as u8;
         data[7] = 0x02; // CMDQUE
-        data[8..16].copy_from_slice(&ascii::<8>(&self.config.vendor));
+        let vendor = if self.config.sata { "ATA" } else { &self.config.vendor };
+        data[8..16].copy_from_slice(&ascii::<8>(vendor));
         data[16..32].copy_from_slice(&ascii::<16>(&self.config.product));
         data[32..36].copy_from_slice(&ascii::<4>(&self.config.revision));
         data[36..56].copy_from_slice(&ascii::<20>(&self.config.serial));
         for (field, version) in data[58..74].chunks_exact_mut(2).zip(VERSIONS) {
             field.copy_from_slice(&version.to_be_bytes());
         }
+        if self.config.sata {
+            data[66..68].copy_from_slice(&SAT_3.to_be_bytes());
+        }
         data
     }
 
     fn vital_product_data(&self, page: u8) -> Result<Vec<u8>, SenseData> {
         let body = match page {
-            0x00 if self.config.thin => vec![0x00, 0x80, 0x83, 0xB0, 0xB1, 0xB2],
-            0x00 => vec![0x00, 0x80, 0x83, 0xB0, 0xB1],
-            0x80 => self.config.serial.chars().map(printable).collect(),
+            0x00 => self.pages(),
+            0x80 => self.ascii_serial(),
             0x83 => self.designators(),
+            0x86 => extended_inquiry().to_vec(),
+            0x87 => MODE_PAGE_POLICY.to_vec(),
+            0x89 if self.config.sata => self.ata_information(),
             0xB0 => self.block_limits().to_vec(),
             0xB1 => self.block_device_characteristics().to_vec(),
             0xB2 if self.config.thin => logical_block_provisioning().to_vec(),
@@ -88,6 +96,24 @@ impl Target {
         data.extend_from_slice(&length.to_be_bytes());
         data.extend_from_slice(&body[..usize::from(length)]);
         Ok(data)
+    }
+
+    /// The unit serial number.
+    pub(super) fn ascii_serial(&self) -> Vec<u8> {
+        self.config.serial.chars().map(printable).collect()
+    }
+
+    /// The pages that there are, in ascending order.
+    fn pages(&self) -> Vec<u8> {
+        let mut pages = vec![0x00, 0x80, 0x83, 0x86, 0x87];
+        if self.config.sata {
+            pages.push(0x89);
+        }
+        pages.extend_from_slice(&[0xB0, 0xB1]);
+        if self.config.thin {
+            pages.push(0xB2);
+        }
+        pages
     }
 
     /// Device identification (SPC-4 7.8.6): the logical unit's name, the target port's name and
@@ -132,6 +158,18 @@ impl Target {
         body[3] = self.config.form_factor & 0x0F;
         body
     }
+}
+
+/// Mode page policy (SPC-4 7.8.9): every page and subpage is shared by all ports and initiators.
+const MODE_PAGE_POLICY: [u8; 4] = [0x3F, 0xFF, 0x00, 0x00];
+
+/// Extended INQUIRY data (SPC-4 7.8.7), without the four header bytes: simple, ordered and head of
+/// queue tasks (HEADSUP, ORDSUP, SIMPSUP), a volatile cache (V_SUP). No protection information.
+fn extended_inquiry() -> [u8; 60] {
+    let mut body = [0; 60];
+    body[1] = 0x07;
+    body[2] = 0x01;
+    body
 }
 
 /// Logical block provisioning (SBC-3 6.6.7): UNMAP and both WRITE SAMEs unmap, unmapped blocks

@@ -6,7 +6,11 @@ use super::operations::Operation;
 use super::sense::SenseData;
 
 /// Every page there is, in the order in which the first one lists them.
-const PAGES: [u8; 9] = [0x00, 0x02, 0x03, 0x05, 0x06, 0x0D, 0x0E, 0x10, 0x2F];
+const PAGES: [u8; 10] = [0x00, 0x02, 0x03, 0x05, 0x06, 0x0D, 0x0E, 0x10, SOLID_STATE, 0x2F];
+/// The solid state media page, which a disk that rotates does not have.
+const SOLID_STATE: u8 = 0x11;
+/// The subpage that lists pages together with subpages.
+const ALL_SUBPAGES: u8 = 0xFF;
 /// Control byte of a parameter: a counter, in binary.
 const COUNTER: u8 = 0x02;
 /// Control byte of a parameter: a list in binary, which is no counter.
@@ -71,10 +75,11 @@ pub(super) fn log_sense(
     operation: &Operation,
 ) -> Result<(), SenseData> {
     let page = task.byte(2) & 0x3F;
-    if !PAGES.contains(&page) {
+    if !target.log_pages().any(|known| known == page) {
         return Err(SenseData::invalid_field(2, Some(5)));
     }
-    if task.byte(3) != 0 {
+    let subpage = task.byte(3);
+    if !matches!((page, subpage), (_, 0) | (0, ALL_SUBPAGES)) {
         return Err(SenseData::invalid_field(3, None));
     }
     let first = u16::from_be_bytes([task.byte(5), task.byte(6)]);
@@ -83,7 +88,16 @@ pub(super) fn log_sense(
         if first != 0 {
             return Err(SenseData::invalid_field(5, None));
         }
-        data.extend_from_slice(&PAGES);
+        if subpage == ALL_SUBPAGES {
+            // SPF; after the pages this list itself.
+            data[..2].copy_from_slice(&[0x40, ALL_SUBPAGES]);
+            data.extend(target.log_pages().flat_map(|page| match page {
+                0x00 => vec![0x00, 0x00, 0x00, ALL_SUBPAGES],
+                page => vec![page, 0x00],
+            }));
+        } else {
+            data.extend(target.log_pages());
+        }
     } else {
         let mut parameters = target.log_parameters(page);
         parameters.retain(|parameter| parameter.code >= first);
@@ -102,7 +116,28 @@ pub(super) fn log_sense(
     task.reply(&data, operation.length(task.cdb))
 }
 
+/// LOG SELECT (SPC-4 6.7): PCR takes all counters back to zero; no list of parameters is taken.
+pub(super) fn log_select(
+    target: &mut Target,
+    task: &mut Task<'_>,
+    operation: &Operation,
+) -> Result<(), SenseData> {
+    if operation.length(task.cdb) != 0 {
+        return Err(SenseData::invalid_field(7, None));
+    }
+    let reset = task.byte(1) & 0x02 != 0;
+    if reset {
+        target.counters = Counters::default();
+    }
+    Ok(())
+}
+
 impl Target {
+    fn log_pages(&self) -> impl Iterator<Item = u8> {
+        let solid = self.config.rotation_rate == 1;
+        PAGES.into_iter().filter(move |page| *page != SOLID_STATE || solid)
+    }
+
     fn log_parameters(&self, page: u8) -> Vec<Parameter> {
         let temperature = self.config.temperature;
         match page {
@@ -120,6 +155,8 @@ impl Target {
             0x0E => vec![Parameter::new(4, BINARY_LIST, &self.start_stop_cycles.to_be_bytes())],
             // Self-test results: twenty, of which none was run.
             0x10 => (1..=20).map(|code| Parameter::new(code, BINARY_LIST, &[0; 16])).collect(),
+            // Percentage used endurance: nothing is worn.
+            SOLID_STATE => vec![Parameter::new(1, BINARY_LIST, &[0; 4])],
             // Informational exceptions: none; the temperature, and its threshold as not known.
             _ => vec![Parameter::new(0, BINARY_LIST, &[0, 0, temperature, 0xFF])],
         }

@@ -1,9 +1,9 @@
 //! Commands by which the logical unit describes itself: capacity, logical units, commands.
 
-use super::Target;
 use super::data::Task;
 use super::operations::{self, OPERATIONS, Operation};
 use super::sense::SenseData;
+use super::{Target, TargetConfig};
 
 /// READ CAPACITY(10) (SBC-3 5.15): all ones where the last LBA does not fit.
 pub(super) fn read_capacity_10(
@@ -68,12 +68,12 @@ pub(super) fn report_operation_codes(
     let timeouts = task.byte(2) & 0x80 != 0;
     let opcode = task.byte(3);
     let action = u16::from_be_bytes([task.byte(4), task.byte(5)]);
-    let thin = target.config.thin;
+    let config = &target.config;
     let entries = operations::with_opcode(opcode);
     let has_actions = entries.iter().any(|entry| entry.service_action.is_some());
     let option = task.byte(2) & 0x07;
     let data = match option {
-        0 => all_commands(thin, timeouts),
+        0 => all_commands(config, timeouts),
         1 if has_actions => return Err(SenseData::invalid_field(2, Some(2))),
         2 if !entries.is_empty() && !has_actions => {
             return Err(SenseData::invalid_field(2, Some(2)));
@@ -87,7 +87,7 @@ pub(super) fn report_operation_codes(
             };
             let entry = entries
                 .iter()
-                .find(|entry| entry.service_action == wanted && (thin || !entry.thin));
+                .find(|entry| entry.service_action == wanted && entry.exists_on(config));
             return one_command(entry, timeouts, task, operation);
         }
         _ => return Err(SenseData::invalid_field(2, Some(2))),
@@ -95,9 +95,9 @@ pub(super) fn report_operation_codes(
     task.reply(&data, operation.length(task.cdb))
 }
 
-fn all_commands(thin: bool, timeouts: bool) -> Vec<u8> {
+fn all_commands(config: &TargetConfig, timeouts: bool) -> Vec<u8> {
     let mut list = vec![0; 4];
-    for entry in OPERATIONS.iter().filter(|entry| thin || !entry.thin) {
+    for entry in OPERATIONS.iter().filter(|entry| entry.exists_on(config)) {
         let [action_high, action_low] = entry.service_action.unwrap_or(0).to_be_bytes();
         let flags = u8::from(timeouts) << 1 | u8::from(entry.service_action.is_some());
         let length = entry.usage.len() as u8;

@@ -1,5 +1,5 @@
-//! MODE SENSE and MODE SELECT (SPC-4 6.11 to 6.14) and the mode pages. WCE is the one setting that
-//! can be changed, and saved.
+//! MODE SENSE and MODE SELECT (SPC-4 6.11 to 6.14) and the mode pages. WCE and D_SENSE can be
+//! changed, and saved.
 
 use super::Target;
 use super::data::Task;
@@ -7,14 +7,26 @@ use super::operations::Operation;
 use super::sense::SenseData;
 
 const CACHING: u8 = 0x08;
+const CONTROL: u8 = 0x0A;
 const ALL_PAGES: u8 = 0x3F;
 const ALL_SUBPAGES: u8 = 0xFF;
 /// Every page there is, in the order in which all pages are sent.
-const PAGES: [u8; 6] = [0x01, CACHING, 0x0A, 0x18, 0x19, 0x1C];
+const PAGES: [u8; 9] = [0x01, 0x02, 0x07, CACHING, CONTROL, 0x18, 0x19, 0x1A, 0x1C];
 /// Byte 0 of a page: its values can be saved.
 const SAVEABLE: u8 = 0x80;
 /// Byte 2 of the caching page: write cache enable.
 const WCE: u8 = 0x04;
+/// Byte 2 of the control page: sense data in descriptor format.
+const D_SENSE: u8 = 0x04;
+/// Byte 2 of the control page: no log parameter is saved by itself.
+const GLTSD: u8 = 0x02;
+
+/// What can be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) write_cache: bool,
+    pub(super) descriptor_sense: bool,
+}
 
 /// Which of its values a page is asked for (SPC-4 table 171).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,22 +112,27 @@ pub(super) fn mode_select(
         // Without PF the list would be in a format of the vendor's, and there is none.
         return Err(SenseData::invalid_field(1, Some(4)));
     }
-    let Some(write_cache) = target.checked_mode_list(&list, is_ten(operation))? else {
-        return Ok(());
-    };
-    if write_cache != target.disk.write_cache() {
+    let settings = target.checked_mode_list(&list, is_ten(operation))?;
+    if settings != target.settings() {
+        let write_cache = settings.write_cache;
         target.disk.set_write_cache(write_cache).map_err(|_| SenseData::WRITE_ERROR)?;
+        target.descriptor_sense = settings.descriptor_sense;
         target.attentions.raise(Some(task.initiator), 0x2A, 0x01);
     }
     if save {
-        target.saved_write_cache = write_cache;
+        target.saved_settings = settings;
     }
     Ok(())
 }
 
 impl Target {
-    /// Looks through a parameter list without changing anything; gives WCE when it has it.
-    fn checked_mode_list(&self, list: &[u8], ten: bool) -> Result<Option<bool>, SenseData> {
+    fn settings(&self) -> Settings {
+        Settings { write_cache: self.disk.write_cache(), descriptor_sense: self.descriptor_sense }
+    }
+
+    /// Looks through a parameter list without changing anything; gives what it sets, and what it
+    /// leaves as it is.
+    fn checked_mode_list(&self, list: &[u8], ten: bool) -> Result<Settings, SenseData> {
         let truncated = SenseData::PARAMETER_LIST_LENGTH_ERROR;
         let (header, medium_type, descriptor_length) = if ten { (8, 2, 7) } else { (4, 1, 3) };
         if list.len() < header {
@@ -134,7 +151,7 @@ impl Target {
         let descriptor = list.get(header..at).ok_or(truncated)?;
         self.check_block_descriptor(descriptor, header)?;
 
-        let mut write_cache = None;
+        let mut settings = self.settings();
         while at < list.len() {
             let code = list[at] & !SAVEABLE;
             // Bit 6, subpage format, makes a code that no page has.
@@ -153,12 +170,14 @@ impl Target {
                     return Err(SenseData::invalid_parameter(at + byte));
                 }
             }
-            if code == CACHING {
-                write_cache = Some(page[2] & WCE != 0);
+            match code {
+                CACHING => settings.write_cache = page[2] & WCE != 0,
+                CONTROL => settings.descriptor_sense = page[2] & D_SENSE != 0,
+                _ => {}
             }
             at += page.len();
         }
-        Ok(write_cache)
+        Ok(settings)
     }
 
     /// A block descriptor may say what is so, or zero blocks for no change; nothing else.
@@ -203,6 +222,14 @@ impl Target {
         let mut page = match code {
             // Read-write error recovery (SBC-3 6.5.10): AWRE, ARRE.
             0x01 => vec![0x01, 0x0A, 0xC0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            // Disconnect-reconnect (SPL 9.2.5): no limit to anything.
+            0x02 => {
+                let mut page = vec![0; 16];
+                [page[0], page[1]] = [0x02, 0x0E];
+                page
+            }
+            // Verify error recovery (SBC-3 6.5.12).
+            0x07 => vec![0x07, 0x0A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             // Caching (SBC-3 6.5.6).
             CACHING => {
                 let mut page = vec![0; 20];
@@ -210,28 +237,37 @@ impl Target {
                 page[1] = 0x12;
                 page
             }
-            // Control (SPC-4 7.5.8): no log exception of its own (GLTSD), unrestricted reordering.
-            0x0A => vec![0x0A, 0x0A, 0x02, 0x10, 0, 0, 0, 0, 0, 0, 0, 0],
+            // Control (SPC-4 7.5.8): unrestricted reordering.
+            CONTROL => vec![CONTROL, 0x0A, GLTSD, 0x10, 0, 0, 0, 0, 0, 0, 0, 0],
             // Protocol specific logical unit (SPL 9.2.6): SAS.
             0x18 => vec![0x18, 0x06, 0x06, 0, 0, 0, 0, 0],
             // Protocol specific port (SPL 9.2.7): SAS, I_T nexus loss time 2000 ms.
             0x19 => vec![0x19, 0x06, 0x06, 0, 0x07, 0xD0, 0, 0],
+            // Power condition (SPC-4 7.5.13): no timer runs.
+            0x1A => {
+                let mut page = vec![0; 40];
+                [page[0], page[1]] = [0x1A, 0x26];
+                page
+            }
             // Informational exceptions control (SPC-4 7.5.14): report on request only.
             _ => vec![0x1C, 0x0A, 0x00, 0x06, 0, 0, 0, 0, 0, 0, 0, 0],
         };
         if values == Values::Changeable {
             page[2..].fill(0);
         }
-        if code == CACHING {
-            let write_cache = match values {
-                Values::Current => self.disk.write_cache(),
-                Values::Changeable => true,
-                Values::Default => self.default_write_cache,
-                Values::Saved => self.saved_write_cache,
-            };
-            page[0] |= SAVEABLE;
-            page[2] = if write_cache { WCE } else { 0 };
+        let settings = match values {
+            Values::Current => self.settings(),
+            Values::Changeable => Settings { write_cache: true, descriptor_sense: true },
+            Values::Default => self.default_settings,
+            Values::Saved => self.saved_settings,
+        };
+        let set = |set: bool, bit: u8| if set { bit } else { 0 };
+        match code {
+            CACHING => page[2] |= set(settings.write_cache, WCE),
+            CONTROL => page[2] |= set(settings.descriptor_sense, D_SENSE),
+            _ => return page,
         }
+        page[0] |= SAVEABLE;
         page
     }
 }

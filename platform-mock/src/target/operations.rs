@@ -1,10 +1,12 @@
 //! The table of operation codes: what is dispatched, what moves data, and what REPORT SUPPORTED
 //! OPERATION CODES says, from one place so that they cannot disagree.
 
-use super::Target;
 use super::data::Task;
 use super::sense::SenseData;
-use super::{blocks, inquiry, log, maintenance, mode, power, provisioning};
+use super::{Injected, Target, TargetConfig};
+use super::{
+    ata, blocks, format, inquiry, log, maintenance, mode, power, provisioning, reservations,
+};
 
 /// Which way a command moves data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,15 +97,50 @@ enum Phase {
     Out(Field),
     BlocksIn,
     BlocksOut,
-    /// All blocks when BYTCHK (byte 1 bit 1) is set, else nothing.
+    /// By BYTCHK (byte 1 bits 1 and 2): nothing, all blocks, or one for all of them.
     BlocksOutIfCompared,
+    /// The header of a FORMAT UNIT parameter list, when FMTDATA (byte 1 bit 4) is set.
+    FormatHeader,
+    /// As the CDB of an ATA PASS-THROUGH says.
+    Ata,
     /// One block, or nothing when NDOB (byte 1 bit 0 where the command has it) is set.
     OneBlockOut,
     /// The blocks to compare, then the blocks to write.
     BlocksOutTwice,
 }
 
-type Run = fn(&mut Target, &mut Task<'_>, &Operation) -> Result<(), SenseData>;
+/// On which disks a command exists.
+#[derive(Debug, Clone, Copy)]
+enum Exists {
+    Always,
+    /// Where blocks can be unmapped.
+    IfThin,
+    /// Behind a SCSI/ATA translation layer.
+    IfSata,
+    /// Where nothing is translated.
+    IfSas,
+}
+
+/// What carries a command out: most fail with sense data only, some with a status, too.
+#[derive(Clone, Copy)]
+pub(super) enum Run {
+    Sense(fn(&mut Target, &mut Task<'_>, &Operation) -> Result<(), SenseData>),
+    Status(fn(&mut Target, &mut Task<'_>, &Operation) -> Result<(), Injected>),
+}
+
+impl Run {
+    pub(super) fn call(
+        self,
+        target: &mut Target,
+        task: &mut Task<'_>,
+        operation: &Operation,
+    ) -> Result<(), Injected> {
+        match self {
+            Run::Sense(run) => Ok(run(target, task, operation)?),
+            Run::Status(run) => run(target, task, operation),
+        }
+    }
+}
 
 /// One command: its operation code, its shape, and what carries it out.
 pub(super) struct Operation {
@@ -122,13 +159,39 @@ pub(super) struct Operation {
     pub(super) medium: bool,
     /// Changes the medium's data.
     pub(super) writes: bool,
-    /// Exists only on a thin disk.
-    pub(super) thin: bool,
+    /// On which disks it exists.
+    exists: Exists,
     pub(super) run: Run,
 }
 
 impl Operation {
-    const fn new(usage: &'static [u8], phase: Phase, run: Run) -> Operation {
+    const fn new(
+        usage: &'static [u8],
+        phase: Phase,
+        run: fn(&mut Target, &mut Task<'_>, &Operation) -> Result<(), SenseData>,
+    ) -> Operation {
+        Operation::run(usage, phase, Run::Sense(run))
+    }
+
+    /// PERSISTENT RESERVE OUT: 24 bytes of parameters, and its own way past reservations.
+    const fn reserves(
+        usage: &'static [u8],
+        run: fn(&mut Target, &mut Task<'_>, &Operation) -> Result<(), Injected>,
+    ) -> Operation {
+        let operation = Operation::run(usage, Phase::Out(Field::new(5, 4)), Run::Status(run));
+        operation.action(usage[1] as u16).past_reservation().if_sas()
+    }
+
+    /// PERSISTENT RESERVE IN.
+    const fn reports_reservations(
+        usage: &'static [u8],
+        run: fn(&mut Target, &mut Task<'_>, &Operation) -> Result<(), SenseData>,
+    ) -> Operation {
+        let operation = Operation::new(usage, Phase::In(Field::new(7, 2)), run);
+        operation.action(usage[1] as u16).past_reservation().if_sas()
+    }
+
+    const fn run(usage: &'static [u8], phase: Phase, run: Run) -> Operation {
         Operation {
             opcode: usage[0],
             service_action: None,
@@ -139,7 +202,7 @@ impl Operation {
             past_reservation: false,
             medium: false,
             writes: false,
-            thin: false,
+            exists: Exists::Always,
             run,
         }
     }
@@ -176,11 +239,42 @@ impl Operation {
         self.reads(extent)
     }
 
+    const fn formats(mut self) -> Operation {
+        self.medium = true;
+        self.writes = true;
+        self
+    }
+
     const fn unmaps(mut self) -> Operation {
         self.medium = true;
         self.writes = true;
-        self.thin = true;
+        self.exists = Exists::IfThin;
         self
+    }
+
+    const fn if_thin(mut self) -> Operation {
+        self.exists = Exists::IfThin;
+        self
+    }
+
+    const fn if_sata(mut self) -> Operation {
+        self.exists = Exists::IfSata;
+        self
+    }
+
+    const fn if_sas(mut self) -> Operation {
+        self.exists = Exists::IfSas;
+        self
+    }
+
+    /// Whether such a disk has the command.
+    pub(super) fn exists_on(&self, config: &TargetConfig) -> bool {
+        match self.exists {
+            Exists::Always => true,
+            Exists::IfThin => config.thin,
+            Exists::IfSata => config.sata,
+            Exists::IfSas => !config.sata,
+        }
     }
 
     /// The first LBA and the number of blocks; (0, 0) for a command that has none.
@@ -214,8 +308,15 @@ impl Operation {
             Phase::Out(field) => (Direction::Out, field.get(cdb)),
             Phase::BlocksIn => (Direction::In, blocks),
             Phase::BlocksOut => (Direction::Out, blocks),
-            Phase::BlocksOutIfCompared if flags & 0x02 == 0 => (Direction::None, 0),
-            Phase::BlocksOutIfCompared => (Direction::Out, blocks),
+            Phase::BlocksOutIfCompared => match flags >> 1 & 0x03 {
+                1 => (Direction::Out, blocks),
+                3 if blocks > 0 => (Direction::Out, block),
+                _ => (Direction::None, 0),
+            },
+            Phase::FormatHeader if flags & 0x10 == 0 => (Direction::None, 0),
+            // LONGLIST
+            Phase::FormatHeader => (Direction::Out, if flags & 0x20 == 0 { 4 } else { 8 }),
+            Phase::Ata => ata::data_phase(cdb, block_size),
             Phase::OneBlockOut if flags & 0x01 != 0 => (Direction::None, 0),
             Phase::OneBlockOut => (Direction::Out, block),
             Phase::BlocksOutTwice => (Direction::Out, 2 * blocks),
@@ -267,7 +368,7 @@ pub(super) fn with_opcode(opcode: u8) -> &'static [Operation] {
 }
 
 /// The entry for a CDB.
-pub(super) fn find(cdb: &[u8], thin: bool) -> Result<&'static Operation, SenseData> {
+pub(super) fn find(cdb: &[u8], config: &TargetConfig) -> Result<&'static Operation, SenseData> {
     let opcode = *cdb.first().ok_or(SenseData::INVALID_OPERATION_CODE)?;
     let entries = with_opcode(opcode);
     let operation = match entries {
@@ -281,7 +382,7 @@ pub(super) fn find(cdb: &[u8], thin: bool) -> Result<&'static Operation, SenseDa
                 .ok_or(unknown)?
         }
     };
-    if operation.thin && !thin {
+    if !operation.exists_on(config) {
         return Err(SenseData::INVALID_OPERATION_CODE);
     }
     Ok(operation)
@@ -306,11 +407,13 @@ const G: u8 = 0x1F;
 
 /// Every command, in the order of operation codes. A comment gives the name; SPC-4, SBC-3.
 #[rustfmt::skip]
-pub(super) static OPERATIONS: [Operation; 40] = [
+pub(super) static OPERATIONS: [Operation; 56] = [
     // TEST UNIT READY
     Operation::new(&[0x00, 0, 0, 0, 0, 0], Phase::None, power::test_unit_ready).medium(),
     // REQUEST SENSE
-    Operation::new(&[0x03, 0, 0, 0, F, 0], In(Field::new(4, 1)), power::request_sense).always(),
+    Operation::new(&[0x03, 0x01, 0, 0, F, 0], In(Field::new(4, 1)), power::request_sense).always(),
+    // FORMAT UNIT: LONGLIST, FMTDATA, CMPLST
+    Operation::new(&[0x04, 0x38, 0, 0, 0, 0], Phase::FormatHeader, format::format_unit).formats(),
     // READ(6), WRITE(6)
     Operation::new(&[0x08, 0x1F, F, F, F, 0], BlocksIn, blocks::read).reads(Extent::Six),
     Operation::new(&[0x0A, 0x1F, F, F, F, 0], BlocksOut, blocks::write).writes(Extent::Six),
@@ -319,8 +422,8 @@ pub(super) static OPERATIONS: [Operation; 40] = [
     // MODE SELECT(6)
     Operation::new(&[0x15, 0x11, 0, 0, F, 0], Out(Field::new(4, 1)), mode::mode_select),
     // RESERVE(6), RELEASE(6) (SPC-2)
-    Operation::new(&[0x16, 0, 0, 0, 0, 0], Phase::None, power::reserve),
-    Operation::new(&[0x17, 0, 0, 0, 0, 0], Phase::None, power::release).past_reservation(),
+    Operation::new(&[0x16, 0, 0, 0, 0, 0], Phase::None, reservations::reserve_6),
+    Operation::new(&[0x17, 0, 0, 0, 0, 0], Phase::None, reservations::release_6).past_reservation(),
     // MODE SENSE(6)
     Operation::new(&[0x1A, 0x08, F, F, F, 0], In(Field::new(4, 1)), mode::mode_sense),
     // START STOP UNIT: IMMED; NO_FLUSH, START
@@ -336,39 +439,61 @@ pub(super) static OPERATIONS: [Operation; 40] = [
     Operation::new(&[0x2A, 0x18, F, F, F, F, G, F, F, 0], BlocksOut, blocks::write).writes(Extent::TEN),
     // WRITE AND VERIFY(10): DPO, BYTCHK 0 and 1
     Operation::new(&[0x2E, 0x12, F, F, F, F, G, F, F, 0], BlocksOut, blocks::write_and_verify).writes(Extent::TEN),
-    // VERIFY(10)
-    Operation::new(&[0x2F, 0x12, F, F, F, F, G, F, F, 0], BlocksOutIfCompared, blocks::verify).reads(Extent::TEN),
+    // VERIFY(10): DPO, BYTCHK 0, 1 and 3
+    Operation::new(&[0x2F, 0x16, F, F, F, F, G, F, F, 0], BlocksOutIfCompared, blocks::verify).reads(Extent::TEN),
     // SYNCHRONIZE CACHE(10): IMMED
     Operation::new(&[0x35, 0x02, F, F, F, F, G, F, F, 0], Phase::None, blocks::synchronize_cache).reads(Extent::TEN),
     // WRITE SAME(10): UNMAP
     Operation::new(&[0x41, 0x08, F, F, F, F, G, F, F, 0], OneBlockOut, provisioning::write_same).writes(Extent::TEN),
     // UNMAP
     Operation::new(&[0x42, 0, 0, 0, 0, 0, G, F, F, 0], Out(Field::new(7, 2)), provisioning::unmap).unmaps(),
+    // LOG SELECT: PCR; PC
+    Operation::new(&[0x4C, 0x02, 0xC0, 0, 0, 0, 0, F, F, 0], Out(Field::new(7, 2)), log::log_select),
     // LOG SENSE
     Operation::new(&[0x4D, 0, F, F, 0, F, F, F, F, 0], In(Field::new(7, 2)), log::log_sense),
     // MODE SELECT(10), MODE SENSE(10)
     Operation::new(&[0x55, 0x11, 0, 0, 0, 0, 0, F, F, 0], Out(Field::new(7, 2)), mode::mode_select),
     Operation::new(&[0x5A, 0x18, F, F, 0, 0, 0, F, F, 0], In(Field::new(7, 2)), mode::mode_sense),
+    // PERSISTENT RESERVE IN
+    Operation::reports_reservations(&[0x5E, 0x00, 0, 0, 0, 0, 0, F, F, 0], reservations::read_keys),
+    Operation::reports_reservations(&[0x5E, 0x01, 0, 0, 0, 0, 0, F, F, 0], reservations::read_reservation),
+    Operation::reports_reservations(&[0x5E, 0x02, 0, 0, 0, 0, 0, F, F, 0], reservations::report_capabilities),
+    Operation::reports_reservations(&[0x5E, 0x03, 0, 0, 0, 0, 0, F, F, 0], reservations::read_full_status),
+    // PERSISTENT RESERVE OUT: REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT AND ABORT,
+    // REGISTER AND IGNORE EXISTING KEY
+    Operation::reserves(&[0x5F, 0x00, 0, 0, 0, F, F, F, F, 0], reservations::register),
+    Operation::reserves(&[0x5F, 0x01, F, 0, 0, F, F, F, F, 0], reservations::reserve),
+    Operation::reserves(&[0x5F, 0x02, F, 0, 0, F, F, F, F, 0], reservations::release),
+    Operation::reserves(&[0x5F, 0x03, 0, 0, 0, F, F, F, F, 0], reservations::clear),
+    Operation::reserves(&[0x5F, 0x04, F, 0, 0, F, F, F, F, 0], reservations::preempt),
+    Operation::reserves(&[0x5F, 0x05, F, 0, 0, F, F, F, F, 0], reservations::preempt),
+    Operation::reserves(&[0x5F, 0x06, 0, 0, 0, F, F, F, F, 0], reservations::register_and_ignore),
     // READ(32), WRITE(32)
     Operation::new(&[0x7F, 0, 0, 0, 0, 0, G, 0x18, 0x00, 0x09, 0x18, 0, F, F, F, F, F, F, F, F,
         0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], BlocksIn, blocks::read).action(0x09).reads(Extent::THIRTY_TWO),
     Operation::new(&[0x7F, 0, 0, 0, 0, 0, G, 0x18, 0x00, 0x0B, 0x18, 0, F, F, F, F, F, F, F, F,
         0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F], BlocksOut, blocks::write).action(0x0B).writes(Extent::THIRTY_TWO),
+    // ATA PASS-THROUGH(16)
+    Operation::new(&[0x85, 0x1F, 0x3F, F, F, F, F, F, F, F, F, F, F, F, F, 0], Phase::Ata, ata::pass_through).if_sata(),
     // READ(16), COMPARE AND WRITE, WRITE(16)
     Operation::new(&[0x88, 0x18, F, F, F, F, F, F, F, F, F, F, F, F, G, 0], BlocksIn, blocks::read).reads(Extent::SIXTEEN),
     Operation::new(&[0x89, 0x18, F, F, F, F, F, F, F, F, 0, 0, 0, F, G, 0], BlocksOutTwice, provisioning::compare_and_write).writes(Extent::COMPARE_AND_WRITE),
     Operation::new(&[0x8A, 0x18, F, F, F, F, F, F, F, F, F, F, F, F, G, 0], BlocksOut, blocks::write).writes(Extent::SIXTEEN),
     // WRITE AND VERIFY(16), VERIFY(16)
     Operation::new(&[0x8E, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, G, 0], BlocksOut, blocks::write_and_verify).writes(Extent::SIXTEEN),
-    Operation::new(&[0x8F, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, G, 0], BlocksOutIfCompared, blocks::verify).reads(Extent::SIXTEEN),
+    Operation::new(&[0x8F, 0x16, F, F, F, F, F, F, F, F, F, F, F, F, G, 0], BlocksOutIfCompared, blocks::verify).reads(Extent::SIXTEEN),
     // SYNCHRONIZE CACHE(16)
     Operation::new(&[0x91, 0x02, F, F, F, F, F, F, F, F, F, F, F, F, G, 0], Phase::None, blocks::synchronize_cache).reads(Extent::SIXTEEN),
     // WRITE SAME(16): UNMAP, NDOB
     Operation::new(&[0x93, 0x09, F, F, F, F, F, F, F, F, F, F, F, F, G, 0], OneBlockOut, provisioning::write_same).writes(Extent::SIXTEEN),
     // READ CAPACITY(16)
     Operation::new(&[0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0], In(Field::new(10, 4)), maintenance::read_capacity_16).action(0x10).medium(),
+    // GET LBA STATUS
+    Operation::new(&[0x9E, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0], In(Field::new(10, 4)), provisioning::get_lba_status).action(0x12).medium().if_thin(),
     // REPORT LUNS
     Operation::new(&[0xA0, 0, F, 0, 0, 0, F, F, F, F, 0, 0], In(Field::new(6, 4)), maintenance::report_luns).always(),
+    // ATA PASS-THROUGH(12)
+    Operation::new(&[0xA1, 0x1F, 0x3F, F, F, F, F, F, F, F, 0, 0], Phase::Ata, ata::pass_through).if_sata(),
     // REPORT SUPPORTED OPERATION CODES, REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
     Operation::new(&[0xA3, 0x0C, 0x87, F, F, F, F, F, F, F, 0, 0], In(Field::new(6, 4)), maintenance::report_operation_codes).action(0x0C),
     Operation::new(&[0xA3, 0x0D, 0x80, 0, 0, 0, F, F, F, F, 0, 0], In(Field::new(6, 4)), maintenance::report_task_management).action(0x0D),
@@ -376,5 +501,5 @@ pub(super) static OPERATIONS: [Operation; 40] = [
     Operation::new(&[0xA8, 0x18, F, F, F, F, F, F, F, F, G, 0], BlocksIn, blocks::read).reads(Extent::TWELVE),
     Operation::new(&[0xAA, 0x18, F, F, F, F, F, F, F, F, G, 0], BlocksOut, blocks::write).writes(Extent::TWELVE),
     Operation::new(&[0xAE, 0x12, F, F, F, F, F, F, F, F, G, 0], BlocksOut, blocks::write_and_verify).writes(Extent::TWELVE),
-    Operation::new(&[0xAF, 0x12, F, F, F, F, F, F, F, F, G, 0], BlocksOutIfCompared, blocks::verify).reads(Extent::TWELVE),
+    Operation::new(&[0xAF, 0x16, F, F, F, F, F, F, F, F, G, 0], BlocksOutIfCompared, blocks::verify).reads(Extent::TWELVE),
 ];

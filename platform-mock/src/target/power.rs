@@ -1,4 +1,4 @@
-//! Commands about the logical unit's state: ready, started, reserved, and what it has to tell.
+//! Commands about the logical unit's state: ready, started, and what it has to tell.
 
 use super::Target;
 use super::data::Task;
@@ -14,19 +14,21 @@ pub(super) fn test_unit_ready(
     Ok(())
 }
 
-/// REQUEST SENSE (SPC-4 6.39): a pending unit attention, else why the medium cannot be accessed.
+/// REQUEST SENSE (SPC-4 6.39): a pending unit attention, else why the medium cannot be accessed;
+/// in the format that DESC asks for.
 pub(super) fn request_sense(
     target: &mut Target,
     task: &mut Task<'_>,
     operation: &Operation,
 ) -> Result<(), SenseData> {
-    let sense = match target.attentions.take(task.initiator) {
+    let mut sense = match target.attentions.take(task.initiator) {
         Some(attention) => attention,
         None => match target.check_ready() {
             Err(not_ready) => not_ready,
             Ok(()) => SenseData::new(SenseKey::NoSense, 0x00, 0x00),
         },
     };
+    sense.descriptor = task.byte(1) & 0x01 != 0;
     task.reply(&sense.to_bytes(), operation.length(task.cdb))
 }
 
@@ -67,27 +69,5 @@ pub(super) fn prevent_allow(
     _: &mut Task<'_>,
     _: &Operation,
 ) -> Result<(), SenseData> {
-    Ok(())
-}
-
-/// RESERVE(6) (SPC-2 7.21): the whole logical unit.
-pub(super) fn reserve(
-    target: &mut Target,
-    task: &mut Task<'_>,
-    _: &Operation,
-) -> Result<(), SenseData> {
-    target.reservation = Some(task.initiator);
-    Ok(())
-}
-
-/// RELEASE(6) (SPC-2 7.16): of another initiator's reservation it does nothing, and says GOOD.
-pub(super) fn release(
-    target: &mut Target,
-    task: &mut Task<'_>,
-    _: &Operation,
-) -> Result<(), SenseData> {
-    if target.reservation == Some(task.initiator) {
-        target.reservation = None;
-    }
     Ok(())
 }

@@ -100,11 +100,88 @@ pub(super) fn compare_and_write(
     target.write_blocks(task, bytes, lba, blocks, through)
 }
 
+/// Descriptors in the answer to one GET LBA STATUS, at most.
+const MOST_DESCRIPTORS: u64 = 64;
+/// Runs of data that are looked at for it, at most: a memory disk has one for each page.
+const MOST_RUNS: usize = 1 << 16;
+
+/// GET LBA STATUS (SBC-3 5.4): which blocks are mapped from an LBA on.
+pub(super) fn get_lba_status(
+    target: &mut Target,
+    task: &mut Task<'_>,
+    operation: &Operation,
+) -> Result<(), SenseData> {
+    let lba = big_endian(&task.cdb[2..10]);
+    if lba >= target.blocks() {
+        return Err(SenseData::LBA_OUT_OF_RANGE);
+    }
+    let allocation = operation.length(task.cdb);
+    if allocation < 24 {
+        return Err(SenseData::invalid_field(10, None));
+    }
+    let most = ((allocation - 8) / 16).min(MOST_DESCRIPTORS) as usize;
+    let extents = target.extents(lba, most).map_err(|_| SenseData::unrecovered_read(lba))?;
+    let mut data = vec![0; 8];
+    for (lba, blocks, mapped) in extents {
+        data.extend_from_slice(&lba.to_be_bytes());
+        data.extend_from_slice(&blocks.to_be_bytes());
+        data.extend_from_slice(&[if mapped { 0 } else { 1 }, 0, 0, 0]);
+    }
+    let length = data.len() as u32 - 4;
+    data[..4].copy_from_slice(&length.to_be_bytes());
+    task.reply(&data, allocation)
+}
+
 fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 impl Target {
+    /// At most `most` runs of blocks from `lba` on, each with its first LBA, its length and whether
+    /// it is mapped, which a block is that has data anywhere in it.
+    fn extents(&self, lba: u64, most: usize) -> std::io::Result<Vec<(u64, u32, bool)>> {
+        let block = u64::from(self.config.block_size);
+        let end = self.blocks();
+        let mut extents: Vec<(u64, u32, bool)> = Vec::new();
+        let mut at = lba;
+        // Makes a run up to `until`, or makes the last one longer by it.
+        let mut extend = |from: u64, until: u64, mapped: bool| {
+            let (first, joined) = match extents.last() {
+                Some((first, _, same)) if *same == mapped => (*first, true),
+                _ => (from, false),
+            };
+            if !joined && extents.len() == most {
+                return false;
+            }
+            let Ok(blocks) = u32::try_from(until - first) else {
+                if !joined {
+                    extents.push((first, u32::MAX, mapped));
+                }
+                return false;
+            };
+            if joined {
+                extents.pop();
+            }
+            extents.push((first, blocks, mapped));
+            true
+        };
+        for _ in 0..MOST_RUNS {
+            if at == end {
+                break;
+            }
+            let (start, stop) = match self.disk.next_data(at * block, end * block)? {
+                Some((start, stop)) => (start / block, stop.div_ceil(block).min(end)),
+                None => (end, end),
+            };
+            if start > at && !extend(at, start, false) || stop > start && !extend(start, stop, true)
+            {
+                break;
+            }
+            at = stop;
+        }
+        Ok(extents)
+    }
+
     /// Writes one block over and over.
     fn fill(&mut self, offset: u64, bytes: u64, block: &[u8]) -> std::io::Result<()> {
         const BLOCKS: usize = 64;

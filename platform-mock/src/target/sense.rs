@@ -1,4 +1,6 @@
-//! Sense data in fixed format (SPC-4 4.5.3) and the SCSI status codes (SAM-5 5.3.1).
+//! Sense data in fixed and in descriptor format (SPC-4 4.5) and the SCSI status codes (SAM-5 5.3.1).
+
+use super::ata::Registers;
 
 /// Status codes of SAM-5 5.3.1.
 pub mod status {
@@ -40,7 +42,7 @@ pub enum SenseKey {
     Miscompare = 0xE,
 }
 
-/// Sense data; [`SenseData::to_bytes`] gives its 18 bytes.
+/// Sense data; [`SenseData::to_bytes`] gives its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenseData {
     /// The sense key.
@@ -50,42 +52,87 @@ pub struct SenseData {
     /// Additional sense code qualifier.
     pub ascq: u8,
     /// The INFORMATION field and its VALID bit: an LBA, or a byte offset for MISCOMPARE.
-    pub information: Option<u32>,
+    /// Fixed format has 32 bits for it; a value that does not fit leaves it invalid there (SPC-4
+    /// 4.5.3.2).
+    pub information: Option<u64>,
     /// The SENSE KEY SPECIFIC bytes 15..18, with SKSV (bit 7 of the first) set.
     pub specific: Option<[u8; 3]>,
+    /// Whether the bytes are in descriptor format. The logical unit sets it as D_SENSE of its
+    /// control mode page says.
+    pub descriptor: bool,
+    /// What an ATA command left in the disk's registers; always in descriptor format (SAT-3 12.2.6).
+    pub registers: Option<Registers>,
 }
 
 impl SenseData {
     /// Bytes of fixed-format sense data.
-    pub const BYTES: usize = 18;
+    pub const FIXED_BYTES: usize = 18;
 
     /// Sense data of a key, an additional sense code and its qualifier.
     pub const fn new(key: SenseKey, asc: u8, ascq: u8) -> SenseData {
-        SenseData { key, asc, ascq, information: None, specific: None }
+        SenseData {
+            key,
+            asc,
+            ascq,
+            information: None,
+            specific: None,
+            descriptor: false,
+            registers: None,
+        }
     }
 
-    /// The same with an INFORMATION field; a value that does not fit its 32 bits leaves it invalid
-    /// (SPC-4 4.5.3.2).
+    /// The same with an INFORMATION field.
     pub fn with_information(mut self, value: u64) -> SenseData {
-        self.information = u32::try_from(value).ok();
+        self.information = Some(value);
         self
     }
 
-    /// The bytes of fixed format, response code 70h (current).
-    pub fn to_bytes(&self) -> [u8; SenseData::BYTES] {
-        let mut bytes = [0; SenseData::BYTES];
+    /// The same with the registers that an ATA command left.
+    pub(super) fn with_registers(mut self, registers: Registers) -> SenseData {
+        self.registers = Some(registers);
+        self
+    }
+
+    /// The bytes, of which fixed format has 18 and descriptor format 8 to 42; response code 70h or
+    /// 72h (current).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        if self.descriptor || self.registers.is_some() {
+            self.in_descriptors()
+        } else {
+            self.in_fixed_format().to_vec()
+        }
+    }
+
+    fn in_fixed_format(&self) -> [u8; SenseData::FIXED_BYTES] {
+        let mut bytes = [0; SenseData::FIXED_BYTES];
         bytes[0] = 0x70;
-        if let Some(information) = self.information {
+        if let Some(information) = self.information.and_then(|value| u32::try_from(value).ok()) {
             bytes[0] |= 0x80;
             bytes[3..7].copy_from_slice(&information.to_be_bytes());
         }
         bytes[2] = self.key as u8;
-        bytes[7] = (SenseData::BYTES - 8) as u8;
+        bytes[7] = (SenseData::FIXED_BYTES - 8) as u8;
         bytes[12] = self.asc;
         bytes[13] = self.ascq;
         if let Some(specific) = self.specific {
             bytes[15..18].copy_from_slice(&specific);
         }
+        bytes
+    }
+
+    fn in_descriptors(&self) -> Vec<u8> {
+        let mut bytes = vec![0x72, self.key as u8, self.asc, self.ascq, 0, 0, 0, 0];
+        if let Some(information) = self.information {
+            bytes.extend_from_slice(&[0x00, 0x0A, 0x80, 0]);
+            bytes.extend_from_slice(&information.to_be_bytes());
+        }
+        if let Some([first, high, low]) = self.specific {
+            bytes.extend_from_slice(&[0x02, 0x06, 0, 0, first, high, low, 0]);
+        }
+        if let Some(registers) = &self.registers {
+            bytes.extend_from_slice(&registers.descriptor());
+        }
+        bytes[7] = (bytes.len() - 8) as u8;
         bytes
     }
 
@@ -110,6 +157,8 @@ impl SenseData {
         SenseData::new(SenseKey::NotReady, 0x04, 0x02);
     pub(super) const MEDIUM_NOT_PRESENT: SenseData = SenseData::new(SenseKey::NotReady, 0x3A, 0x00);
     pub(super) const WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DataProtect, 0x27, 0x00);
+    pub(super) const FORMAT_FAILED: SenseData = SenseData::new(SenseKey::MediumError, 0x31, 0x01);
+    pub(super) const INVALID_RELEASE: SenseData = SenseData::illegal(0x26, 0x04);
     pub(super) const WRITE_ERROR: SenseData = SenseData::new(SenseKey::MediumError, 0x0C, 0x00);
     pub(super) const SPACE_ALLOCATION_FAILED: SenseData =
         SenseData::new(SenseKey::DataProtect, 0x27, 0x07);

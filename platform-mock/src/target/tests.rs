@@ -1,10 +1,12 @@
 //! Each command against bytes written by hand from the standards.
 
+mod ata;
 mod blocks;
 mod describe;
 mod durability;
 mod mode_and_log;
 mod provisioning;
+mod reservations;
 mod state;
 mod table;
 
@@ -74,6 +76,6 @@ fn assert_invalid_field(response: Response, pointer: [u8; 3]) {
     assert_eq!(response.sense.unwrap().to_bytes()[15..18], pointer);
 }
 
-fn information(response: Response) -> Option<u32> {
+fn information(response: Response) -> Option<u64> {
     response.sense.unwrap().information
 }

@@ -121,7 +121,13 @@ pub(crate) fn run(global: &Global, arguments: &Emulate) -> Result<(), Error> {
     if arguments.control.as_ref() == Some(&arguments.socket) {
         return Err(Error::usage("--socket and --control are the same path; choose two"));
     }
-    let card = Card::new(Model::new(arguments.chip)).map_err(|error| {
+    let mut model = Model::new(arguments.chip);
+    if let Some(bays) = arguments.expander {
+        model
+            .attach_expander(bays)
+            .map_err(|why| Error::failed(format!("the expander cannot be attached: {why}")))?;
+    }
+    let card = Card::new(model).map_err(|error| {
         Error::failed(format!("cannot start the controller: {error}; end other programs first"))
     })?;
     let panel = Arc::new(Panel::new(Arc::clone(&card)));

@@ -73,6 +73,12 @@ fn request(turn: &Turn) -> Result<Request, Error> {
             Request::Event { code, data: data.clone(), acknowledge }
         }
         Turn::PowerCut { keep, seed } => Request::PowerCut { keep_percent: keep, seed },
+        Turn::CreateVolume { level, ref slots, disk: ref new } => {
+            Request::CreateVolume { level, slots: slots.0.clone(), disk: disk(new)? }
+        }
+        Turn::DeleteVolume { handle } => Request::DeleteVolume { handle },
+        Turn::Member { slot, state } => Request::Member { slot, state },
+        Turn::Smart { slot, codes: (asc, ascq) } => Request::Smart { slot, asc, ascq },
         Turn::Flush => Request::Flush {},
     })
 }
@@ -153,5 +159,18 @@ fn status_text(status: &Status) -> String {
             disk.medium.clone(),
         ]);
     }
-    format!("{summary}\n{}", table.text())
+    let mut volumes = String::new();
+    if !status.volumes.is_empty() {
+        let mut table = Table::new(&["volume", "size", "state", "medium"]);
+        for volume in &status.volumes {
+            table.row([
+                format!("{:#06x}", volume.handle),
+                size(volume.bytes),
+                volume.state.clone(),
+                volume.medium.clone(),
+            ]);
+        }
+        volumes = format!("\n{}", table.text());
+    }
+    format!("{summary}\n{}{volumes}", table.text())
 }

@@ -8,7 +8,7 @@ use crate::target::{Target, TargetConfig};
 use super::super::devices::Device;
 use super::super::events::{self, Change};
 use super::super::scsi::{self, Ending, ScsiIo, ioc_status};
-use super::super::{Later, Model, pages};
+use super::super::{Later, Model};
 
 /// IOCLogInfo of commands that ended with their device: PL, device missing.
 const LOG_INFO_DEVICE_MISSING: u32 = 0x3117_0000;
@@ -17,12 +17,6 @@ impl Model {
     /// The device in a slot.
     pub fn device(&mut self, slot: u8) -> Option<&mut Device> {
         self.devices.at_slot(slot)
-    }
-
-    /// Slots that disks can be plugged into, taken or not.
-    #[must_use]
-    pub fn slots(&self) -> Vec<u8> {
-        (0..self.chip.phys).collect()
     }
 
     /// All devices, by slot.
@@ -40,7 +34,8 @@ impl Model {
         Some(self.devices.at_slot(slot)?.target.grow(bytes))
     }
 
-    /// Plugs a disk into a slot, of which there is one for each phy, and tells the host.
+    /// Plugs a disk into a slot and tells the host. There is a slot for each phy, but for those that
+    /// lead to an expander, and after them one for each of the expander's bays.
     ///
     /// # Errors
     ///
@@ -54,6 +49,7 @@ impl Model {
     /// Pulls the disk out of a slot: what the device has ends, and the host is told.
     pub fn remove_disk(&mut self, slot: u8) -> Option<Target> {
         self.tell(slot, Change::Gone);
+        self.lose_member(slot);
         let rules = self.rules();
         let device = self.devices.remove(slot)?;
         let address = if rules.mpi1 { u16::from(slot) } else { device.handle };
@@ -83,11 +79,15 @@ impl Model {
         if !self.port_enabled {
             return;
         }
-        let (mpi1, phys, rate) = (self.chip.is_mpi1(), self.chip.phys, pages::rate(&self.chip));
-        if mpi1 {
+        if self.chip.is_mpi1() {
             self.mpi1_tell(slot, change);
-        } else if let Some(device) = self.devices.slot(slot) {
-            let (code, data) = events::device(mpi1, phys, rate, device, change);
+            return;
+        }
+        // The host hears of members of volumes by other events.
+        if self.devices.is_member(slot) {
+            return;
+        }
+        if let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) {
             self.raise_event(code, data, false);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use super::super::devices::Device;
 use super::super::{Model, Transport};
 
 /// A core dump was asked of a chip that knows no such state.
@@ -66,7 +67,7 @@ impl Model {
         self.front.never_ready();
     }
 
-    /// Cuts the power of the controller and of all its disks, and turns it on again. What the disks
+    /// Cuts the power of the controller and of all its disks and volumes, and turns it on again. What the disks
     /// had in volatile write caches is lost ([`Disk::power_cut`](crate::disk::Disk::power_cut)),
     /// but for the blocks that `survivor`, told slot and byte offset, says a drive had written by
     /// itself. Commands are gone without a reply, the firmware boots to READY, hung or not, and
@@ -82,17 +83,21 @@ impl Model {
         survivor: &mut dyn FnMut(u8, u64) -> bool,
     ) -> Result<(), (u8, io::Error)> {
         let mut failed = None;
-        for device in self.devices.iter_mut() {
+        let mut cut = |device: &mut Device| {
             let slot = device.slot;
             if let Err(error) = device.target.power_cut(&mut |offset| survivor(slot, offset)) {
                 failed.get_or_insert((slot, error));
             }
-        }
+        };
+        self.devices.iter_mut().for_each(&mut cut);
+        self.devices.volumes_mut().iter_mut().for_each(|volume| cut(&mut volume.device));
         self.drop_queues();
         let chip = self.chip;
         self.transport = Transport::of(&chip);
         self.front.power_on(chip.is_mpi1());
-        self.max_devices = chip.phys.into();
+        self.settings.reset();
+        self.max_devices =
+            if chip.is_mpi1() { self.devices.slot_count().into() } else { chip.phys.into() };
         self.knobs.raw.clear();
         self.knobs.stopped = false;
         failed.map_or(Ok(()), Err)
@@ -104,11 +109,14 @@ impl Model {
     ///
     /// The slots of the disks that could not, and why.
     pub fn flush_disks(&mut self) -> Result<(), Vec<(u8, io::Error)>> {
-        let failed: Vec<_> = self
-            .devices
-            .iter_mut()
-            .filter_map(|device| Some((device.slot, device.target.disk_mut().flush().err()?)))
-            .collect();
+        let mut failed = Vec::new();
+        let mut flush = |device: &mut Device| {
+            if let Err(error) = device.target.disk_mut().flush() {
+                failed.push((device.slot, error));
+            }
+        };
+        self.devices.iter_mut().for_each(&mut flush);
+        self.devices.volumes_mut().iter_mut().for_each(|volume| flush(&mut volume.device));
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 }

@@ -298,3 +298,35 @@ fn a_hung_firmware_and_a_stopped_one_have_no_deadline() {
         assert_eq!(model.deadline(), None);
     });
 }
+
+#[test]
+fn a_disk_whose_file_is_cut_short_ends_commands_with_a_medium_error_and_goes_on() {
+    use crate::disk::Disk;
+    use crate::target::{Target, TargetConfig};
+
+    const WRITE: [u8; 10] = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("disk");
+    for chip in Chip::ALL {
+        let _ = std::fs::remove_file(&path);
+        let on_file = Disk::create(&path, 1 << 20).expect("made");
+        let mut host = Host::operational(chip, 0);
+        host.bus.with_model(|model| {
+            model.add_disk(0, Target::new(TargetConfig::default(), on_file)).expect("free");
+        });
+        host.run();
+        while host.reply().is_some() {}
+        let disk = host.disk(0);
+        host.greet(disk);
+        let cut = std::fs::OpenOptions::new().write(true).open(&path).expect("there");
+        cut.set_len(0).expect("cut");
+        let reply = host.scsi(disk, &READ_ONE, true, 512);
+        assert_eq!(reply[0x0c], CHECK);
+        let sense = host.get(SENSE, 14);
+        assert_eq!((sense[2], sense[12]), (3, 0x11), "MEDIUM ERROR");
+        assert_eq!(host.scsi(disk, &WRITE, false, 512)[0x0c], CHECK);
+        cut.set_len(1 << 20).expect("restored");
+        assert!(host.scsi(disk, &WRITE, false, 512).is_empty(), "as if nothing had been");
+        assert!(host.scsi(disk, &READ_ONE, true, 512).is_empty());
+    }
+}

@@ -100,11 +100,91 @@ fn a_sata_disk_says_so() {
     host.run();
     let events = host.events();
     let (_, data) = events.iter().find(|(code, _)| *code == 0x0f).expect("of the device");
-    assert_eq!(le32(data, 8), 0x881);
+    assert_eq!(le32(data, 8), 0x81);
     let (status, page) = host.config(1, DEVICE, 0, 1 << 28 | 3);
-    assert_eq!((status, le32(&page, 0x1c), le16(&page, 0x20)), (0, 0x881, 0xf7));
+    assert_eq!((status, le32(&page, 0x1c), le16(&page, 0x20)), (0, 0x81, 0xf7));
     let (status, page) = host.config(1, DEVICE, 1, 1 << 28 | 3);
     assert_eq!((status, page[0x1c], page.len()), (0, 0x34, 48));
+}
+
+#[test]
+fn an_expander_is_walked_as_mptsas_walks_it() {
+    const EXPANDER: u8 = 0x11;
+    let mut host = Host::new(Chip::SAS1068, 0);
+    host.bus
+        .with_model(|model| {
+            let expander = model.attach_expander(6)?;
+            model.add_disk(10, crate::model::disk(3, 1 << 20)).expect("an empty bay");
+            Ok::<_, &str>(expander)
+        })
+        .expect("free phys");
+    host.give_frames(8);
+    let port = host.handshake(&[0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!((le16(&port, 0x16), le16(&port, 0x18)), (14, 14), "target ids");
+    // The driver takes the port's figure over.
+    let high = ((host.at(0) >> 32) as u32).to_le_bytes();
+    let mut init = vec![4, 0, 0, 2, 0, 14, 1, 0, 0, 0, 0, 0, 80, 0, 0, 0];
+    init.extend(high);
+    init.extend(high);
+    assert_eq!(host.handshake(&init)[5], 14);
+    host.handshake(&[1, 0, 0, 7, 0, 0, 0, 0, 7, 0, 0, 0]);
+
+    let (status, page) = host.config(1, EXPANDER, 0, 0xffff);
+    let (handle, parent, phys) = (le16(&page, 0x18), le16(&page, 0x1a), page[0x20]);
+    assert_eq!((status, page.len(), parent, phys), (0, 0x24, 5, 10));
+    assert_eq!(host.config(0, EXPANDER, 0, handle.into()).0, 0x22, "the last");
+    let own = host.config(1, IO_UNIT, 0, 0).1;
+    for phy in 4..8 {
+        assert_eq!(le16(&own, 0x10 + phy * 16 + 8), handle, "all phys of the wide port");
+    }
+    let (status, page) = host.config(1, DEVICE, 0, 2 << 28 | u32::from(handle));
+    assert_eq!((status, le32(&page, 0x1c), le16(&page, 0x14)), (0, 0x102, 5));
+    let mut disks = Vec::new();
+    for phy in 0..10 {
+        host.give_all();
+        let address = 1 << 28 | phy << 16 | u32::from(handle);
+        let (status, page) = host.config(1, EXPANDER, 1, address);
+        assert_eq!((status, page.len(), page[0x0d], page[0x20]), (0, 0x28, phy as u8, phy as u8));
+        assert_eq!(le16(&page, 0x1c), handle, "the phy's owner");
+        disks.push(le16(&page, 0x12));
+    }
+    assert_eq!(disks[..2], [0; 2]);
+    assert_eq!(disks[6..], [5, 6, 7, 8], "the way back");
+    assert_eq!(host.config(0, EXPANDER, 1, 1 << 28 | 10 << 16 | u32::from(handle)).0, 0x22);
+    let (status, page) = host.config(1, DEVICE, 0, 2 << 28 | u32::from(disks[2]));
+    assert_eq!((status, le16(&page, 0x14), page[0x16], page[0x1a]), (0, handle, 2, 10));
+    assert_eq!((le16(&page, 8), le16(&page, 0x0a)), (2, 2), "bay and enclosure");
+    host.give_all();
+    assert_eq!(host.scsi(10, &TEST_UNIT_READY, false, 0)[0x0c], 2, "it is spoken to by that id");
+
+    // REPORT MANUFACTURER INFORMATION, as mptsas_exp_repmanufacture_info sends it.
+    host.memory.write(DATA, &[0x40, 1, 0, 0]);
+    let mut request = [0u8; 0x38];
+    request[1] = 0xff;
+    request[3] = 0x1a;
+    request[4] = 4;
+    request[8] = 9;
+    let (_, expander) = host.config(1, EXPANDER, 0, 0xffff);
+    host.memory.write(DATA, &[0x40, 1, 0, 0]);
+    request[0x10..0x18].copy_from_slice(&expander[0x0c..0x14]);
+    for (at, flags, length, place) in [(0x20, 0x56u32, 4u32, DATA), (0x2c, 0x52, 60, DATA + 4)] {
+        request[at..at + 4].copy_from_slice(&(flags << 24 | length).to_le_bytes());
+        request[at + 4..at + 12].copy_from_slice(&host.at(place).to_le_bytes());
+    }
+    let reply = host.message(&request);
+    assert_eq!((le16(&reply, 0x0e), le16(&reply, 4)), (0, 60));
+    assert_eq!(host.get(DATA + 4, 3), [0x41, 1, 0]);
+
+    // A disk that is plugged into a bay is told of by the expander's phy.
+    host.handshake(&[0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0]);
+    host.run();
+    host.events();
+    host.bus.with_model(|model| model.add_disk(8, crate::model::disk(4, 1 << 20))).expect("empty");
+    host.run();
+    let events = host.events();
+    assert_eq!((events[0].0, events[0].1[0], le16(&events[0].1, 2)), (0x12, 0, handle));
+    assert_eq!(events[0].1[4..12], expander[0x0c..0x14]);
+    assert_eq!((events[2].1[0], le16(&events[2].1, 0x0c)), (8, handle));
 }
 
 #[test]
@@ -193,7 +273,7 @@ fn what_the_firmware_has_not_is_refused_and_does_not_stop_it() {
     request[4] = 4;
     request[8] = 9;
     let reply = host.message(&request);
-    assert_eq!((reply[2], reply[3], reply[0x0d], le16(&reply, 0x0e)), (7, 0x1a, 3, 0x90));
+    assert_eq!((reply[2], reply[3], reply[0x0d], le16(&reply, 0x0e)), (7, 0x1a, 1, 0x90));
 }
 
 #[test]

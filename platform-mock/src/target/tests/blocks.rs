@@ -242,7 +242,24 @@ fn verify_compares_when_bytchk_says_so() {
     }
     assert_good(none(&mut target, &ten(0x2F, 0, 10, 2)), 0);
     assert_good(none(&mut target, &ten(0x2F, 2, 10, 0)), 0);
-    assert_invalid_field(none(&mut target, &ten(0x2F, 6, 10, 2)), [0xCA, 0, 1]);
+    assert_invalid_field(none(&mut target, &ten(0x2F, 4, 10, 2)), [0xCA, 0, 1]);
+}
+
+#[test]
+fn verify_compares_one_block_with_each() {
+    let mut target = target(1000);
+    give(&mut target, &ten(0x2A, 0, 10, 3), &[7; 1536]);
+    for verify in [ten(0x2F, 6, 10, 3), sixteen(0x8F, 6, 10, 3)] {
+        assert_good(give(&mut target, &verify, &[7; 512]), 512);
+        assert_sense(give(&mut target, &verify, &[7; 511]), 0x0B, 0x4B, 0x00);
+    }
+    assert_good(none(&mut target, &ten(0x2F, 6, 10, 0)), 0);
+    let mut other = [7; 512];
+    other[300] = 8;
+    give(&mut target, &ten(0x2A, 0, 12, 1), &other);
+    let refused = give(&mut target, &ten(0x2F, 6, 10, 3), &[7; 512]);
+    assert_sense(refused, 0x0E, 0x1D, 0x00);
+    assert_eq!(information(refused), Some(300));
 }
 
 #[test]
@@ -284,13 +301,18 @@ fn a_medium_error_names_its_lba_until_it_is_written_over() {
 }
 
 #[test]
-fn a_medium_error_past_32_bits_has_no_information() {
+fn a_medium_error_past_32_bits_has_no_information_in_fixed_format() {
     let mut target = target(1 << 40);
     target.inject_medium_error(1 << 33, 1);
     let read = none(&mut target, &sixteen(0x88, 0, 1 << 33, 1));
     assert_sense(read, 0x03, 0x11, 0x00);
-    assert_eq!(information(read), None);
-    assert_eq!(read.sense.unwrap().to_bytes()[0], 0x70);
+    let mut sense = read.sense.unwrap();
+    assert_eq!(sense.to_bytes()[..8], [0x70, 0, 3, 0, 0, 0, 0, 10]);
+    sense.descriptor = true;
+    assert_eq!(
+        sense.to_bytes(),
+        [0x72, 3, 0x11, 0, 0, 0, 0, 12, 0, 0x0A, 0x80, 0, 0, 0, 0, 2, 0, 0, 0, 0]
+    );
 }
 
 #[test]
@@ -306,6 +328,23 @@ fn a_file_that_fails_is_a_medium_error_at_its_lba() {
     assert_sense(read, 0x03, 0x11, 0x00);
     assert_eq!(information(read), Some(32));
     assert_eq!(read.transferred, 32 * 512);
+    assert_sense(give(&mut target, &ten(0x2A, 0, 48, 1), &[1; 512]), 0x03, 0x0C, 0x00);
+    assert_sense(none(&mut target, &ten(0x35, 0, 0, 0)), 0x03, 0x0C, 0x00);
+    let verify = none(&mut target, &ten(0x2F, 0, 0, 64));
+    assert_sense(verify, 0x03, 0x11, 0x00);
+    assert_eq!(information(verify), Some(32));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(receive(&mut target, &ten(0x28, 0, 0, 1), 512), pattern(512), "unlinked, yet here");
+}
+
+#[test]
+fn a_thin_disk_without_room_says_so_and_another_calls_it_a_write_error() {
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let thin = target(1000).write_failure(&full, 5).to_bytes();
+    assert_eq!([thin[2], thin[12], thin[13], thin[6]], [0x07, 0x27, 0x07, 5]);
+    let config = TargetConfig { thin: false, ..config() };
+    let thick = Target::new(config, Disk::memory(4096)).write_failure(&full, 5).to_bytes();
+    assert_eq!([thick[2], thick[12], thick[13], thick[6]], [0x03, 0x0C, 0x00, 5]);
 }
 
 #[test]

@@ -64,7 +64,10 @@ fn vpd(target: &mut Target, page: u8) -> Vec<u8> {
 #[test]
 fn vital_product_data_pages_are_listed_and_carry_the_identity() {
     let mut target = target(100);
-    assert_eq!(vpd(&mut target, 0x00), [0, 0x00, 0, 6, 0x00, 0x80, 0x83, 0xB0, 0xB1, 0xB2]);
+    assert_eq!(
+        vpd(&mut target, 0x00),
+        [0, 0x00, 0, 8, 0x00, 0x80, 0x83, 0x86, 0x87, 0xB0, 0xB1, 0xB2]
+    );
     let serial = vpd(&mut target, 0x80);
     assert_eq!(serial[..4], [0, 0x80, 0, 16]);
     assert_eq!(serial[4..], *b"FM00000000000010");
@@ -77,6 +80,11 @@ fn vital_product_data_pages_are_listed_and_carry_the_identity() {
             0x61, 0x94, 0, 4, 0, 0, 0, 1, // relative target port
         ]
     );
+    let extended = vpd(&mut target, 0x86);
+    assert_eq!(extended[..8], [0, 0x86, 0, 0x3C, 0, 7, 1, 0]);
+    assert_eq!(extended[8..], [0; 56]);
+    assert_eq!(vpd(&mut target, 0x87), [0, 0x87, 0, 4, 0x3F, 0xFF, 0, 0]);
+    assert_invalid_field(none(&mut target, &[0x12, 1, 0x89, 2, 60, 0]), [0xC0, 0, 2]);
     let unknown = give(&mut target, &[0x12, 1, 0xC0, 0, 255, 0], &[0; 255]);
     assert_invalid_field(unknown, [0xC0, 0, 2]);
     let page_without_evpd = give(&mut target, &[0x12, 0, 0x80, 0, 255, 0], &[0; 255]);
@@ -105,7 +113,7 @@ fn block_limits_and_provisioning_of_a_thin_disk() {
 fn a_disk_that_is_not_thin_says_so_everywhere() {
     let config = TargetConfig { thin: false, ..config() };
     let mut target = Target::new(config, Disk::memory(1 << 20));
-    assert_eq!(vpd(&mut target, 0x00), [0, 0x00, 0, 5, 0x00, 0x80, 0x83, 0xB0, 0xB1]);
+    assert_eq!(vpd(&mut target, 0x00), [0, 0x00, 0, 7, 0x00, 0x80, 0x83, 0x86, 0x87, 0xB0, 0xB1]);
     assert_eq!(vpd(&mut target, 0xB0)[20..36], [0; 16]);
     assert_invalid_field(none(&mut target, &[0x12, 1, 0xB2, 0, 64, 0]), [0xC0, 0, 2]);
     let capacity = receive(&mut target, &read_capacity_16(), 32);

@@ -47,16 +47,20 @@ fn all_mode_pages_come_in_order() {
             codes.push(code & 0x3F);
             rest = &rest[2 + usize::from(*length)..];
         }
-        assert_eq!(codes, [0x01, 0x08, 0x0A, 0x18, 0x19, 0x1C]);
+        assert_eq!(codes, [0x01, 0x02, 0x07, 0x08, 0x0A, 0x18, 0x19, 0x1A, 0x1C]);
     }
 }
 
 #[test]
 fn each_mode_page_has_the_bytes_of_its_standard() {
     let mut target = target(0x1000);
-    let pages: [&[u8]; 5] = [
+    let mut power = [0; 40];
+    power[..2].copy_from_slice(&[0x1A, 0x26]);
+    let pages: [&[u8]; 7] = [
         &[0x01, 0x0A, 0xC0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[0x0A, 0x0A, 0x02, 0x10, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x02, 0x0E, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x07, 0x0A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &power,
         &[0x18, 0x06, 0x06, 0, 0, 0, 0, 0],
         &[0x19, 0x06, 0x06, 0, 0x07, 0xD0, 0, 0],
         &[0x1C, 0x0A, 0x00, 0x06, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -68,7 +72,11 @@ fn each_mode_page_has_the_bytes_of_its_standard() {
         assert_eq!(changeable[4..6], page[..2]);
         assert!(changeable[6..].iter().all(|byte| *byte == 0));
     }
-    assert_invalid_field(none(&mut target, &[0x1A, 0, 0x07, 0, 9, 0]), [0xCD, 0, 2]);
+    let control = receive(&mut target, &[0x1A, 0x08, 0x0A, 0, 255, 0], 255);
+    assert_eq!(control[4..], [0x8A, 0x0A, 0x02, 0x10, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let changeable = receive(&mut target, &[0x1A, 0x08, 0x4A, 0, 255, 0], 255);
+    assert_eq!(changeable[4..], [0x8A, 0x0A, 0x04, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_invalid_field(none(&mut target, &[0x1A, 0, 0x03, 0, 9, 0]), [0xCD, 0, 2]);
     assert_invalid_field(none(&mut target, &[0x1A, 0, 0x08, 1, 9, 0]), [0xC0, 0, 3]);
 }
 
@@ -144,7 +152,7 @@ fn mode_select_refuses_what_cannot_be_changed_and_changes_nothing() {
     for (byte, value, pointer) in [
         (1, 1, 1),    // medium type
         (3, 4, 3),    // a block descriptor of four bytes
-        (4, 0x07, 4), // no such page
+        (4, 0x03, 4), // no such page
         (4, 0x48, 4), // subpage format
         (5, 0x11, 5), // page length
         (6, 0x01, 6), // RCD
@@ -195,6 +203,53 @@ fn other_initiators_are_told_of_changed_mode_parameters() {
     assert_good(other(&mut target), 0);
 }
 
+/// The control page in a parameter list of MODE SELECT(6).
+fn control_list(descriptor_sense: bool) -> [u8; 16] {
+    let flags = 0x02 | u8::from(descriptor_sense) << 2;
+    [0, 0, 0, 0, 0x0A, 0x0A, flags, 0x10, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+#[test]
+fn sense_data_comes_in_descriptors_once_d_sense_is_set() {
+    let mut target = target(0x1000);
+    let select = [0x15, 0x10, 0, 0, 16, 0];
+    assert_good(give(&mut target, &select, &control_list(true)), 16);
+    let refused = none(&mut target, &[0x28, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(
+        refused.sense.unwrap().to_bytes(),
+        [0x72, 0x05, 0x24, 0x00, 0, 0, 0, 8, 0x02, 0x06, 0, 0, 0xC8, 0, 9, 0]
+    );
+    target.inject_medium_error(3, 1);
+    let read = none(&mut target, &[0x28, 0, 0, 0, 0, 0, 0, 0, 4, 0]);
+    assert_eq!(
+        read.sense.unwrap().to_bytes(),
+        [0x72, 0x03, 0x11, 0x00, 0, 0, 0, 12, 0, 0x0A, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 3]
+    );
+    // It was not saved.
+    target.reset().unwrap();
+    let reset = none(&mut target, &[0; 6]);
+    assert_eq!(reset.sense.unwrap().to_bytes()[0], 0x70);
+    let save = [0x15, 0x11, 0, 0, 16, 0];
+    assert_good(give(&mut target, &save, &control_list(true)), 16);
+    target.reset().unwrap();
+    let reset = none(&mut target, &[0; 6]);
+    assert_eq!(reset.sense.unwrap().to_bytes(), [0x72, 0x06, 0x29, 0x03, 0, 0, 0, 0]);
+    assert!(wce(&mut target, 0), "and the cache setting is as it was");
+}
+
+#[test]
+fn log_select_takes_the_counters_back() {
+    let mut target = target(0x1000);
+    give(&mut target, &[0x0A, 0, 0, 0, 3, 0], &[1; 1536]);
+    assert_eq!(log(&mut target, 0x02)[74..76], [6, 0]);
+    assert_good(none(&mut target, &[0x4C, 0, 0xC0, 0, 0, 0, 0, 0, 0, 0]), 0);
+    assert_eq!(log(&mut target, 0x02)[74..76], [6, 0]);
+    assert_good(none(&mut target, &[0x4C, 2, 0xC0, 0, 0, 0, 0, 0, 0, 0]), 0);
+    assert_eq!(log(&mut target, 0x02)[74..76], [0, 0]);
+    let list = give(&mut target, &[0x4C, 0, 0xC0, 0, 0, 0, 0, 0, 4, 0], &[0; 4]);
+    assert_invalid_field(list, [0xC0, 0, 7]);
+}
+
 fn log(target: &mut Target, page: u8) -> Vec<u8> {
     receive(target, &[0x4D, 0, 0x40 | page, 0, 0, 0, 0, 4, 0, 0], 1024)
 }
@@ -203,14 +258,16 @@ fn log(target: &mut Target, page: u8) -> Vec<u8> {
 fn log_pages_are_listed_and_every_listed_page_exists() {
     let mut target = target(0x1000);
     let list = log(&mut target, 0x00);
-    assert_eq!(list, [0, 0, 0, 9, 0x00, 0x02, 0x03, 0x05, 0x06, 0x0D, 0x0E, 0x10, 0x2F]);
+    assert_eq!(list, [0, 0, 0, 10, 0x00, 0x02, 0x03, 0x05, 0x06, 0x0D, 0x0E, 0x10, 0x11, 0x2F]);
     for page in &list[4..] {
         let data = log(&mut target, *page);
         assert_eq!(data[..2], [*page, 0]);
         assert_eq!(usize::from(data[2]) << 8 | usize::from(data[3]), data.len() - 4);
     }
     let sense = |page, subpage, pointer| [0x4D, 0, page, subpage, 0, 0, pointer, 0, 255, 0];
-    assert_invalid_field(none(&mut target, &sense(0x11, 0, 0)), [0xCD, 0, 2]);
+    assert_invalid_field(none(&mut target, &sense(0x15, 0, 0)), [0xCD, 0, 2]);
+    let subpages = receive(&mut target, &sense(0x00, 0xFF, 0), 255);
+    assert_eq!(subpages[..12], [0x40, 0xFF, 0, 22, 0, 0, 0, 0xFF, 2, 0, 3, 0]);
     assert_invalid_field(none(&mut target, &sense(0x0D, 1, 0)), [0xC0, 0, 3]);
     assert_invalid_field(none(&mut target, &sense(0x0D, 0, 2)), [0xC0, 0, 5]);
     assert_eq!(receive(&mut target, &sense(0x0D, 0, 1), 255), [0x0D, 0, 0, 6, 0, 1, 3, 2, 0, 0xFF]);

@@ -200,3 +200,62 @@ fn write_protection_refuses_every_command_that_writes() {
     assert_eq!(first_bytes(&mut target, 8), [5; 8]);
     assert_good(none(&mut target, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 0);
 }
+
+/// The runs that GET LBA STATUS reports: LBA, blocks, and 0 for mapped or 1 for deallocated.
+fn lba_status(target: &mut Target, lba: u64, room: u32) -> Vec<(u64, u32, u8)> {
+    let mut cdb = vec![0x9E, 0x12];
+    cdb.extend_from_slice(&lba.to_be_bytes());
+    cdb.extend_from_slice(&room.to_be_bytes());
+    cdb.extend_from_slice(&[0, 0]);
+    let data = receive(target, &cdb, room as usize);
+    assert_eq!(data[..4], (data.len() as u32 - 4).to_be_bytes());
+    assert_eq!(data[4..8], [0; 4]);
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let descriptor = |bytes: &[u8]| {
+        assert_eq!(bytes[13..], [0; 3]);
+        (number(&bytes[..8]), number(&bytes[8..12]) as u32, bytes[12])
+    };
+    data[8..].chunks(16).map(descriptor).collect()
+}
+
+#[test]
+fn get_lba_status_tells_data_from_holes() {
+    let mut target = target(1 << 40);
+    let one_hole = u32::MAX;
+    assert_eq!(lba_status(&mut target, 5, 4096), [(5, one_hole, 1)]);
+    give(&mut target, &[0x2A, 0, 0, 0, 0, 80, 0, 0, 24, 0], &[1; 24 * 512]);
+    give(&mut target, &[0x2A, 0, 0, 0, 1, 0, 0, 0, 8, 0], &[1; 8 * 512]);
+    assert_eq!(
+        lba_status(&mut target, 0, 4096),
+        [(0, 80, 1), (80, 24, 0), (104, 152, 1), (256, 8, 0), (264, one_hole, 1)]
+    );
+    assert_eq!(lba_status(&mut target, 90, 40), [(90, 14, 0), (104, 152, 1)]);
+    assert_eq!(lba_status(&mut target, 90, 24), [(90, 14, 0)]);
+    assert_eq!(lba_status(&mut target, (1 << 40) - 1, 24), [((1 << 40) - 1, 1, 1)]);
+    let mut past = vec![0x9E, 0x12];
+    past.extend_from_slice(&(1_u64 << 40).to_be_bytes());
+    past.extend_from_slice(&[0, 0, 0, 24, 0, 0]);
+    assert_sense(none(&mut target, &past), 0x05, 0x21, 0x00);
+    past[2..10].fill(0);
+    past[13] = 23;
+    assert_invalid_field(none(&mut target, &past), [0xC0, 0, 10]);
+}
+
+#[test]
+fn format_unit_leaves_zeros_that_a_power_cut_does_not_take_back() {
+    let mut target = filled(8);
+    target.inject_medium_error(3, 2);
+    assert_good(none(&mut target, &[0x04, 0, 0, 0, 0, 0]), 0);
+    assert!(target.disk().write_cache());
+    target.power_cut(&mut |_| false).unwrap();
+    assert_sense(none(&mut target, &[0; 6]), 0x06, 0x29, 0x00);
+    assert_eq!(first_bytes(&mut target, 8), [0; 8]);
+    // IMMED, as sg_format sends it.
+    assert_good(give(&mut target, &[0x04, 0x10, 0, 0, 0, 0], &[0, 0x02, 0, 0]), 4);
+    assert_good(give(&mut target, &[0x04, 0x38, 0, 0, 0, 0], &[0; 8]), 8);
+    let protected = give(&mut target, &[0x04, 0x10, 0, 0, 0, 0], &[1, 0, 0, 0]);
+    assert_sense(protected, 0x05, 0x26, 0x00);
+    let defects = give(&mut target, &[0x04, 0x10, 0, 0, 0, 0], &[0, 0, 0, 8]);
+    assert_sense(defects, 0x05, 0x26, 0x00);
+    assert_invalid_field(none(&mut target, &[0x04, 0x80, 0, 0, 0, 0]), [0xCF, 0, 1]);
+}

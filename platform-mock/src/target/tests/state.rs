@@ -51,8 +51,9 @@ fn request_sense_takes_a_unit_attention_as_data() {
         [0x70, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
     assert_good(none(&mut target, &TEST_UNIT_READY), 0);
-    let descriptor_format = none(&mut target, &[0x03, 1, 0, 0, 252, 0]);
-    assert_invalid_field(descriptor_format, [0xC8, 0, 1]);
+    target.set_ready(false);
+    let descriptors = receive(&mut target, &[0x03, 1, 0, 0, 252, 0], 252);
+    assert_eq!(descriptors, [0x72, 2, 4, 1, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -188,4 +189,16 @@ fn a_power_cut_loses_cached_blocks_whole() {
 fn other_block_sizes_cannot_be_made() {
     let config = TargetConfig { block_size: 520, ..config() };
     Target::new(config, Disk::memory(1 << 20));
+}
+
+#[test]
+fn a_disk_that_is_no_whole_number_of_blocks_is_named_before_it_is_used() {
+    let four_k = TargetConfig { block_size: 4096, ..config() };
+    assert_eq!(config().check(&Disk::memory(512)), Ok(()));
+    assert_eq!(four_k.check(&Disk::memory(8192)), Ok(()));
+    let refusal = four_k.check(&Disk::memory(4608)).unwrap_err();
+    assert!(refusal.contains("enlarge it to 8192"), "{refusal}");
+    assert!(config().check(&Disk::memory(0)).is_err());
+    let odd = TargetConfig { block_size: 520, ..config() };
+    assert!(odd.check(&Disk::memory(5200)).unwrap_err().contains("512 or 4096"));
 }

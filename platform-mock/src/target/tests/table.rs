@@ -1,7 +1,18 @@
 use proptest::prelude::*;
 
-use super::super::operations::OPERATIONS;
+use super::super::operations::{OPERATIONS, Operation};
 use super::*;
+
+/// A target that has the command.
+fn target_with(operation: &Operation) -> Target {
+    let config = TargetConfig { sata: !operation.exists_on(&config()), ..config() };
+    assert!(operation.exists_on(&config));
+    Target::new(config, Disk::memory(100 * 512))
+}
+
+fn listed() -> usize {
+    OPERATIONS.iter().filter(|operation| operation.exists_on(&config())).count()
+}
 
 #[test]
 fn the_table_is_in_order_and_its_masks_are_well_formed() {
@@ -33,14 +44,14 @@ fn report_supported_operation_codes_lists_the_whole_table() {
     let mut target = target(100);
     let all = |options| [0xA3, 0x0C, options, 0, 0, 0, 0, 0, 0x10, 0, 0, 0];
     let data = receive(&mut target, &all(0), 4096);
-    assert_eq!(data.len(), 4 + OPERATIONS.len() * 8);
-    assert_eq!(data[..4], (OPERATIONS.len() as u32 * 8).to_be_bytes());
+    assert_eq!(data.len(), 4 + listed() * 8);
+    assert_eq!(data[..4], (listed() as u32 * 8).to_be_bytes());
     let entries: Vec<&[u8]> = data[4..].chunks(8).collect();
     assert!(entries.contains(&[0x28, 0, 0, 0, 0, 0, 0, 10].as_slice()));
     assert!(entries.contains(&[0x9E, 0, 0, 0x10, 0, 1, 0, 16].as_slice()));
     assert!(entries.contains(&[0x7F, 0, 0, 0x0B, 0, 1, 0, 32].as_slice()));
     let timed = receive(&mut target, &all(0x80), 4096);
-    assert_eq!(timed.len(), 4 + OPERATIONS.len() * 20);
+    assert_eq!(timed.len(), 4 + listed() * 20);
     assert_eq!(timed[4..24], [0, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
@@ -62,7 +73,7 @@ fn report_supported_operation_codes_of_one_command_gives_its_usage() {
     assert_eq!(capacity[..6], [0, 3, 0, 16, 0x9E, 0x10]);
     assert_eq!(receive(&mut target, &one(3, 0x9E, 0x10), 256), capacity);
     // Not supported: an unknown opcode, an unknown service action, an action of a plain opcode.
-    for cdb in [one(1, 0x5F, 0), one(2, 0x9E, 0x12), one(3, 0x9E, 0x12)] {
+    for cdb in [one(1, 0x5C, 0), one(2, 0x9E, 0x11), one(3, 0x9E, 0x11), one(1, 0xA1, 0)] {
         assert_eq!(receive(&mut target, &cdb, 256), [0, 1, 0, 0]);
     }
     assert_eq!(receive(&mut target, &one(3, 0x28, 1), 256), [0, 1, 0, 0]);
@@ -85,14 +96,14 @@ fn report_supported_task_management_functions() {
 #[test]
 fn unknown_operation_codes_and_service_actions_are_refused() {
     let mut target = target(100);
-    for opcode in [0x04, 0x5E, 0x5F, 0xA2, 0xFF] {
+    for opcode in [0x05, 0x85, 0xA1, 0xA2, 0xFF] {
         let refused = none(&mut target, &[opcode; 16]);
         assert_sense(refused, 0x05, 0x20, 0x00);
         assert_eq!(target.data_phase(&[opcode; 16]), (Direction::None, 0));
     }
     assert_sense(none(&mut target, &[]), 0x05, 0x20, 0x00);
     let mut cdb = [0; 16];
-    cdb[..2].copy_from_slice(&[0x9E, 0x12]);
+    cdb[..2].copy_from_slice(&[0x9E, 0x11]);
     assert_invalid_field(none(&mut target, &cdb), [0xCC, 0, 1]);
     let mut cdb = [0; 32];
     cdb[0] = 0x7F;
@@ -104,8 +115,8 @@ fn unknown_operation_codes_and_service_actions_are_refused() {
 
 #[test]
 fn a_cdb_cut_short_is_refused() {
-    let mut target = target(100);
     for operation in &OPERATIONS {
+        let mut target = target_with(operation);
         let cut = &operation.usage[..operation.usage.len() - 1];
         assert_sense(none(&mut target, cut), 0x05, 0x24, 0x00);
     }
@@ -117,7 +128,7 @@ fn every_bit_outside_a_commands_usage_is_refused_and_pointed_at() {
         let mut cdb = operation.usage.to_vec();
         let keep = match operation.opcode {
             0x7F => 7..10,
-            0x9E | 0xA3 => 1..2,
+            0x5E | 0x5F | 0x9E | 0xA3 => 1..2,
             _ => 0..0,
         };
         for (at, byte) in cdb.iter_mut().enumerate().skip(1) {
@@ -130,7 +141,7 @@ fn every_bit_outside_a_commands_usage_is_refused_and_pointed_at() {
                 if operation.usage[at] & (1 << bit) != 0 {
                     continue;
                 }
-                let mut target = target(100);
+                let mut target = target_with(operation);
                 let mut cdb = cdb.clone();
                 cdb[at] |= 1 << bit;
                 let refused = none(&mut target, &cdb);
@@ -171,6 +182,12 @@ fn the_data_phase_of_each_kind_of_command() {
     assert_eq!(phase(&ten(0x28, 0, 0)), (Direction::None, 0));
     assert_eq!(phase(&ten(0x2F, 0, 3)), (Direction::None, 0));
     assert_eq!(phase(&ten(0x2F, 2, 3)), (Direction::Out, 3 * 4096));
+    assert_eq!(phase(&ten(0x2F, 4, 3)), (Direction::None, 0));
+    assert_eq!(phase(&ten(0x2F, 6, 3)), (Direction::Out, 4096));
+    assert_eq!(phase(&ten(0x2F, 6, 0)), (Direction::None, 0));
+    assert_eq!(phase(&[0x04, 0x08, 0, 0, 0, 0]), (Direction::None, 0));
+    assert_eq!(phase(&[0x04, 0x10, 0, 0, 0, 0]), (Direction::Out, 4));
+    assert_eq!(phase(&[0x04, 0x30, 0, 0, 0, 0]), (Direction::Out, 8));
     assert_eq!(phase(&ten(0x35, 0, 3)), (Direction::None, 0));
     assert_eq!(phase(&ten(0x41, 0, 3)), (Direction::Out, 4096));
     assert_eq!(phase(&ten(0x42, 0, 24)), (Direction::Out, 24));
@@ -200,6 +217,7 @@ proptest! {
         room in 0..5000_usize,
         plain_opcode in prop::option::weighted(0.1, any::<u8>()),
         four_k in any::<bool>(),
+        sata in any::<bool>(),
     ) {
         let usage = OPERATIONS[entry].usage;
         let mut cdb = noise;
@@ -217,6 +235,7 @@ proptest! {
             cdb[7..10].copy_from_slice(&[0x18, 0, usage.get(9).copied().unwrap_or(0)]);
         }
         let mut target = if four_k { target_4k(1 << 40) } else { target(1 << 20) };
+        target.config.sata = sata;
         let (direction, bytes) = target.data_phase(&cdb);
         let mut data = noise.repeat(room.div_ceil(32));
         data.truncate(room);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use fusion_mpt_mock::control::{Level, Member};
 use fusion_mpt_mock::model::Chip;
 
 const EXAMPLES: &str = "\
@@ -36,6 +37,10 @@ pub(crate) struct Emulate {
     /// A socket for `mptctl knob`; made, and removed at the end
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
+    /// Put an expander with so many bays on the last four phys; its bays are the slots after the
+    /// controller's own
+    #[arg(long, value_name = "BAYS", value_parser = clap::value_parser!(u8).range(1..=96))]
+    pub(crate) expander: Option<u8>,
     /// A disk in memory, of which only what is written takes space; may be given several times
     #[arg(long = "memory-disk", value_name = "SIZE[,OPTION]...")]
     pub(crate) memory_disks: Vec<String>,
@@ -49,6 +54,10 @@ pub(crate) struct Knob {
     #[command(subcommand)]
     pub(crate) turn: Turn,
 }
+
+/// Slots, separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slots(pub(crate) Vec<u8>);
 
 /// A disk to plug in.
 #[derive(Debug, Args)]
@@ -220,6 +229,39 @@ pub(crate) enum Turn {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Make a RAID volume of disks, whose data is on a disk of its own (not the sas1068)
+    CreateVolume {
+        /// raid0, raid1, raid1e or raid10
+        #[arg(value_parser = level)]
+        level: Level,
+        /// The slots of its members, as in 0,1
+        #[arg(value_name = "SLOT,SLOT...", value_parser = slots)]
+        slots: Slots,
+        #[command(flatten)]
+        disk: NewDisk,
+    },
+    /// Unmake a RAID volume
+    DeleteVolume {
+        /// Its handle, as status has it
+        #[arg(value_parser = word)]
+        handle: u16,
+    },
+    /// Set how a member of a RAID volume is
+    Member {
+        /// Its slot
+        slot: u8,
+        /// optimal, rebuilding or failed
+        #[arg(value_parser = member)]
+        state: Member,
+    },
+    /// Have a disk predict its failure (not the sas1068)
+    Smart {
+        /// Its slot
+        slot: u8,
+        /// ASC and ASCQ in hex
+        #[arg(value_name = "ASC/ASCQ", default_value = "5d/00", value_parser = codes)]
+        codes: (u8, u8),
+    },
     /// Have every disk put its write cache on the medium
     Flush,
 }
@@ -251,6 +293,37 @@ fn sense(text: &str) -> Result<(u8, u8, u8), String> {
         Some([key @ 0..=15, asc, ascq]) => Ok((*key, *asc, *ascq)),
         _ => Err("not sense key, ASC and ASCQ in hex, like 3/11/00".to_owned()),
     }
+}
+
+fn codes(text: &str) -> Result<(u8, u8), String> {
+    match sense(&format!("0/{text}")) {
+        Ok((_, asc, ascq)) => Ok((asc, ascq)),
+        Err(_) => Err("not ASC and ASCQ in hex, like 5d/00".to_owned()),
+    }
+}
+
+fn slots(text: &str) -> Result<Slots, String> {
+    let numbers: Result<Vec<u8>, _> = text.split(',').map(str::parse).collect();
+    numbers.map(Slots).map_err(|_| "not slots separated by commas, like 0,1".to_owned())
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    Ok(match text {
+        "raid0" => Level::Raid0,
+        "raid1" => Level::Raid1,
+        "raid1e" => Level::Raid1e,
+        "raid10" => Level::Raid10,
+        _ => return Err("not raid0, raid1, raid1e or raid10".to_owned()),
+    })
+}
+
+fn member(text: &str) -> Result<Member, String> {
+    Ok(match text {
+        "optimal" => Member::Optimal,
+        "rebuilding" => Member::Rebuilding,
+        "failed" => Member::Failed,
+        _ => return Err("not optimal, rebuilding or failed".to_owned()),
+    })
 }
 
 fn status(text: &str) -> Result<u8, String> {
@@ -310,6 +383,7 @@ mod tests {
         assert_eq!((status("busy"), status("0x28"), status("24")), (Ok(8), Ok(0x28), Ok(24)));
         assert!(status("full").is_err() && status("256").is_err());
         assert!(word("0x2622") == Ok(0x2622) && word("65536").is_err());
+        assert!(slots("0,12") == Ok(Slots(vec![0, 12])) && slots("0,").is_err());
         assert!(hex_byte("1f") == Ok(0x1f) && hex_byte("100").is_err());
         assert!(chip("sas3008").is_ok());
         assert!(chip("sas9999").is_err_and(|sentence| sentence.contains("sas3816")));
