@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use crate::guests::cases;
 use crate::guests::controller::{Controller, Disk, Running};
 use crate::guests::emulator::Emulator;
-use crate::guests::images::Image;
 use crate::guests::kernel_log::{self, Allowed};
-use crate::guests::machine::{Accelerator, Machine, MachineOptions, Mark};
+use crate::guests::machine::{Machine, MachineOptions, Mark};
 use crate::guests::packages::Kernel;
-use crate::guests::qemu::Qemu;
+use crate::guests::workshop::Workshop;
 use crate::report::Outcome;
 
 /// The longest that a guest may take to be of use.
@@ -48,20 +47,6 @@ pub(crate) enum On {
     All,
     /// On ours, since it turns knobs or asks for what QEMU's does not model.
     Ours,
-}
-
-/// All that guests are made of; shared by groups that run at once.
-pub(crate) struct Workshop {
-    pub(crate) qemu: Qemu,
-    pub(crate) accelerator: Accelerator,
-    /// The program that models our controllers.
-    pub(crate) mptctl: PathBuf,
-    /// One for each of [`crate::guests::packages::KERNELS`].
-    pub(crate) images: Vec<Image>,
-    /// Where each group has a folder for its disks.
-    pub(crate) disks: PathBuf,
-    /// Where each group has a folder for its logs.
-    pub(crate) logs: PathBuf,
 }
 
 /// A controller under a kernel.
@@ -263,7 +248,13 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    fn new(workshop: &Workshop, group: &Group, logs: &Path, disks: &Path) -> Result<Self, String> {
+    /// Boots a guest with its controller; logs and disks go to these folders.
+    pub(crate) fn new(
+        workshop: &Workshop,
+        group: &Group,
+        logs: &Path,
+        disks: &Path,
+    ) -> Result<Self, String> {
         for folder in [logs, disks] {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("making {}: {error}", folder.display()))?;
