@@ -1,7 +1,7 @@
 //! One running guest: QEMU, the agent in it, and its console.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,8 +81,9 @@ pub(crate) struct Machine {
     qemu: Child,
     agent: Agent,
     console: Console,
-    /// Holds `console.log` and `qemu.log`.
+    /// Holds `console.log`, `qemu.log` and `commands.log`.
     logs: PathBuf,
+    commands: CommandLog,
     sockets: SocketFolder,
     booted_in: Duration,
     marks: u32,
@@ -132,6 +133,7 @@ impl Machine {
             agent,
             console,
             logs: logs.to_owned(),
+            commands: CommandLog(File::create(logs.join("commands.log")).ok()),
             sockets,
             booted_in: started.elapsed(),
             marks: 0,
@@ -151,8 +153,16 @@ impl Machine {
     /// Runs a shell script and waits for its end. An error means that the guest did not answer or
     /// is broken; a script that fails, or is killed after `limit`, is an [`Output`].
     pub(crate) fn run(&mut self, script: &str, limit: Duration) -> Result<Output, String> {
+        let started = Instant::now();
         let job = self.start(script, limit)?;
-        self.finish(job).map_err(|error| format!("running `{}`: {error}", script.trim()))
+        let finished = self.finish(job);
+        let ending = match &finished {
+            Ok(output) => format!("status {}\n{}", output.status, output.text.trim_end()),
+            Err(_) => "no answer".to_owned(),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        self.commands.write(&format!("$ {}\n{seconds:.2} s, {ending}\n", script.trim()));
+        finished.map_err(|error| format!("running `{}`: {error}", script.trim()))
     }
 
     /// Runs a shell script that has to succeed, and gives what it printed.
@@ -194,6 +204,8 @@ impl Machine {
     pub(crate) fn mark(&mut self, what: &str) -> Result<Mark, String> {
         self.marks += 1;
         let text = format!("xtask {}: {what}", self.marks);
+        // Within quotes a quote would end them.
+        let text = text.replace('\'', "\u{2019}");
         let script = format!("echo '<6>{text}' >/dev/kmsg");
         self.check(&script, Duration::from_secs(20))?;
         Ok(Mark(text))
@@ -263,6 +275,18 @@ impl Drop for Machine {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
         self.sockets.remove();
+    }
+}
+
+/// Every command with its output, for a person who looks for a fault.
+struct CommandLog(Option<File>);
+
+impl CommandLog {
+    fn write(&mut self, text: &str) {
+        if let Some(file) = &mut self.0 {
+            // A log that cannot be written is no reason to fail a test.
+            let _ = file.write_all(text.as_bytes());
+        }
     }
 }
 
