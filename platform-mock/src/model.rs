@@ -166,6 +166,11 @@ impl Model {
         self.max_devices = self.devices.slot_count().into();
     }
 
+    /// Notes that the doorbell is about to be read through the chip's I/O ports.
+    pub(crate) fn before_port_read(&mut self) {
+        self.front.before_port_read();
+    }
+
     fn drop_queues(&mut self) {
         match &mut self.transport {
             Transport::Mpi1(fifos) => fifos.reset(),

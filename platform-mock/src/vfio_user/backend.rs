@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
 
-use crate::model::Ioc;
+use crate::model::{Ioc, Model};
 
 use super::card::{Card, Shared, lock};
 use super::config_space::{Behind, ConfigSpace};
@@ -137,6 +137,9 @@ impl ServerBackend for Backend<'_> {
         }
         match self.behind(region, offset, data.len())? {
             Behind::Registers if offset + data.len() as u64 <= REGISTERS_END => {
+                if offset == u64::from(DOORBELL) && self.config.has_ports(region) {
+                    self.shared().with_model(Model::before_port_read);
+                }
                 self.read_register(offset, data);
             }
             _ => data.fill(0),
