@@ -30,7 +30,7 @@ pub(super) fn build(
     let newest = chip.family == Family::Mpi26;
     let built = match (page_kind, number) {
         (kind::MANUFACTURING, 1) => page(0).zeros_to(0x104),
-        (kind::MANUFACTURING, 2 | 3) => page(0).u16(chip.device_id).u8(3).zeros_to(0x0c),
+        (kind::MANUFACTURING, 2 | 3) => page(0).u16(chip.device_id).u8(2).zeros_to(0x0c),
         (kind::MANUFACTURING, 4) => page(0x0a).zeros_to(0x69).u8(10).u8(14).u8(2),
         (kind::MANUFACTURING, 5) => manufacturing_5(chip, page(3)),
         (kind::MANUFACTURING, 6 | 8 | 9) => page(0).u32(0),
@@ -63,7 +63,7 @@ pub(super) fn build(
             .zeros_to(0x0c)
             .u16(0x1000)
             .u16(chip.device_id)
-            .u32(3)
+            .u32(2)
             .u32(0x0107_0000)
             .u16(0x1000)
             .u16(0x3020),
