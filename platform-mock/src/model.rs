@@ -8,6 +8,7 @@
 //! [`Model::complaints`].
 
 pub mod chip;
+mod coalescing;
 mod config;
 mod devices;
 mod doorbell;
@@ -438,6 +439,9 @@ impl Ioc for Model {
         if self.front.state != State::Operational {
             return false;
         }
+        if let Transport::Mpi2(rings) = &mut self.transport {
+            rings.set_now(now_ns);
+        }
         if let Some(raw) = self.knobs.raw.pop_front() {
             self.answer(memory, raw);
             return true;
@@ -465,7 +469,11 @@ impl Ioc for Model {
             return front;
         }
         let later = self.later.front().map(|(at, _)| *at);
-        [front, later, self.held_deadline()].into_iter().flatten().min()
+        let coalesced = match &self.transport {
+            Transport::Mpi1(_) => None,
+            Transport::Mpi2(rings) => rings.coalescing.deadline(),
+        };
+        [front, later, self.held_deadline(), coalesced].into_iter().flatten().min()
     }
 
     fn interrupt_pending(&self) -> bool {

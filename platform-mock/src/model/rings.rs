@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::memory::{DeviceMemory, DmaFault};
 
 use super::chip::Chip;
+use super::coalescing::Coalescing;
 use super::message::{le16, le32, le64};
 use super::queues::{Answer, FAULT_BAD_ADDRESS, Posted, REQUEST_BYTES, Reply, Request};
 
@@ -48,8 +49,12 @@ pub(crate) struct Rings {
     urgent: VecDeque<u64>,
     /// The low half of a descriptor posted in two writes.
     low: u32,
-    /// A bit for each SMID that is outstanding.
+    /// A bit for each SMID that is outstanding, and how many there are.
     outstanding: Vec<u64>,
+    outstanding_count: usize,
+    /// Interrupts that are held back.
+    pub(crate) coalescing: Coalescing,
+    now: u64,
     /// A bit for each vector that has fired since it was last asked.
     pub(crate) vectors: u128,
 }
@@ -73,6 +78,9 @@ impl Rings {
             urgent: VecDeque::new(),
             low: 0,
             outstanding: vec![0; 1024],
+            outstanding_count: 0,
+            coalescing: Coalescing::new(0, 0, 0, 0),
+            now: 0,
             vectors: 0,
         }
     }
@@ -84,6 +92,9 @@ impl Rings {
         self.rings.clear();
         self.depth = 0;
         self.outstanding.fill(0);
+        self.outstanding_count = 0;
+        // Nothing that was held back is told of any more.
+        self.coalescing.due(u64::MAX);
         self.vectors = 0;
     }
 
@@ -185,6 +196,18 @@ impl Rings {
         Ok(true)
     }
 
+    /// Coalesces replies so from now on; what was held back goes out.
+    pub(crate) fn set_coalescing(&mut self, coalescing: Coalescing) {
+        self.vectors |= self.coalescing.due(u64::MAX);
+        self.coalescing = coalescing;
+    }
+
+    /// Time passes: interrupts that were held back for long enough are due.
+    pub(crate) fn set_now(&mut self, now: u64) {
+        self.now = now;
+        self.vectors |= self.coalescing.due(now);
+    }
+
     /// Takes a descriptor that came in one 64-bit write.
     pub(crate) fn post(&mut self, descriptor: u64) {
         if descriptor as u8 & 0x0e == HIGH_PRIORITY {
@@ -242,6 +265,8 @@ impl Rings {
         let word = &mut self.outstanding[usize::from(smid / 64)];
         if *word & bit != 0 {
             complaints.push(format!("SMID {smid} was posted while it was outstanding"));
+        } else {
+            self.outstanding_count += 1;
         }
         *word |= bit;
         let mut frame = [0; REQUEST_BYTES];
@@ -357,14 +382,18 @@ impl Rings {
             self.forget(reply.key);
         }
         self.rings[usize::from(reply.queue)].next = next;
-        self.vectors |= 1u128.checked_shl(reply.queue.into()).unwrap_or(0);
+        self.vectors |= self.coalescing.reply(reply.queue, self.outstanding_count, self.now);
         Posted::Yes
     }
 
     /// Counts a SMID as answered.
     pub(crate) fn forget(&mut self, key: u32) {
-        if let Some(word) = self.outstanding.get_mut(key as usize / 64) {
-            *word &= !(1 << (key % 64));
+        let bit = 1 << (key % 64);
+        if let Some(word) =
+            self.outstanding.get_mut(key as usize / 64).filter(|word| **word & bit != 0)
+        {
+            *word &= !bit;
+            self.outstanding_count -= 1;
         }
     }
 }

@@ -11,8 +11,7 @@ use crate::model::{Chip, Ioc, Model, State};
 use super::guest_memory::GuestMemory;
 use super::interrupts::Interrupts;
 
-/// For how long the firmware works before it interrupts the host and lets others have a look: its
-/// interrupt coalescing.
+/// For how long the firmware works before it interrupts the host and lets others have a look.
 const ROUND: Duration = Duration::from_micros(100);
 /// Nothing that could happen to an idle card is later noticed than this.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
@@ -69,7 +68,8 @@ impl Shared {
 
     fn interrupt(&self, model: &mut Model) {
         let vectors = model.take_vectors();
-        lock(&self.interrupts).deliver(model.interrupt_pending(), vectors);
+        let knows_vectors = !model.chip().is_mpi1();
+        lock(&self.interrupts).deliver(model.interrupt_pending(), vectors, knows_vectors);
     }
 
     /// What the thread does.

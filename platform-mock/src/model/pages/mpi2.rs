@@ -9,6 +9,7 @@ use super::{
     device_rate, kind, rate,
 };
 use crate::model::chip::{Chip, Family};
+use crate::model::coalescing;
 use crate::model::devices::Devices;
 
 /// `DeviceInfo` of the controller: an end device; SSP, STP and SMP initiator.
@@ -68,7 +69,14 @@ pub(super) fn build(
             .u16(0x1000)
             .u16(0x3020),
         // Bus, slot and segment of the controller are not known to it.
-        (kind::IOC, 1) => page(5).u32(0).u32(0).u8(0).u8(0xff).u8(0xff).u8(0xff).zeros_to(0x18),
+        (kind::IOC, 1) => page(5)
+            .u32(coalescing::DEFAULT_FLAGS)
+            .u32(coalescing::DEFAULT_TIMEOUT)
+            .u8(coalescing::DEFAULT_DEPTH)
+            .u8(0xff)
+            .u8(0xff)
+            .u8(0xff)
+            .zeros_to(0x18),
         (kind::IOC, 6) => raid::ioc_6(page(5)),
         (kind::IOC, 7) => page(2).zeros_to(0x20),
         (kind::IOC, 8) => page(0).u8(chip.phys).zeros_to(8).u16(128).u16(112).zeros_to(0x18),
