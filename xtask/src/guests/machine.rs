@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::debian;
 use crate::guests::agent::{Agent, Job, Output};
 use crate::guests::images::Image;
 use crate::guests::kernel_log;
@@ -101,7 +102,8 @@ impl Machine {
         let sockets = SocketFolder::new()?;
         let console = logs.join("console.log");
         let qemu_log = logs.join("qemu.log");
-        let mut command = command(qemu, image, options, &sockets.join("agent"), &console);
+        let mut command =
+            tied_to_us(&command(qemu, image, options, &sockets.join("agent"), &console));
         let log = File::create(&qemu_log)
             .map_err(|error| format!("creating {}: {error}", qemu_log.display()))?;
         let also = log
@@ -290,6 +292,29 @@ impl CommandLog {
     }
 }
 
+/// The same command, but ended by the kernel when the thread that starts it ends, however that
+/// comes about: an xtask that is killed leaves no guest behind.
+pub(crate) fn tied_to_us(command: &Command) -> Command {
+    let Some(setpriv) = debian::find("setpriv") else {
+        return with_rest(Command::new(command.get_program()), command);
+    };
+    let mut tied = Command::new(setpriv);
+    tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program());
+    with_rest(tied, command)
+}
+
+/// Arguments and environment; the rest is set after this.
+fn with_rest(mut to: Command, from: &Command) -> Command {
+    to.args(from.get_args());
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+    to
+}
+
 /// A place in the kernel's log.
 #[derive(Clone, Debug)]
 pub(crate) struct Mark(String);
@@ -475,5 +500,38 @@ impl SocketFolder {
 impl Drop for SocketFolder {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_tied_to_a_thread_ends_with_it() {
+        if debian::find("setpriv").is_none() {
+            return;
+        }
+        let started = std::thread::spawn(|| {
+            let mut sleep = Command::new("sleep");
+            let child = tied_to_us(sleep.arg("60")).spawn().expect("sleep starts");
+            // Until setpriv has done its work, nothing is tied.
+            std::thread::sleep(Duration::from_millis(500));
+            child
+        });
+        let mut child = started.join().expect("no panic");
+        let ends = Instant::now() + Duration::from_secs(20);
+        let ended = loop {
+            if child.try_wait().expect("a child").is_some() {
+                break true;
+            }
+            if Instant::now() > ends {
+                let _ = child.kill();
+                break false;
+            }
+            std::thread::sleep(POLL);
+        };
+        let _ = child.wait();
+        assert!(ended, "it outlived the thread");
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn every_tool_reads_what_is_claimed(rig: &mut Rig) -> Result<(), Stri
         ("sg_vpd --page=sn", &["Unit serial number"]),
         ("sg_vpd --page=bl", &["Maximum unmap LBA count"]),
         ("sg_vpd --page=bdc", &["otating medium"]),
-        ("sg_vpd --page=lbpv", &["Unmap command supported (LBPU): 1"]),
+        ("sg_vpd --page=lbpv", &["LBPU=1"]),
         ("sg_readcap --16", &[&last, "lbpme=1"]),
         ("sg_modes --all", &["Caching", "Control"]),
         ("sg_luns", &["Lun list length = 8"]),
