@@ -21,6 +21,9 @@ const BOOT_BOUND: Duration = Duration::from_secs(10);
 /// Discovery, under a host that does more than this.
 const ATTACH_LIMIT: Duration = Duration::from_secs(60);
 
+/// Processors of a guest: with two, drivers use several queues and their own locks.
+const CPUS: u32 = 2;
+
 /// The case that a boot is.
 const BOOTS: &str = "the guest is up in under 10 s";
 
@@ -153,7 +156,7 @@ impl GroupRun<'_> {
         let folder = self.group.folder_name();
         let logs = self.workshop.logs.join(&folder).join(format!("boot-{}", self.boots));
         let disks = self.workshop.disks.join(&folder);
-        let rig = Rig::new(self.workshop, self.group, &logs, &disks)?;
+        let rig = Rig::new(self.workshop, self.group, &logs, &disks, CPUS)?;
         let booted_in = rig.machine.booted_in();
         self.rig = Some(rig);
         if is_case {
@@ -254,6 +257,7 @@ impl Rig {
         group: &Group,
         logs: &Path,
         disks: &Path,
+        cpus: u32,
     ) -> Result<Self, String> {
         for folder in [logs, disks] {
             fs::create_dir_all(folder)
@@ -263,6 +267,7 @@ impl Rig {
         let options = MachineOptions {
             devices: running.devices.clone(),
             accelerator: workshop.accelerator,
+            cpus,
             ..MachineOptions::default()
         };
         let image = workshop.images.get(group.image).ok_or("there is no image for the kernel")?;

@@ -15,6 +15,8 @@ use crate::guests::workshop::Workshop;
 const TURNS: u32 = 3;
 /// How long a turn is, in seconds.
 const SECONDS: u32 = 3;
+/// One processor for the guest leaves another to the controller, where there are two.
+const CPUS: u32 = 1;
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// The controllers that are compared: ours, and the one that it has to be as fast as.
@@ -57,7 +59,7 @@ fn boot(workshop: &Workshop, name: &str) -> Result<Rig, String> {
     let group = Group { controller, kernel: &KERNELS[0], image: 0 };
     let folder = format!("speed-of-{}", name.replace([' ', '\''], "-"));
     let logs = workshop.logs.join(&folder);
-    let mut rig = Rig::new(workshop, &group, &logs, &workshop.disks.join(&folder))?;
+    let mut rig = Rig::new(workshop, &group, &logs, &workshop.disks.join(&folder), CPUS)?;
     rig.attach()?;
     // Blocks that were never written would be answered without the file.
     let (_, device) = rig.disk(0)?;
