@@ -232,8 +232,8 @@ type Case = (&'static str, [u8; 2], &'static [u8], u8, u32, u32);
 /// Both hosts, QEMU's first.
 fn hosts() -> (Host<Qtest>, Host<MockBus>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut options = QtestOptions::default();
-    options.sas_address = CONTROLLER_SAS_ADDRESS;
+    let mut options =
+        QtestOptions { sas_address: CONTROLLER_SAS_ADDRESS, ..QtestOptions::default() };
     for id in [0, 2] {
         let path = folder.path().join(format!("disk{id}"));
         File::create(&path).and_then(|file| file.set_len(DISK)).expect("an image");
