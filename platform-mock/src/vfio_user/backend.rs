@@ -139,16 +139,29 @@ impl<'a> Backend<'a> {
             Some(bar) if offset.saturating_add(bytes as u64) <= bar.bytes.into() && bytes <= 8 => {
                 Ok(bar.behind)
             }
-            _ => Err(self.refuse(format!(
-                "the client accessed {bytes} bytes at offset {offset:#x} of region {region}, where there is nothing"
-            ))),
+            _ => Err(self.nothing_there(region, offset, bytes)),
         }
+    }
+
+    /// Whether an access of the configuration space lies inside it.
+    fn inside_config(&mut self, offset: u64, bytes: usize) -> io::Result<()> {
+        match offset.checked_add(bytes as u64) {
+            Some(end) if end <= self.config.len() as u64 => Ok(()),
+            _ => Err(self.nothing_there(CONFIG_REGION, offset, bytes)),
+        }
+    }
+
+    fn nothing_there(&mut self, region: u32, offset: u64, bytes: usize) -> io::Error {
+        self.refuse(format!(
+            "the client accessed {bytes} bytes at offset {offset:#x} of region {region}, where there is nothing"
+        ))
     }
 }
 
 impl ServerBackend for Backend<'_> {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         if region == CONFIG_REGION {
+            self.inside_config(offset, data.len())?;
             self.config.read(offset, data);
             return Ok(());
         }
@@ -163,6 +176,7 @@ impl ServerBackend for Backend<'_> {
 
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         if region == CONFIG_REGION {
+            self.inside_config(offset, data.len())?;
             self.config.write(offset, data);
             self.set_bus_master();
             return Ok(());
