@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use common::{Rig, command};
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
-use fusion_mpt::platform::DmaRegion;
+use fusion_mpt::platform::{BusAddr, DmaRegion};
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::model::{Chip, State, disks};
+use fusion_mpt_mock::vfio_user::Event;
 use vfio::guest::{BASE, Guest, MEMORY, memory_file};
-use vfio::raw::{DMA_MAP, DMA_UNMAP, Raw, map, unmap};
+use vfio::raw::{DMA_MAP, DMA_UNMAP, REGION_WRITE, Raw, access, map, unmap};
 use vfio::{Served, until};
 
 const EINVAL: u32 = libc::EINVAL as u32;
@@ -72,6 +73,14 @@ fn maps_that_cannot_be_are_refused() {
     assert_eq!(raw.ask(DMA_MAP, &map(0, 0xfffc_0000, 0x4_0000)).error, 0);
     assert_eq!(raw.ask(DMA_MAP, &map(0, 0, u64::MAX)).error, 0);
     raw.assert_in_step();
+    // A person is told, when a driver starts all the same.
+    served.events();
+    for _ in 0..2 {
+        let write = [access(0x34, 1, 4), vec![0; 4]].concat();
+        assert_eq!(raw.ask(REGION_WRITE, &write).error, 0);
+    }
+    let told = served.events();
+    assert!(matches!(&told[..], [Event::Notice(why)] if why.contains("share=on")), "{told:?}");
 }
 
 #[test]
@@ -132,7 +141,7 @@ fn a_driver_works_in_memory_that_came_page_by_page_and_overlapping() {
 }
 
 #[test]
-fn memory_for_reading_only_is_a_fault_at_the_first_write() {
+fn memory_for_reading_only_is_written_to_the_disk_and_not_read_into() {
     for chip in [Chip::SAS2008, Chip::SAS3816] {
         let served = served(chip);
         let guest = Guest::connect(&served);
@@ -143,17 +152,16 @@ fn memory_for_reading_only_is_a_fault_at_the_first_write() {
         rig.clear_attention(device);
         let data = rig.data(4096);
         data.fill(0x77);
-        rig.run_out(device, &Cdb::write(0, 8), &data, 4096).assert_good(4096);
         let at = data.segment(0, 4096).address.0;
-        let client = rig.bus.client().dma_map(at - BASE, at, 4096, reader.as_raw_fd());
-        client.expect("mapped");
-        // Written to the disk from there, and not read into it.
-        rig.run_out(device, &Cdb::write(8, 8), &data, 4096).assert_good(4096);
+        let mapped = rig.bus.client().dma_map(at - BASE, at, 4096, reader.as_raw_fd());
+        mapped.expect("mapped");
+        rig.run_out(device, &Cdb::write(0, 8), &data, 4096).assert_good(4096);
+        assert_eq!(served.complaints(), [""; 0]);
         data.fill(0x11);
-        let cdb = Cdb::read(0, 8);
-        rig.submit(device, &command(&cdb, Direction::Read, &[data.segment(0, 4096)]));
-        until("the fault", || matches!(served.state(), State::Fault(_)));
+        let done = rig.run_in(device, &Cdb::read(0, 8), &data, 4096);
+        assert!(!done.outcome.is_good(), "{done:?}");
         assert_eq!(data.read(0, 4096), [0x11; 4096], "not a byte of it");
+        assert_eq!(served.complaints().len(), 1);
         let Rig { controller, bus, .. } = rig;
         drop(controller);
         assert_next_driver_works::<Mpi2>(bus);
@@ -190,26 +198,42 @@ macro_rules! on_each {
     };
 }
 
-/// Data somewhere that is not the guest's: nowhere, at the end of the address space, and over the
-/// end of the guest's memory.
-fn submit_outside<G: Generation>(rig: &mut Rig<Guest, G>, at: u64, direction: Direction) {
+/// Submits a command whose data is somewhere that need not be the guest's.
+fn submit_at<G: Generation>(rig: &mut Rig<Guest, G>, at: u64, direction: Direction) -> u64 {
     let device = rig.device(0);
     let cdb = if direction == Direction::Read { Cdb::read(0, 8) } else { Cdb::write(0, 8) };
-    let segment = Segment { address: fusion_mpt::platform::BusAddr(at), length: 4096 };
-    rig.submit(device, &command(&cdb, direction, &[segment]));
+    let segment = Segment { address: BusAddr(at), length: 4096 };
+    rig.submit(device, &command(&cdb, direction, &[segment]))
 }
 
 #[test]
-fn data_outside_memory_faults_and_the_next_driver_recovers() {
+fn data_outside_memory_fails_its_command_and_the_disk_is_as_it_was() {
     fn check<G: Generation>(chip: Chip) {
-        for (at, direction) in [
+        let served = served(chip);
+        let mut rig = Rig::<_, G>::new(Guest::connect(&served));
+        let device = rig.device(0);
+        rig.clear_attention(device);
+        let data = rig.data(4096);
+        data.fill(0x77);
+        rig.run_out(device, &Cdb::write(0, 8), &data, 4096).assert_good(4096);
+        for (number, (at, direction)) in [
             (0xdead_b000, Direction::Read),
             (0xdead_b000, Direction::Write),
             (BASE + MEMORY as u64 - 2048, Direction::Read),
-            (u64::MAX - 2047, Direction::Write),
-        ] {
-            faults_and_recovers::<G>(chip, |rig| submit_outside(rig, at, direction), |_| ());
+            (BASE + MEMORY as u64 - 2048, Direction::Write),
+            (i64::MAX as u64 - 4095, Direction::Write),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let cookie = submit_at(&mut rig, at, direction);
+            let done = rig.wait(cookie);
+            assert!(!done.outcome.is_good(), "{at:#x}: {done:?}");
+            assert_eq!(served.complaints().len(), number + 1, "{at:#x}");
         }
+        data.fill(0);
+        rig.run_in(device, &Cdb::read(0, 8), &data, 4096).assert_good(4096);
+        assert_eq!(data.read(0, 4096), [0x77; 4096]);
     }
     on_each!(check);
 }
@@ -219,7 +243,7 @@ fn bus_mastering_off_under_a_command_faults_and_the_next_driver_recovers() {
     fn check<G: Generation>(chip: Chip) {
         let spoil = |rig: &mut Rig<Guest, G>| {
             rig.bus.bus_master(false);
-            submit_outside(rig, BASE, Direction::Read);
+            submit_at(rig, BASE, Direction::Read);
         };
         faults_and_recovers::<G>(chip, spoil, |bus| bus.bus_master(true));
     }
@@ -252,7 +276,7 @@ fn memory_taken_away_under_running_commands_faults_and_the_next_driver_recovers(
 }
 
 #[test]
-fn memory_that_its_owner_cuts_short_faults_and_kills_nobody() {
+fn memory_that_its_owner_cuts_short_fails_a_command_and_kills_nobody() {
     let served = served(Chip::SAS3008);
     let guest = Guest::connect(&served);
     // Not sealed, so it can shrink under the card.
@@ -263,18 +287,18 @@ fn memory_that_its_owner_cuts_short_faults_and_kills_nobody() {
     guest.client().dma_map(0, ELSEWHERE, 1 << 20, fd).expect("mapped");
     let mut rig = Rig::<_, Mpi2>::new(guest);
     rig.clear_attention(rig.device(0));
-    submit_outside(&mut rig, ELSEWHERE, Direction::Write);
-    until("it is done", || rig.poll() > 0);
+    let cookie = submit_at(&mut rig, ELSEWHERE, Direction::Write);
+    rig.wait(cookie).assert_good(4096);
     path.as_file().set_len(0).expect("empty");
-    submit_outside(&mut rig, ELSEWHERE, Direction::Write);
-    until("the fault", || matches!(served.state(), State::Fault(_)));
+    let cookie = submit_at(&mut rig, ELSEWHERE, Direction::Write);
+    assert!(!rig.wait(cookie).outcome.is_good());
     let Rig { controller, bus, .. } = rig;
     drop(controller);
     assert_next_driver_works::<Mpi2>(bus);
 }
 
 #[test]
-fn a_driver_without_any_memory_faults_and_a_person_is_told_why() {
+fn a_driver_without_any_memory_faults_and_the_next_that_has_some_works() {
     let served = served(Chip::SAS3008);
     let guest = Guest::connect(&served);
     guest.client().dma_unmap(BASE, MEMORY as u64).expect("unmapped");

@@ -217,7 +217,8 @@ pub struct Interrupt(File);
 impl Interrupt {
     /// Waits for it; whether it came, and takes it.
     pub fn came_within(&self, limit: Duration) -> bool {
-        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+        let limit =
+            Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
         let ready = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit));
         ready.expect("polled") > 0 && (&self.0).read(&mut [0; 8]).is_ok()
     }
