@@ -49,9 +49,8 @@ pub(crate) struct Rings {
     urgent: VecDeque<u64>,
     /// The low half of a descriptor posted in two writes.
     low: u32,
-    /// A bit for each SMID that is outstanding, and how many there are.
+    /// A bit for each SMID that is outstanding.
     outstanding: Vec<u64>,
-    outstanding_count: usize,
     /// Interrupts that are held back.
     pub(crate) coalescing: Coalescing,
     now: u64,
@@ -78,7 +77,6 @@ impl Rings {
             urgent: VecDeque::new(),
             low: 0,
             outstanding: vec![0; 1024],
-            outstanding_count: 0,
             coalescing: Coalescing::new(0, 0, 0, 0),
             now: 0,
             vectors: 0,
@@ -92,7 +90,6 @@ impl Rings {
         self.rings.clear();
         self.depth = 0;
         self.outstanding.fill(0);
-        self.outstanding_count = 0;
         // Nothing that was held back is told of any more.
         self.coalescing.due(u64::MAX);
         self.vectors = 0;
@@ -265,8 +262,6 @@ impl Rings {
         let word = &mut self.outstanding[usize::from(smid / 64)];
         if *word & bit != 0 {
             complaints.push(format!("SMID {smid} was posted while it was outstanding"));
-        } else {
-            self.outstanding_count += 1;
         }
         *word |= bit;
         let mut frame = [0; REQUEST_BYTES];
@@ -382,18 +377,14 @@ impl Rings {
             self.forget(reply.key);
         }
         self.rings[usize::from(reply.queue)].next = next;
-        self.vectors |= self.coalescing.reply(reply.queue, self.outstanding_count, self.now);
+        self.vectors |= self.coalescing.reply(reply.queue, self.now);
         Posted::Yes
     }
 
     /// Counts a SMID as answered.
     pub(crate) fn forget(&mut self, key: u32) {
-        let bit = 1 << (key % 64);
-        if let Some(word) =
-            self.outstanding.get_mut(key as usize / 64).filter(|word| **word & bit != 0)
-        {
-            *word &= !bit;
-            self.outstanding_count -= 1;
+        if let Some(word) = self.outstanding.get_mut(key as usize / 64) {
+            *word &= !(1 << (key % 64));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
 
+use crate::inbox::Write;
 use crate::model::{Ioc, Model};
 
 use super::card::{Card, Shared, lock};
@@ -115,20 +116,21 @@ impl<'a> Backend<'a> {
     }
 
     fn write_register(&self, offset: u64, data: &[u8]) {
-        let at = offset as u32;
         let shared = self.shared();
+        let (value, wide) = match *data {
+            [a, b, c, d] => (u32::from_le_bytes([a, b, c, d]).into(), false),
+            [a, b, c, d, e, f, g, h] => (u64::from_le_bytes([a, b, c, d, e, f, g, h]), true),
+            // The registers take whole words only; anything else is lost.
+            _ => return,
+        };
+        let write = Write { offset: offset as u32, value, wide };
+        if !matches!(write.offset, DOORBELL | INTERRUPT_STATUS) {
+            shared.inbox.post(write);
+            return;
+        }
         shared.with_model(|model| {
-            match *data {
-                [a, b, c, d] => model.write32(at, u32::from_le_bytes([a, b, c, d])),
-                [a, b, c, d, e, f, g, h] => {
-                    model.write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-                }
-                // The registers take whole words only; anything else is lost.
-                _ => {}
-            }
-            if matches!(at, DOORBELL | INTERRUPT_STATUS) {
-                shared.settle(model);
-            }
+            write.apply(model);
+            shared.settle(model);
         });
     }
 

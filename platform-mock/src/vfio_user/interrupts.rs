@@ -228,12 +228,12 @@ mod tests {
         let mut interrupts = Interrupts::default();
         interrupts.set(index::MSI, SET, 0, 1, vec![ours.try_clone().unwrap()], 1).unwrap();
         (&ours).write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
-        interrupts.deliver(false, 1);
+        interrupts.deliver(false, 1, true);
         let (reader, writer) = std::io::pipe().unwrap();
         let writer = File::from(std::os::fd::OwnedFd::from(writer));
         interrupts.set(index::MSI, SET, 0, 1, vec![writer], 1).unwrap();
         for _ in 0..100_000 {
-            interrupts.deliver(false, 1);
+            interrupts.deliver(false, 1, true);
         }
         let reader = File::from(std::os::fd::OwnedFd::from(reader));
         assert!(interrupts.set(index::MSI, SET, 0, 1, vec![reader], 1).is_err());
