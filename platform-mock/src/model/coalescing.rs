@@ -12,11 +12,11 @@ const TIMEOUT_UNIT_NS: u64 = 500;
 /// Vectors of a group.
 const GROUP: u32 = 8;
 
-/// What the page says before a host writes it: the depth of LSI's advice for these chips
-/// (controllers.md 5), but 10 us instead of its 160, so that a lone command hardly waits.
+/// What the page says before a host writes it: LSI's advice for these chips, 4 replies or 160 us
+/// (controllers.md 5).
 pub(crate) const DEFAULT_FLAGS: u32 = REPLY_COALESCING;
 /// `CoalescingTimeout` of that page.
-pub(crate) const DEFAULT_TIMEOUT: u32 = 20;
+pub(crate) const DEFAULT_TIMEOUT: u32 = 320;
 /// `CoalescingDepth` of that page.
 pub(crate) const DEFAULT_DEPTH: u8 = 4;
 
@@ -101,12 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_held_back_for_10_us_and_no_longer() {
+    fn a_reply_is_held_back_for_160_us_and_no_longer() {
         let mut coalescing = usual();
         assert_eq!(coalescing.reply(3, 1_000), 0);
-        assert_eq!(coalescing.deadline(), Some(11_000));
-        assert_eq!(coalescing.due(10_999), 0);
-        assert_eq!(coalescing.due(11_000), 1 << 3);
+        assert_eq!(coalescing.deadline(), Some(161_000));
+        assert_eq!(coalescing.due(160_999), 0);
+        assert_eq!(coalescing.due(161_000), 1 << 3);
         assert_eq!(coalescing.deadline(), None);
     }
 
