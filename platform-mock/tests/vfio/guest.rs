@@ -82,7 +82,7 @@ impl fmt::Debug for GuestDma {
 }
 
 // SAFETY: the piece lies in a mapping that lives as long as `arena`, is page-aligned, handed out
-// to nobody else, and no reference to it is made; its bus address is where the file is mapped.
+// to nobody else but as part of all of it, and no reference to it is made; its bus address is where the file is mapped.
 unsafe impl DmaRegion for GuestDma {
     fn cpu(&self) -> NonNull<[u8]> {
         // SAFETY: inside the mapping, as `allocate` saw to.
@@ -159,6 +159,11 @@ impl Guest {
         let guest = Self { registers: GuestRegisters { client, region }, arena, file, id };
         guest.bus_master(true);
         guest
+    }
+
+    /// All of the guest's memory at once, whoever else has a part of it.
+    pub fn whole(&self) -> GuestDma {
+        GuestDma { arena: Arc::clone(&self.arena), offset: 0, bytes: MEMORY }
     }
 
     pub fn client(&self) -> MutexGuard<'_, Client> {
