@@ -8,6 +8,7 @@
 //! [`Model::complaints`].
 
 pub mod chip;
+mod coalescing;
 mod config;
 mod devices;
 mod doorbell;
@@ -164,6 +165,11 @@ impl Model {
         self.settings.reset();
         self.front.bus_reset(self.chip.is_mpi1());
         self.max_devices = self.devices.slot_count().into();
+    }
+
+    /// Notes that the doorbell is about to be read through the chip's I/O ports.
+    pub(crate) fn before_port_read(&mut self) {
+        self.front.before_port_read();
     }
 
     fn drop_queues(&mut self) {
@@ -433,6 +439,9 @@ impl Ioc for Model {
         if self.front.state != State::Operational {
             return false;
         }
+        if let Transport::Mpi2(rings) = &mut self.transport {
+            rings.set_now(now_ns);
+        }
         if let Some(raw) = self.knobs.raw.pop_front() {
             self.answer(memory, raw);
             return true;
@@ -460,7 +469,11 @@ impl Ioc for Model {
             return front;
         }
         let later = self.later.front().map(|(at, _)| *at);
-        [front, later, self.held_deadline()].into_iter().flatten().min()
+        let coalesced = match &self.transport {
+            Transport::Mpi1(_) => None,
+            Transport::Mpi2(rings) => rings.coalescing.deadline(),
+        };
+        [front, later, self.held_deadline(), coalesced].into_iter().flatten().min()
     }
 
     fn interrupt_pending(&self) -> bool {

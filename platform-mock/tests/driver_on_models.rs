@@ -13,7 +13,7 @@ use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::bus::Bus;
-use fusion_mpt_mock::in_process::Options;
+use fusion_mpt_mock::in_process::{MockBus, Options};
 use fusion_mpt_mock::model::{Chip, disk, disks};
 
 const DISK: u64 = 16 << 20;
@@ -35,6 +35,7 @@ on_every_chip! {
     an_event_that_wants_it_is_acknowledged = acknowledgement;
     a_second_start_on_a_running_controller_finds_the_disks_again = restart;
     addresses_below_4_gib_serve_too = low_addresses;
+    disks_behind_an_expander_are_found_used_and_swapped = expander;
 }
 
 fn rig<G: Generation>(chip: Chip, count: u16) -> Rig<G> {
@@ -143,5 +144,33 @@ fn low_addresses<G: Generation>(chip: Chip) {
     let pieces = segments(&dma, 40, 512, 512);
     let (outcome, _) = rig.run(TargetId(0), &Cdb::read(0, 40), Direction::Read, &pieces);
     assert!(outcome.is_good(), "{outcome:?}");
+    assert_eq!(rig.complaints(), [""; 0]);
+}
+
+fn expander<G: Generation>(chip: Chip) {
+    let bus = MockBus::new(Options::stepped(chip, disks(2, DISK)));
+    let first = chip.phys;
+    bus.with_model(|model| {
+        model.attach_expander(24).expect("nothing is on the last phys");
+        model.add_disk(first, disk(20, DISK)).expect("room");
+        model.add_disk(first + 23, disk(21, DISK)).expect("room");
+        assert!(model.add_disk(first - 1, disk(22, DISK)).is_err(), "the wide port takes no disk");
+    });
+    let driver = driver::bring_up::<G>(&bus, &Wants::default()).expect("bring-up");
+    let mut rig = Rig { bus, driver };
+    rig.settle();
+    assert_eq!(rig.driver.targets().count(), 4, "and not the expander");
+    rig.actions();
+    for target in 0..4 {
+        rig.clear_attention(TargetId(target));
+    }
+    rig.bus.with_model(|model| model.swap_disk(first + 23, disk(40, DISK))).expect("there is one");
+    rig.bus.advance(std::time::Duration::from_secs(2));
+    rig.settle();
+    assert_eq!(
+        rig.actions(),
+        [Action::TargetGone(TargetId(3)), Action::TargetAppeared(TargetId(4))]
+    );
+    rig.clear_attention(TargetId(4));
     assert_eq!(rig.complaints(), [""; 0]);
 }

@@ -5,7 +5,6 @@
 //! [`bytes_of_our_own`], each with its reason.
 
 use std::fs::File;
-use std::ops::Range;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -51,21 +50,21 @@ const FACTS_OF_OUR_OWN: [(usize, u8); 3] = [
 /// Page types that a card has and QEMU's device does not know.
 const PAGES_OF_OUR_OWN: [u8; 2] = [SAS_EXPANDER, ENCLOSURE];
 
-/// Bytes of a page that may differ.
-fn bytes_of_our_own(kind: u8, number: u8) -> Vec<Range<usize>> {
+/// Bytes of a page that may differ: offset and length.
+fn bytes_of_our_own(kind: u8, number: u8) -> Vec<(usize, usize)> {
     match (kind, number) {
         // Names of chip and board: QEMU's say "QEMU".
-        (0x09, 0) => vec![4..76],
+        (0x09, 0) => vec![(4, 72)],
         // A unique value, by which QEMU says "QEMU" again.
-        (0x00, 0) => vec![4..12],
+        (0x00, 0) => vec![(4, 8)],
         // The card's place on its bus.
-        (0x00, 2) => vec![13..14],
+        (0x00, 2) => vec![(13, 1)],
         // A phy of the controller is owned by the disk on it, says QEMU; by itself, says a card,
         // whose driver looks there for the parent of a disk that is plugged in.
-        (SAS_IO_UNIT, 0) => (0..8).map(|phy| 0x10 + phy * 16 + 10..0x10 + phy * 16 + 12).collect(),
-        (SAS_PHY, 0) => vec![8..10],
+        (SAS_IO_UNIT, 0) => (0..8).map(|phy| (0x10 + phy * 16 + 10, 2)).collect(),
+        (SAS_PHY, 0) => vec![(8, 2)],
         // Slot and enclosure, which QEMU leaves out.
-        (SAS_DEVICE, 0) => vec![8..12],
+        (SAS_DEVICE, 0) => vec![(8, 4)],
         _ => Vec::new(),
     }
 }
@@ -233,8 +232,8 @@ type Case = (&'static str, [u8; 2], &'static [u8], u8, u32, u32);
 /// Both hosts, QEMU's first.
 fn hosts() -> (Host<Qtest>, Host<MockBus>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut options = QtestOptions::default();
-    options.sas_address = CONTROLLER_SAS_ADDRESS;
+    let mut options =
+        QtestOptions { sas_address: CONTROLLER_SAS_ADDRESS, ..QtestOptions::default() };
     for id in [0, 2] {
         let path = folder.path().join(format!("disk{id}"));
         File::create(&path).and_then(|file| file.set_len(DISK)).expect("an image");
@@ -326,8 +325,8 @@ fn compare_page(
     let (own, own_page) = ours.page(action, kind, number, address);
     assert_eq!(own, theirs, "{what}");
     if their_page[0] != UNTOUCHED {
-        for bytes in bytes_of_our_own(kind, number) {
-            their_page[bytes.clone()].copy_from_slice(&own_page[bytes]);
+        for (at, length) in bytes_of_our_own(kind, number) {
+            their_page[at..at + length].copy_from_slice(&own_page[at..at + length]);
         }
     }
     let written = |page: &[u8]| page.iter().rposition(|byte| *byte != UNTOUCHED);

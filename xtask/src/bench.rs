@@ -16,6 +16,8 @@ use serde_json::Value;
 use crate::callgrind;
 use crate::debian;
 use crate::figures::{self, Figures};
+use crate::guests::speed;
+use crate::guests::workshop::{self, Workshop};
 use crate::link_check;
 use crate::run::{Runner, STEP_LIMIT, Stdout};
 use crate::rust_src;
@@ -78,6 +80,12 @@ const BENCHES: &[Bench] = &[
         about: "4 KiB reads a second that each software controller answers, on one core and on two",
         counted: &[],
         outside: Some(reads_of_models),
+    },
+    Bench {
+        name: "guests",
+        about: "reads a second that a stock driver gets from our sas3008 and from QEMU's sas1068",
+        counted: &[],
+        outside: Some(speeds_in_guests),
     },
 ];
 
@@ -218,6 +226,20 @@ fn reads_of_models(runner: &Runner, workspace: &Workspace) -> Result<Figures, St
     program_of_mock(runner, workspace, "model")
 }
 
+/// `guests.*`: what fio counts in guests with stock drivers.
+fn speeds_in_guests(runner: &Runner, workspace: &Workspace) -> Result<Figures, String> {
+    let mptctl = workshop::mptctl(runner, workspace)?;
+    let workshop = Workshop::provide(runner, workspace, mptctl)?;
+    let speeds = speed::measure(&workshop);
+    workshop.remove_disks();
+    let speeds = speeds?;
+    Ok(Figures::from([
+        ("guests.sas3008.reads_per_second".to_owned(), speeds.ours),
+        ("guests.qemu_sas1068.reads_per_second".to_owned(), speeds.peer),
+        ("guests.sas3008.reads_ratio".to_owned(), speeds.ratio()),
+    ]))
+}
+
 /// The figures of a program in `platform-mock`.
 fn program_of_mock(runner: &Runner, workspace: &Workspace, name: &str) -> Result<Figures, String> {
     let executable = build(runner, workspace, MOCK, name)?;
@@ -264,14 +286,14 @@ mod tests {
             let chosen = choose(&workspace(benches), &[]).unwrap();
             chosen.iter().map(|bench| bench.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&[]), ["mmio", "size", "model"]);
-        assert_eq!(names(&["slots"]), ["slots", "mmio", "size", "model"]);
+        assert_eq!(names(&[]), ["mmio", "size", "model", "guests"]);
+        assert_eq!(names(&["slots"]), ["slots", "mmio", "size", "model", "guests"]);
     }
 
     #[test]
     fn one_that_does_not_exist_is_refused_with_those_that_do() {
         let error = choose(&workspace(&["mmio"]), &["core".to_owned()]).err().unwrap();
-        assert_eq!(error, "there is no benchmark \"core\"; there are: mmio, size, model");
+        assert_eq!(error, "there is no benchmark \"core\"; there are: mmio, size, model, guests");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! a QEMU ([`qemu`]), the kernels and the programs of Debian packages ([`packages`]), and from
 //! these an initramfs for each kernel ([`images`]). A [`machine::Machine`] boots one and drives it
 //! from here, command by command; [`controller`] puts a controller in front of it; [`group`] runs
-//! cases that share a boot. The cases themselves are in [`cases`].
+//! cases that share a boot. The cases themselves are in [`cases`]; [`speed`] compares our controller's
+//! speed with that of QEMU's own. [`workshop`] holds it all together.
 
 pub(crate) mod accelerator;
 pub(crate) mod agent;
@@ -20,3 +21,5 @@ pub(crate) mod machine;
 pub(crate) mod modules;
 pub(crate) mod packages;
 pub(crate) mod qemu;
+pub(crate) mod speed;
+pub(crate) mod workshop;

@@ -130,7 +130,7 @@ impl<C: Controlled> Panel<C> {
     fn slot_for(&self, sources: &Sources, wanted: Option<u8>) -> Result<u8, String> {
         let (chip, slots, taken) = self.controlled.with_model(|model| {
             let taken: Vec<u8> = model.devices().map(|device| device.slot).collect();
-            (model.chip().name, model.pluggable_slots(), taken)
+            (model.chip().name, model.slots(), taken)
         });
         match wanted {
             Some(slot) if !slots.contains(&slot) => Err(format!(

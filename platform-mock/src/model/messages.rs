@@ -7,12 +7,14 @@ mod firmware;
 mod raid;
 mod smp;
 
+use super::coalescing::Coalescing;
 use super::devices::MAX_HANDLE;
 use super::events::{self, Change, VolumeChange};
 use super::message::{Message, byte, le16, le32};
 use super::queues::{Answer, REQUEST_BYTES, Reply, Request};
 use super::{
     FAULT_INVALID_FUNCTION, Later, Model, PORT_ENABLE_NS, State, Transport, config, ioc_status,
+    pages,
 };
 
 const FUNCTION_SCSI_IO: u8 = 0x00;
@@ -107,7 +109,10 @@ impl Model {
             _ if !operational => Message::new(0x14, function).with16(0x0e, INVALID_STATE),
             FUNCTION_CONFIG => {
                 let (chip, devices, lie) = (&self.chip, &self.devices, self.knobs.page_lie);
-                config::answer(memory, chip, devices, &mut self.settings, request, lie)
+                let answer =
+                    config::answer(memory, chip, devices, &mut self.settings, request, lie);
+                self.coalesce();
+                answer
             }
             FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
             FUNCTION_EVENT_ACK => self.event_ack(frame),
@@ -207,6 +212,20 @@ impl Model {
             .with16(0x1a, 0x0001 | 0x0008)
     }
 
+    /// Coalesces replies as IOC page 1 says by now.
+    fn coalesce(&mut self) {
+        let Transport::Mpi2(rings) = &mut self.transport else { return };
+        let (chip, devices, settings) = (&self.chip, &self.devices, &self.settings);
+        // A host that writes nonsense into the page gets what a page of zeros says.
+        let page = match settings.read(pages::page_type::IOC, 1, false) {
+            Some(page) => page.clone(),
+            None => pages::build(chip, devices, settings, pages::page_type::IOC, 1, 0)
+                .unwrap_or_default(),
+        };
+        let (flags, timeout) = (le32(&page, 0x04), le32(&page, 0x08));
+        rings.set_coalescing(Coalescing::new(flags, timeout, byte(&page, 0x0c), le32(&page, 0x14)));
+    }
+
     fn init(&mut self, memory: &dyn DeviceMemory, request: &Request) -> Message {
         let frame = &request.frame;
         let message = Message::new(0x14, FUNCTION_IOC_INIT).with8(0, frame[0]);
@@ -221,6 +240,7 @@ impl Model {
             self.front.complain(format!("IOC init: {field} cannot be worked with"));
             return message.with16(0x0e, ioc_status::INVALID_FIELD);
         }
+        self.coalesce();
         self.front.who_init = frame[0];
         self.front.state = State::Operational;
         if !self.chip.is_mpi1() {

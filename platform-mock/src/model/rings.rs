@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::memory::{DeviceMemory, DmaFault};
 
 use super::chip::Chip;
+use super::coalescing::Coalescing;
 use super::message::{le16, le32, le64};
 use super::queues::{Answer, FAULT_BAD_ADDRESS, Posted, REQUEST_BYTES, Reply, Request};
 
@@ -50,6 +51,9 @@ pub(crate) struct Rings {
     low: u32,
     /// A bit for each SMID that is outstanding.
     outstanding: Vec<u64>,
+    /// Interrupts that are held back.
+    pub(crate) coalescing: Coalescing,
+    now: u64,
     /// A bit for each vector that has fired since it was last asked.
     pub(crate) vectors: u128,
 }
@@ -73,6 +77,8 @@ impl Rings {
             urgent: VecDeque::new(),
             low: 0,
             outstanding: vec![0; 1024],
+            coalescing: Coalescing::new(0, 0, 0, 0),
+            now: 0,
             vectors: 0,
         }
     }
@@ -84,6 +90,8 @@ impl Rings {
         self.rings.clear();
         self.depth = 0;
         self.outstanding.fill(0);
+        // Nothing that was held back is told of any more.
+        self.coalescing.due(u64::MAX);
         self.vectors = 0;
     }
 
@@ -183,6 +191,18 @@ impl Rings {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Coalesces replies so from now on; what was held back goes out.
+    pub(crate) fn set_coalescing(&mut self, coalescing: Coalescing) {
+        self.vectors |= self.coalescing.due(u64::MAX);
+        self.coalescing = coalescing;
+    }
+
+    /// Time passes: interrupts that were held back for long enough are due.
+    pub(crate) fn set_now(&mut self, now: u64) {
+        self.now = now;
+        self.vectors |= self.coalescing.due(now);
     }
 
     /// Takes a descriptor that came in one 64-bit write.
@@ -357,7 +377,7 @@ impl Rings {
             self.forget(reply.key);
         }
         self.rings[usize::from(reply.queue)].next = next;
-        self.vectors |= 1u128.checked_shl(reply.queue.into()).unwrap_or(0);
+        self.vectors |= self.coalescing.reply(reply.queue, self.now);
         Posted::Yes
     }
 

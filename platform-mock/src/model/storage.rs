@@ -23,20 +23,6 @@ impl Model {
         Ok(handle)
     }
 
-    /// Slots that disks can be plugged into, taken or not; those of phys that lead to an expander
-    /// are not among them.
-    #[must_use]
-    pub fn pluggable_slots(&self) -> Vec<u8> {
-        (0..self.devices.slot_count()).filter(|slot| !self.devices.is_wide_port(*slot)).collect()
-    }
-
-    /// Slots that disks can be plugged into, taken or not; those of phys that lead to an expander
-    /// are not among them.
-    #[must_use]
-    pub fn slots(&self) -> Vec<u8> {
-        (0..self.devices.slot_count()).filter(|slot| !self.devices.is_wide_port(*slot)).collect()
-    }
-
     /// Makes a RAID volume of the disks in these slots, whose data is `target`'s from now on, and
     /// tells the host; its DevHandle. MPI2 only. A host that comes up before the first volume is
     /// made finds a controller without RAID.

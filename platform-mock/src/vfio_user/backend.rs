@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
 
-use crate::model::Ioc;
+use crate::inbox::Write;
+use crate::model::{Ioc, Model};
 
 use super::card::{Card, Shared, lock};
 use super::config_space::{Behind, ConfigSpace};
@@ -115,20 +116,21 @@ impl<'a> Backend<'a> {
     }
 
     fn write_register(&self, offset: u64, data: &[u8]) {
-        let at = offset as u32;
         let shared = self.shared();
+        let (value, wide) = match *data {
+            [a, b, c, d] => (u32::from_le_bytes([a, b, c, d]).into(), false),
+            [a, b, c, d, e, f, g, h] => (u64::from_le_bytes([a, b, c, d, e, f, g, h]), true),
+            // The registers take whole words only; anything else is lost.
+            _ => return,
+        };
+        let write = Write { offset: offset as u32, value, wide };
+        if !matches!(write.offset, DOORBELL | INTERRUPT_STATUS) {
+            shared.inbox.post(write);
+            return;
+        }
         shared.with_model(|model| {
-            match *data {
-                [a, b, c, d] => model.write32(at, u32::from_le_bytes([a, b, c, d])),
-                [a, b, c, d, e, f, g, h] => {
-                    model.write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-                }
-                // The registers take whole words only; anything else is lost.
-                _ => {}
-            }
-            if matches!(at, DOORBELL | INTERRUPT_STATUS) {
-                shared.settle(model);
-            }
+            write.apply(model);
+            shared.settle(model);
         });
     }
 
@@ -167,6 +169,9 @@ impl ServerBackend for Backend<'_> {
         }
         match self.behind(region, offset, data.len())? {
             Behind::Registers if offset + data.len() as u64 <= REGISTERS_END => {
+                if offset == u64::from(DOORBELL) && self.config.has_ports(region) {
+                    self.shared().with_model(Model::before_port_read);
+                }
                 self.read_register(offset, data);
             }
             _ => data.fill(0),

@@ -301,6 +301,11 @@ impl ConfigSpace {
         self.bytes.len()
     }
 
+    /// Whether a region is a BAR of I/O ports.
+    pub(crate) fn has_ports(&self, region: u32) -> bool {
+        self.bars().get(region as usize).is_some_and(|bar| bar.kind == IO_PORTS)
+    }
+
     /// The base address registers.
     pub(crate) fn bars(&self) -> &[Bar; 6] {
         &self.card.bars

@@ -68,7 +68,7 @@ impl Window {
     /// Maps a whole file that cannot shrink; `None` if it can, or if it cannot be mapped.
     fn of(file: &File, bytes: u64) -> Option<Self> {
         let sealed = fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-        let huge = fstatfs(file).is_ok_and(|system| system.f_type as i64 == HUGETLBFS);
+        let huge = fstatfs(file).is_ok_and(|system| system.f_type == HUGETLBFS);
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)?;
         if !sealed && !huge {
             return None;

@@ -113,17 +113,13 @@ impl Interrupts {
 
     /// Tells the host: of a line that is up or down, and of messages for these vectors.
     ///
-    /// The line sends vector 0 when it comes up, for chips that know nothing of vectors (MPI1) and
-    /// for those that were given but one message.
-    pub(crate) fn deliver(&mut self, line: bool, vectors: u128) {
-        let rose = line && !self.line;
+    /// Chips that know nothing of vectors (MPI1) send vector 0 when the line comes up.
+    pub(crate) fn deliver(&mut self, line: bool, vectors: u128, knows_vectors: bool) {
+        let rose = line && !self.line && !knows_vectors;
         self.line = line;
         self.waiting |= vectors;
         if self.msix.iter().any(Option::is_some) {
-            let mut due = std::mem::take(&mut self.waiting);
-            if rose && due == 0 {
-                due = 1;
-            }
+            let due = std::mem::take(&mut self.waiting) | u128::from(rose);
             for (vector, file) in self.msix.iter().enumerate().take(128) {
                 if due >> vector & 1 != 0
                     && let Some(file) = file
@@ -178,15 +174,15 @@ mod tests {
         let (theirs, ours) = event();
         let mut interrupts = Interrupts::default();
         interrupts.set(index::INTX, SET, 0, 1, vec![theirs], 1).unwrap();
-        interrupts.deliver(true, 0);
-        interrupts.deliver(true, 0);
+        interrupts.deliver(true, 0, true);
+        interrupts.deliver(true, 0, true);
         assert_eq!(count(&ours), 1);
         interrupts.set(index::INTX, ACTION_UNMASK | DATA_NONE, 0, 1, vec![], 1).unwrap();
-        interrupts.deliver(true, 0);
+        interrupts.deliver(true, 0, true);
         assert_eq!(count(&ours), 1);
-        interrupts.deliver(false, 0);
+        interrupts.deliver(false, 0, true);
         interrupts.set(index::INTX, ACTION_UNMASK | DATA_NONE, 0, 1, vec![], 1).unwrap();
-        interrupts.deliver(false, 0);
+        interrupts.deliver(false, 0, true);
         assert_eq!(count(&ours), 0);
     }
 
@@ -197,11 +193,11 @@ mod tests {
         for (vector, file) in theirs.into_iter().enumerate() {
             interrupts.set(index::MSIX, SET, vector as u32, 1, vec![file], 4).unwrap();
         }
-        interrupts.deliver(true, 0b1000);
-        interrupts.deliver(true, 0);
+        interrupts.deliver(true, 0b1000, true);
+        interrupts.deliver(true, 0, true);
         assert_eq!(ours.iter().map(count).collect::<Vec<_>>(), [0, 0, 0, 1]);
         interrupts.set(index::MSIX, ACTION_TRIGGER | DATA_NONE, 0, 0, vec![], 4).unwrap();
-        interrupts.deliver(false, 0b1000);
+        interrupts.deliver(false, 0b1000, true);
         assert_eq!(ours.iter().map(count).collect::<Vec<_>>(), [0; 4]);
     }
 
@@ -211,7 +207,7 @@ mod tests {
         let mut interrupts = Interrupts::default();
         interrupts.set(index::MSI, SET, 0, 1, vec![theirs], 1).unwrap();
         for line in [true, true, false, true] {
-            interrupts.deliver(line, 0);
+            interrupts.deliver(line, 0, false);
         }
         assert_eq!(count(&ours), 2);
     }
@@ -220,9 +216,9 @@ mod tests {
     fn what_happened_before_there_was_a_descriptor_is_told_when_there_is_one() {
         let (theirs, ours) = event();
         let mut interrupts = Interrupts::default();
-        interrupts.deliver(false, 1);
+        interrupts.deliver(false, 1, true);
         interrupts.set(index::MSIX, SET, 0, 1, vec![theirs], 1).unwrap();
-        interrupts.deliver(false, 0);
+        interrupts.deliver(false, 0, true);
         assert_eq!(count(&ours), 1);
     }
 
@@ -232,12 +228,12 @@ mod tests {
         let mut interrupts = Interrupts::default();
         interrupts.set(index::MSI, SET, 0, 1, vec![ours.try_clone().unwrap()], 1).unwrap();
         (&ours).write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
-        interrupts.deliver(false, 1);
+        interrupts.deliver(false, 1, true);
         let (reader, writer) = std::io::pipe().unwrap();
         let writer = File::from(std::os::fd::OwnedFd::from(writer));
         interrupts.set(index::MSI, SET, 0, 1, vec![writer], 1).unwrap();
         for _ in 0..100_000 {
-            interrupts.deliver(false, 1);
+            interrupts.deliver(false, 1, true);
         }
         let reader = File::from(std::os::fd::OwnedFd::from(reader));
         assert!(interrupts.set(index::MSI, SET, 0, 1, vec![reader], 1).is_err());

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::guests::controller::Disk;
-use crate::guests::machine::SocketFolder;
+use crate::guests::machine::{SocketFolder, tied_to_us};
 
 /// From its start until QEMU can connect.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ impl Emulator {
         for (slot, disk) in disks.iter().enumerate() {
             command.arg("--disk").arg(disk_argument(disk, slot));
         }
-        let process = command
+        let process = tied_to_us(&command)
             .stdin(Stdio::null())
             .stdout(also)
             .stderr(output)

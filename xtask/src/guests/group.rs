@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use crate::guests::cases;
 use crate::guests::controller::{Controller, Disk, Running};
 use crate::guests::emulator::Emulator;
-use crate::guests::images::Image;
 use crate::guests::kernel_log::{self, Allowed};
-use crate::guests::machine::{Accelerator, Machine, MachineOptions, Mark};
+use crate::guests::machine::{Machine, MachineOptions, Mark};
 use crate::guests::packages::Kernel;
-use crate::guests::qemu::Qemu;
+use crate::guests::workshop::Workshop;
 use crate::report::Outcome;
 
 /// The longest that a guest may take to be of use.
@@ -21,6 +20,9 @@ const BOOT_BOUND: Duration = Duration::from_secs(10);
 
 /// Discovery, under a host that does more than this.
 const ATTACH_LIMIT: Duration = Duration::from_secs(60);
+
+/// Processors of a guest: with two, drivers use several queues and their own locks.
+const CPUS: u32 = 2;
 
 /// The case that a boot is.
 const BOOTS: &str = "the guest is up in under 10 s";
@@ -48,20 +50,6 @@ pub(crate) enum On {
     All,
     /// On ours, since it turns knobs or asks for what QEMU's does not model.
     Ours,
-}
-
-/// All that guests are made of; shared by groups that run at once.
-pub(crate) struct Workshop {
-    pub(crate) qemu: Qemu,
-    pub(crate) accelerator: Accelerator,
-    /// The program that models our controllers.
-    pub(crate) mptctl: PathBuf,
-    /// One for each of [`crate::guests::packages::KERNELS`].
-    pub(crate) images: Vec<Image>,
-    /// Where each group has a folder for its disks.
-    pub(crate) disks: PathBuf,
-    /// Where each group has a folder for its logs.
-    pub(crate) logs: PathBuf,
 }
 
 /// A controller under a kernel.
@@ -168,7 +156,7 @@ impl GroupRun<'_> {
         let folder = self.group.folder_name();
         let logs = self.workshop.logs.join(&folder).join(format!("boot-{}", self.boots));
         let disks = self.workshop.disks.join(&folder);
-        let rig = Rig::new(self.workshop, self.group, &logs, &disks)?;
+        let rig = Rig::new(self.workshop, self.group, &logs, &disks, CPUS)?;
         let booted_in = rig.machine.booted_in();
         self.rig = Some(rig);
         if is_case {
@@ -263,7 +251,14 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    fn new(workshop: &Workshop, group: &Group, logs: &Path, disks: &Path) -> Result<Self, String> {
+    /// Boots a guest with its controller; logs and disks go to these folders.
+    pub(crate) fn new(
+        workshop: &Workshop,
+        group: &Group,
+        logs: &Path,
+        disks: &Path,
+        cpus: u32,
+    ) -> Result<Self, String> {
         for folder in [logs, disks] {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("making {}: {error}", folder.display()))?;
@@ -272,6 +267,7 @@ impl Rig {
         let options = MachineOptions {
             devices: running.devices.clone(),
             accelerator: workshop.accelerator,
+            cpus,
             ..MachineOptions::default()
         };
         let image = workshop.images.get(group.image).ok_or("there is no image for the kernel")?;

@@ -22,6 +22,7 @@ const INIT: &str = include_str!("init.sh");
 const PROGRAMS: &[&str] = &[
     "bin/dash",
     "bin/fio",
+    "bin/flock",
     "bin/lsblk",
     "bin/lsscsi",
     "bin/dmesg",

@@ -26,7 +26,8 @@ const COMPLAINTS: &[&str] = &[
     "error",
     "expander_event_id",
     "fail",
-    "fault",
+    "fault state",
+    "fault_state",
     "invalid",
     "log_info(",
     "loginfo",
@@ -63,6 +64,7 @@ pub(crate) const ALWAYS_ALLOWED: &[Allowed] = &[
         text: "RAS: Correctable Errors collector initialized",
         reason: "news of the kernel, not of a device",
     },
+    Allowed { text: "hrtimer: interrupt took", reason: "the host had something else to do" },
     Allowed { text: "loading out-of-tree module", reason: "news of the kernel, not of a device" },
 ];
 
@@ -104,6 +106,7 @@ mod tests {
 <4>[    2.7] mpt: something is odd
 <6>[    2.8] mptbase: ioc0: LogInfo(0x31120000): Originator={PL}
 <5>[    2.9] scsi 0:0:0:0: Power-on or device reset occurred
+<6>[    2.9] mpt3sas_cm0: CurrentHostPageSize is 0: Setting default host page size to 4k
 <14>[    3.0] a program's own news
 <12>[    3.1] a program's own warning
 ";

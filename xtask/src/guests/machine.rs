@@ -1,13 +1,14 @@
 //! One running guest: QEMU, the agent in it, and its console.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::debian;
 use crate::guests::agent::{Agent, Job, Output};
 use crate::guests::images::Image;
 use crate::guests::kernel_log;
@@ -81,8 +82,9 @@ pub(crate) struct Machine {
     qemu: Child,
     agent: Agent,
     console: Console,
-    /// Holds `console.log` and `qemu.log`.
+    /// Holds `console.log`, `qemu.log` and `commands.log`.
     logs: PathBuf,
+    commands: CommandLog,
     sockets: SocketFolder,
     booted_in: Duration,
     marks: u32,
@@ -100,7 +102,8 @@ impl Machine {
         let sockets = SocketFolder::new()?;
         let console = logs.join("console.log");
         let qemu_log = logs.join("qemu.log");
-        let mut command = command(qemu, image, options, &sockets.join("agent"), &console);
+        let mut command =
+            tied_to_us(&command(qemu, image, options, &sockets.join("agent"), &console));
         let log = File::create(&qemu_log)
             .map_err(|error| format!("creating {}: {error}", qemu_log.display()))?;
         let also = log
@@ -132,6 +135,7 @@ impl Machine {
             agent,
             console,
             logs: logs.to_owned(),
+            commands: CommandLog(File::create(logs.join("commands.log")).ok()),
             sockets,
             booted_in: started.elapsed(),
             marks: 0,
@@ -151,8 +155,16 @@ impl Machine {
     /// Runs a shell script and waits for its end. An error means that the guest did not answer or
     /// is broken; a script that fails, or is killed after `limit`, is an [`Output`].
     pub(crate) fn run(&mut self, script: &str, limit: Duration) -> Result<Output, String> {
+        let started = Instant::now();
         let job = self.start(script, limit)?;
-        self.finish(job).map_err(|error| format!("running `{}`: {error}", script.trim()))
+        let finished = self.finish(job);
+        let ending = match &finished {
+            Ok(output) => format!("status {}\n{}", output.status, output.text.trim_end()),
+            Err(_) => "no answer".to_owned(),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        self.commands.write(&format!("$ {}\n{seconds:.2} s, {ending}\n", script.trim()));
+        finished.map_err(|error| format!("running `{}`: {error}", script.trim()))
     }
 
     /// Runs a shell script that has to succeed, and gives what it printed.
@@ -194,6 +206,8 @@ impl Machine {
     pub(crate) fn mark(&mut self, what: &str) -> Result<Mark, String> {
         self.marks += 1;
         let text = format!("xtask {}: {what}", self.marks);
+        // Within quotes a quote would end them.
+        let text = text.replace('\'', "\u{2019}");
         let script = format!("echo '<6>{text}' >/dev/kmsg");
         self.check(&script, Duration::from_secs(20))?;
         Ok(Mark(text))
@@ -264,6 +278,41 @@ impl Drop for Machine {
         let _ = self.qemu.wait();
         self.sockets.remove();
     }
+}
+
+/// Every command with its output, for a person who looks for a fault.
+struct CommandLog(Option<File>);
+
+impl CommandLog {
+    fn write(&mut self, text: &str) {
+        if let Some(file) = &mut self.0 {
+            // A log that cannot be written is no reason to fail a test.
+            let _ = file.write_all(text.as_bytes());
+        }
+    }
+}
+
+/// The same command, but ended by the kernel when the thread that starts it ends, however that
+/// comes about: an xtask that is killed leaves no guest behind.
+pub(crate) fn tied_to_us(command: &Command) -> Command {
+    let Some(setpriv) = debian::find("setpriv") else {
+        return with_rest(Command::new(command.get_program()), command);
+    };
+    let mut tied = Command::new(setpriv);
+    tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program());
+    with_rest(tied, command)
+}
+
+/// Arguments and environment; the rest is set after this.
+fn with_rest(mut to: Command, from: &Command) -> Command {
+    to.args(from.get_args());
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+    to
 }
 
 /// A place in the kernel's log.
@@ -451,5 +500,38 @@ impl SocketFolder {
 impl Drop for SocketFolder {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_tied_to_a_thread_ends_with_it() {
+        if debian::find("setpriv").is_none() {
+            return;
+        }
+        let started = std::thread::spawn(|| {
+            let mut sleep = Command::new("sleep");
+            let child = tied_to_us(sleep.arg("60")).spawn().expect("sleep starts");
+            // Until setpriv has done its work, nothing is tied.
+            std::thread::sleep(Duration::from_millis(500));
+            child
+        });
+        let mut child = started.join().expect("no panic");
+        let ends = Instant::now() + Duration::from_secs(20);
+        let ended = loop {
+            if child.try_wait().expect("a child").is_some() {
+                break true;
+            }
+            if Instant::now() > ends {
+                let _ = child.kill();
+                break false;
+            }
+            std::thread::sleep(POLL);
+        };
+        let _ = child.wait();
+        assert!(ended, "it outlived the thread");
     }
 }

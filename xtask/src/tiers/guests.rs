@@ -1,21 +1,22 @@
 //! The tier `guests`: stock kernels' own drivers on controllers in virtual machines.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::guests::accelerator;
 use crate::guests::controller::CONTROLLERS;
-use crate::guests::group::{Group, Workshop};
-use crate::guests::packages::{self, KERNELS};
-use crate::guests::{images, qemu};
+use crate::guests::group::Group;
+use crate::guests::packages::KERNELS;
+use crate::guests::speed;
+use crate::guests::workshop::{self, Workshop};
 use crate::report::Outcome;
 use crate::session::Session;
-use crate::workspace::cargo;
 
 /// The tier's name.
 pub(super) const NAME: &str = "guests";
+
+/// The case that compares speeds.
+const SPEED: &str = "mpt3sas on our sas3008 reads no slower than mptsas on QEMU's sas1068";
 
 /// Guests that run at once. Each keeps a core busy, and its controller another now and then.
 const JOBS: usize = 2;
@@ -26,22 +27,30 @@ pub(super) fn run(session: &mut Session<'_>) {
         for group in &groups {
             group.case_names().iter().for_each(|name| session.list(name));
         }
+        session.list(SPEED);
         return;
     }
     let wants_any = |group: &Group| group.case_names().iter().any(|name| session.wants(name));
     let groups: Vec<Group> = groups.into_iter().filter(wants_any).collect();
-    if groups.is_empty() {
+    let speed = session.wants(SPEED);
+    if groups.is_empty() && !speed {
         return;
     }
-    let mptctl = match mptctl(session) {
+    let mptctl = match workshop::mptctl(&session.runner, session.workspace) {
         Ok(mptctl) => mptctl,
         Err(reason) => {
             session.record("mptctl builds", Outcome::Failed(reason), Duration::ZERO);
             return;
         }
     };
-    match workshop(session, mptctl) {
-        Ok(workshop) => run_groups(session, &workshop, &groups),
+    match Workshop::provide(&session.runner, session.workspace, mptctl) {
+        Ok(workshop) => {
+            run_groups(session, &workshop, &groups);
+            if speed && !session.stopped() {
+                compare_speeds(session, &workshop);
+            }
+            workshop.remove_disks();
+        }
         Err(reason) => {
             session.record("guests can be had", Outcome::Skipped(reason), Duration::ZERO);
         }
@@ -55,39 +64,6 @@ fn groups() -> Vec<Group> {
         kernels.map(move |(image, kernel)| Group { controller, kernel, image })
     };
     CONTROLLERS.iter().flat_map(of).collect()
-}
-
-/// Fetches and makes what guests need, or says what is missing.
-fn workshop(session: &Session<'_>, mptctl: PathBuf) -> Result<Workshop, String> {
-    if std::env::consts::ARCH != "x86_64" {
-        return Err("the guests' programs are for x86-64, which this machine is not".to_owned());
-    }
-    let runner = &session.runner;
-    let folder = session.workspace.scratch().join("guests");
-    std::fs::create_dir_all(&folder)
-        .map_err(|error| format!("making {}: {error}", folder.display()))?;
-    let qemu = qemu::provide(runner, &folder)?;
-    let packages = packages::provide(runner, &folder)?;
-    let images = images::provide(runner, &folder, &packages)?;
-    let logs = runner.folder("guests");
-    let accelerator = accelerator::choose(runner, &folder, &qemu, &images[0], &logs)?;
-    Ok(Workshop { qemu, accelerator, mptctl, images, disks: folder.join("disks"), logs })
-}
-
-/// Builds the program that models our controllers. They have to keep up with a guest, so it is
-/// optimised.
-fn mptctl(session: &Session<'_>) -> Result<PathBuf, String> {
-    let mut command = cargo();
-    command.current_dir(&session.workspace.root).args([
-        "build",
-        "--release",
-        "--package",
-        "fusion-mpt-linux",
-        "--bin",
-        "mptctl",
-    ]);
-    session.runner.logged("build mptctl", &mut command)?.expect("cargo build")?;
-    Ok(session.workspace.target.join("release/mptctl"))
 }
 
 /// Runs groups, [`JOBS`] at once, and records their cases as they end.
@@ -117,8 +93,25 @@ fn run_groups(session: &mut Session<'_>, workshop: &Workshop, groups: &[Group]) 
             stop.store(session.stopped(), Ordering::Relaxed);
         }
     });
-    // They are sparse, but not empty.
-    let _ = std::fs::remove_dir_all(&workshop.disks);
+}
+
+/// The last case, when no other guest runs.
+fn compare_speeds(session: &mut Session<'_>, workshop: &Workshop) {
+    let started = Instant::now();
+    let outcome = match speed::measure(workshop) {
+        Ok(speeds) => {
+            let said = format!(
+                "{:.0} reads a second on our sas3008, {:.0} on QEMU's sas1068: {:.2} times as many",
+                speeds.ours,
+                speeds.peer,
+                speeds.ratio()
+            );
+            session.runner.progress.line(&said);
+            if speeds.ratio() >= 1.0 { Outcome::Passed } else { Outcome::Failed(said) }
+        }
+        Err(error) => Outcome::Failed(error),
+    };
+    session.record(SPEED, outcome, started.elapsed());
 }
 
 #[cfg(test)]

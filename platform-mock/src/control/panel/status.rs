@@ -78,7 +78,7 @@ impl<C: Controlled> Panel<C> {
                 waiting: model.held(),
                 unacknowledged: model.unacknowledged(),
                 complaints: model.complaints().len(),
-                slots: model.pluggable_slots(),
+                slots: model.slots(),
                 disks,
                 volumes,
             }

@@ -96,9 +96,9 @@ fn turn_controller(model: &mut Model, request: &Request) -> Answer {
     match request {
         Request::SlowDown { slot, ns } => {
             if let Some(slot) = *slot
-                && !model.pluggable_slots().contains(&slot)
+                && !model.slots().contains(&slot)
             {
-                let slots = ranges(&model.pluggable_slots());
+                let slots = ranges(&model.slots());
                 return Err(format!("there is no slot {slot}; choose one of {slots}"));
             }
             model.slow_down(*slot, *ns);

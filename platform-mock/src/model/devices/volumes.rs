@@ -40,7 +40,7 @@ impl RaidLevel {
             RaidLevel::Raid0 => (2..=MAX_MEMBERS).contains(&members),
             RaidLevel::Raid1 => members == 2,
             RaidLevel::Raid1E => (3..=MAX_MEMBERS).contains(&members) && members % 2 == 1,
-            RaidLevel::Raid10 => (4..=MAX_MEMBERS).contains(&members) && members % 2 == 0,
+            RaidLevel::Raid10 => (4..=MAX_MEMBERS).contains(&members) && members.is_multiple_of(2),
         }
     }
 

@@ -19,6 +19,13 @@ impl Model {
         self.devices.at_slot(slot)
     }
 
+    /// Slots that disks can be plugged into, taken or not: those of the controller's phys, but for
+    /// phys that lead to an expander, and then the expander's bays.
+    #[must_use]
+    pub fn slots(&self) -> Vec<u8> {
+        (0..self.devices.slot_count()).filter(|slot| !self.devices.is_wide_port(*slot)).collect()
+    }
+
     /// All devices, by slot.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter()

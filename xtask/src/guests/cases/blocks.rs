@@ -14,7 +14,7 @@ pub(super) fn unmapped_blocks_are_zeros(rig: &mut Rig) -> Result<(), String> {
     let (_, device) = rig.disk(1)?;
     let lba = OFFSET / 512;
     let ways = [
-        format!("sg_unmap --lba={lba} --num=256 {device}"),
+        format!("sg_unmap --force --lba={lba} --num=256 {device}"),
         format!("sg_write_same --16 --unmap --lba={lba} --num=256 {device}"),
         format!("sg_write_same --16 --in=/dev/zero --xferlen=512 --lba={lba} --num=256 {device}"),
         format!("blkdiscard --offset {OFFSET} --length 131072 {device}"),
@@ -44,8 +44,8 @@ pub(super) fn every_tool_reads_what_is_claimed(rig: &mut Rig) -> Result<(), Stri
         ("sg_vpd --page=di", &[&wwn]),
         ("sg_vpd --page=sn", &["Unit serial number"]),
         ("sg_vpd --page=bl", &["Maximum unmap LBA count"]),
-        ("sg_vpd --page=bdc", &["rotation"]),
-        ("sg_vpd --page=lbpv", &["Unmap command supported (LBPU): 1"]),
+        ("sg_vpd --page=bdc", &["otating medium"]),
+        ("sg_vpd --page=lbpv", &["LBPU=1"]),
         ("sg_readcap --16", &[&last, "lbpme=1"]),
         ("sg_modes --all", &["Caching", "Control"]),
         ("sg_luns", &["Lun list length = 8"]),

@@ -1,0 +1,82 @@
+//! How fast our controller is in a guest, beside QEMU's own.
+//!
+//! Both guests run at once, but only one of them works at a time, in turns, so that whatever else
+//! the machine does meets both alike. What is compared is what fio counts in the guest: requests a
+//! second of 4 KiB random reads at depth 32.
+
+use std::time::Duration;
+
+use crate::guests::controller::CONTROLLERS;
+use crate::guests::group::{Group, Rig};
+use crate::guests::packages::KERNELS;
+use crate::guests::workshop::Workshop;
+
+/// Turns of each guest.
+const TURNS: u32 = 3;
+/// How long a turn is, in seconds.
+const SECONDS: u32 = 3;
+/// One processor for the guest leaves another to the controller, where there are two.
+const CPUS: u32 = 1;
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// The controllers that are compared: ours, and the one that it has to be as fast as.
+const OURS: &str = "our sas3008";
+const PEER: &str = "QEMU's sas1068";
+
+/// Requests a second, on average over all turns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speeds {
+    /// Of `mpt3sas` on our SAS3008.
+    pub(crate) ours: f64,
+    /// Of `mptsas` on QEMU's SAS1068.
+    pub(crate) peer: f64,
+}
+
+impl Speeds {
+    /// Ours over the peer's.
+    pub(crate) fn ratio(self) -> f64 {
+        self.ours / self.peer
+    }
+}
+
+/// Boots both guests and lets them take turns.
+pub(crate) fn measure(workshop: &Workshop) -> Result<Speeds, String> {
+    let mut ours = boot(workshop, OURS)?;
+    let mut peer = boot(workshop, PEER)?;
+    let mut sums = [0.0; 2];
+    for _ in 0..TURNS {
+        for (rig, sum) in [&mut ours, &mut peer].into_iter().zip(&mut sums) {
+            *sum += turn(rig)?;
+        }
+    }
+    let [ours, peer] = sums.map(|sum| sum / f64::from(TURNS));
+    Ok(Speeds { ours, peer })
+}
+
+fn boot(workshop: &Workshop, name: &str) -> Result<Rig, String> {
+    let controller = CONTROLLERS.iter().find(|controller| controller.name == name);
+    let controller = controller.ok_or_else(|| format!("there is no controller {name}"))?;
+    let group = Group { controller, kernel: &KERNELS[0], image: 0 };
+    let folder = format!("speed-of-{}", name.replace([' ', '\''], "-"));
+    let logs = workshop.logs.join(&folder);
+    let mut rig = Rig::new(workshop, &group, &logs, &workshop.disks.join(&folder), CPUS)?;
+    rig.attach()?;
+    // Blocks that were never written would be answered without the file.
+    let (_, device) = rig.disk(0)?;
+    rig.machine
+        .check(&format!("dd if=/dev/urandom of={device} bs=1M count=32 oflag=direct"), LIMIT)?;
+    Ok(rig)
+}
+
+fn turn(rig: &mut Rig) -> Result<f64, String> {
+    let (_, device) = rig.disk(0)?;
+    let script = format!(
+        "fio --name=speed --filename={device} --ioengine=libaio --direct=1 --iodepth=32 --bs=4k \
+         --rw=randread --size=32m --time_based --runtime={SECONDS} --minimal"
+    );
+    let said = rig.machine.check(&script, LIMIT)?;
+    // Field 8 of the terse form, as fio's own manual counts.
+    let result = said.lines().find(|line| line.starts_with("3;fio-"));
+    let speed = result.and_then(|line| line.split(';').nth(7)?.parse().ok());
+    speed.ok_or_else(|| format!("fio names no speed:\n{said}"))
+}
