@@ -303,3 +303,28 @@ fn a_sas3008_survives_a_wild_guest() {
 fn a_sas3816_survives_a_wild_guest() {
     rages::<Mpi2>(Chip::SAS3816);
 }
+
+#[test]
+fn a_guest_that_posts_without_end_and_reads_no_reply_faults_and_fills_no_memory() {
+    for wide in [true, false] {
+        let served = Served::new(Chip::SAS3008, disks(2, DISK));
+        let registers = worked::<Mpi2>(&served).registers();
+        registers.write32(0xc0, 1 << 16);
+        let mut posts = 0;
+        while !matches!(served.state(), State::Fault(_)) {
+            for _ in 0..1000 {
+                if wide {
+                    registers.write64(0xc0, 1 << 16);
+                } else {
+                    registers.write32(0xc4, 0);
+                }
+            }
+            posts += 1000;
+            assert!(posts < 200_000, "it takes {posts} requests");
+        }
+        assert!(posts > 60_000, "it faulted after {posts} already: {:?}", served.complaints());
+        drop(registers);
+        served.farewell();
+        assert_works::<Mpi2>(Guest::connect(&served), &served);
+    }
+}
