@@ -52,12 +52,14 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a write.
-    pub(crate) fn post(&self, write: Write) {
+    /// Notes a write; returns how many wait.
+    pub(crate) fn post(&self, write: Write) -> usize {
         let mut state = self.lock();
         state.writes.push(write);
+        let waiting = state.writes.len();
         self.ring.store(true, Ordering::Release);
         self.wake_up(state);
+        waiting
     }
 
     /// Has the firmware look around: something was turned that is no register.

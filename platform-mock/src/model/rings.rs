@@ -15,6 +15,8 @@ const REPLY_POST_HOST_INDEX: u32 = 0x6c;
 const POST_LOW: u32 = 0xc0;
 const POST_HIGH: u32 = 0xc4;
 const POST_ATOMIC: u32 = 0xc8;
+/// Requests that wait at most: each has a SMID of 16 bits.
+const MOST_REQUESTS: usize = 1 << 16;
 const SUPPLEMENTAL: std::ops::RangeInclusive<u32> = 0x30c..=0x3fc;
 
 const HIGH_PRIORITY: u8 = 0x06;
@@ -179,8 +181,8 @@ impl Rings {
                 return self.host_index(value >> 24, value & 0x00ff_ffff);
             }
             POST_LOW => self.low = value,
-            POST_HIGH => self.post(u64::from(value) << 32 | u64::from(self.low)),
-            POST_ATOMIC => self.post(u64::from(value)),
+            POST_HIGH => self.post(u64::from(value) << 32 | u64::from(self.low))?,
+            POST_ATOMIC => self.post(u64::from(value))?,
             offset if SUPPLEMENTAL.contains(&offset) && offset % 16 == 0xc => {
                 if !self.supplemental {
                     return Err("a supplemental host index register was written, which this chip does not have".into());
@@ -206,12 +208,20 @@ impl Rings {
     }
 
     /// Takes a descriptor that came in one 64-bit write.
-    pub(crate) fn post(&mut self, descriptor: u64) {
+    ///
+    /// # Errors
+    ///
+    /// A complaint, if there are as many as SMIDs already: no host has so many commands.
+    pub(crate) fn post(&mut self, descriptor: u64) -> Result<(), String> {
+        if self.requests.len() + self.urgent.len() >= MOST_REQUESTS {
+            return Err("more requests were posted than there are SMIDs".into());
+        }
         if descriptor as u8 & 0x0e == HIGH_PRIORITY {
             self.urgent.push_back(descriptor);
         } else {
             self.requests.push_back(descriptor);
         }
+        Ok(())
     }
 
     fn host_index(&mut self, queue: u32, index: u32) -> Result<bool, String> {
@@ -243,7 +253,7 @@ impl Rings {
         &mut self,
         memory: &dyn DeviceMemory,
         urgent_only: bool,
-        complaints: &mut Vec<String>,
+        complain: &mut dyn FnMut(String),
     ) -> Option<Result<Request, DmaFault>> {
         let descriptor = match self.urgent.pop_front() {
             Some(descriptor) => descriptor,
@@ -255,13 +265,15 @@ impl Rings {
         let smid = (descriptor >> 16) as u16;
         let at = self.frames.wrapping_add(u64::from(smid) * u64::from(self.frame_bytes));
         if smid == 0 || usize::from(queue) >= self.rings.len() {
-            complaints.push(format!("request descriptor {descriptor:#018x} names SMID 0 or a reply queue that there is not"));
+            complain(format!(
+                "request descriptor {descriptor:#018x} names SMID 0 or a reply queue that there is not"
+            ));
             return Some(Err(DmaFault { at, bytes: 0 }));
         }
         let bit = 1 << (smid % 64);
         let word = &mut self.outstanding[usize::from(smid / 64)];
         if *word & bit != 0 {
-            complaints.push(format!("SMID {smid} was posted while it was outstanding"));
+            complain(format!("SMID {smid} was posted while it was outstanding"));
         }
         *word |= bit;
         let mut frame = [0; REQUEST_BYTES];
@@ -271,14 +283,12 @@ impl Rings {
         let is_scsi = frame[3] == 0 || frame[3] == 0x16;
         let handle = (descriptor >> 48) as u16;
         if matches!(kind, 0x00 | FAST_PATH) != is_scsi {
-            complaints.push(format!(
+            complain(format!(
                 "function {:#04x} was posted with descriptor {descriptor:#018x}, of another type",
                 frame[3]
             ));
         } else if is_scsi && handle != 0 && handle != le16(&frame, 0) {
-            complaints.push(format!(
-                "descriptor {descriptor:#018x} and its frame name different devices"
-            ));
+            complain(format!("descriptor {descriptor:#018x} and its frame name different devices"));
         }
         Some(Ok(Request {
             key: smid.into(),

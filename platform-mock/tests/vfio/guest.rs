@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl fmt::Debug for GuestDma {
 }
 
 // SAFETY: the piece lies in a mapping that lives as long as `arena`, is page-aligned, handed out
-// to nobody else, and no reference to it is made; its bus address is where the file is mapped.
+// to nobody else but as part of all of it, and no reference to it is made; its bus address is where the file is mapped.
 unsafe impl DmaRegion for GuestDma {
     fn cpu(&self) -> NonNull<[u8]> {
         // SAFETY: inside the mapping, as `allocate` saw to.
@@ -139,9 +140,14 @@ pub const MEMORY: usize = 32 << 20;
 impl Guest {
     /// Connects, maps memory, finds the registers, and lets the card reach memory.
     pub fn connect(served: &Served) -> Self {
+        Self::at(served.path())
+    }
+
+    /// The same at a socket that somebody else serves.
+    pub fn at(path: &Path) -> Self {
         let file = memory_file(MEMORY as u64);
         let arena = Arc::new(Arena::new(&file, MEMORY));
-        let mut client = Client::new(served.path()).expect("a server");
+        let mut client = Client::new(path).expect("a server");
         client.dma_map(0, BASE, MEMORY as u64, file.as_raw_fd()).expect("mapped");
         let mut id = [0; 4];
         client.region_read(CONFIG, 0, &mut id).expect("ids");
@@ -159,6 +165,11 @@ impl Guest {
         let guest = Self { registers: GuestRegisters { client, region }, arena, file, id };
         guest.bus_master(true);
         guest
+    }
+
+    /// All of the guest's memory at once, whoever else has a part of it.
+    pub fn whole(&self) -> GuestDma {
+        GuestDma { arena: Arc::clone(&self.arena), offset: 0, bytes: MEMORY }
     }
 
     pub fn client(&self) -> MutexGuard<'_, Client> {
