@@ -183,6 +183,7 @@ impl Model {
         self.events.reset();
         self.port_enabled = false;
         self.devices.forget_gone();
+        self.slots = mpi1::Slots::default();
     }
 
     fn has_replies(&self) -> bool {
