@@ -164,7 +164,13 @@ impl Model {
         self.drop_queues();
         self.settings.reset();
         self.front.bus_reset(self.chip.is_mpi1());
-        self.max_devices = self.devices.slot_count().into();
+        self.max_devices = self.most_devices();
+    }
+
+    /// The devices that an IOC speaks to before its host has said for how many (MPI1): one for each
+    /// slot, an expander's too.
+    fn most_devices(&self) -> u16 {
+        self.devices.slot_count().into()
     }
 
     /// Notes that the doorbell is about to be read through the chip's I/O ports.
@@ -282,9 +288,12 @@ impl Model {
     }
 
     fn fetch(&mut self, memory: &dyn DeviceMemory) -> Option<Request> {
+        let front = &mut self.front;
         let fetched = match &mut self.transport {
             Transport::Mpi1(fifos) => fifos.fetch(memory, false),
-            Transport::Mpi2(rings) => rings.fetch(memory, false, &mut self.front.complaints),
+            Transport::Mpi2(rings) => {
+                rings.fetch(memory, false, &mut |complaint| front.complain(complaint))
+            }
         };
         match fetched? {
             Ok(request) => Some(request),
@@ -433,7 +442,7 @@ impl Ioc for Model {
             Asked::AdapterReset => {
                 self.drop_queues();
                 self.settings.reset();
-                self.max_devices = self.devices.slot_count().into();
+                self.max_devices = self.most_devices();
                 return true;
             }
         }

@@ -241,12 +241,13 @@ impl Rings {
         (!self.requests.is_empty(), !self.urgent.is_empty())
     }
 
-    /// Fetches the next request; `urgent` ones only, or all.
+    /// Fetches the next request; `urgent` ones only, or all. What the host did wrong over it is
+    /// `complain`ed of.
     pub(crate) fn fetch(
         &mut self,
         memory: &dyn DeviceMemory,
         urgent_only: bool,
-        complaints: &mut Vec<String>,
+        complain: &mut dyn FnMut(String),
     ) -> Option<Result<Request, DmaFault>> {
         let descriptor = match self.urgent.pop_front() {
             Some(descriptor) => descriptor,
@@ -258,13 +259,15 @@ impl Rings {
         let smid = (descriptor >> 16) as u16;
         let at = self.frames.wrapping_add(u64::from(smid) * u64::from(self.frame_bytes));
         if smid == 0 || usize::from(queue) >= self.rings.len() {
-            complaints.push(format!("request descriptor {descriptor:#018x} names SMID 0 or a reply queue that there is not"));
+            complain(format!(
+                "request descriptor {descriptor:#018x} names SMID 0 or a reply queue that there is not"
+            ));
             return Some(Err(DmaFault { at, bytes: 0 }));
         }
         let bit = 1 << (smid % 64);
         let word = &mut self.outstanding[usize::from(smid / 64)];
         if *word & bit != 0 {
-            complaints.push(format!("SMID {smid} was posted while it was outstanding"));
+            complain(format!("SMID {smid} was posted while it was outstanding"));
         } else {
             self.outstanding_count += 1;
         }
@@ -276,14 +279,12 @@ impl Rings {
         let is_scsi = frame[3] == 0 || frame[3] == 0x16;
         let handle = (descriptor >> 48) as u16;
         if matches!(kind, 0x00 | FAST_PATH) != is_scsi {
-            complaints.push(format!(
+            complain(format!(
                 "function {:#04x} was posted with descriptor {descriptor:#018x}, of another type",
                 frame[3]
             ));
         } else if is_scsi && handle != 0 && handle != le16(&frame, 0) {
-            complaints.push(format!(
-                "descriptor {descriptor:#018x} and its frame name different devices"
-            ));
+            complain(format!("descriptor {descriptor:#018x} and its frame name different devices"));
         }
         Some(Ok(Request {
             key: smid.into(),
