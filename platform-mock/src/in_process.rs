@@ -7,9 +7,8 @@
 mod arena;
 
 use std::fmt;
-use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use fusion_mpt::platform::Registers;
 pub use arena::MockDma;
 
 use crate::bus::{Bus, BusError};
+use crate::inbox::{Inbox, Write};
 use crate::model::{Chip, Ioc, Model};
 use crate::target::Target;
 use arena::Arena;
@@ -87,20 +87,6 @@ impl Options {
     }
 }
 
-/// A register write that the thread has not seen yet.
-#[derive(Debug, Clone, Copy)]
-struct Write {
-    offset: u32,
-    value: u64,
-    wide: bool,
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    writes: Vec<Write>,
-    parked: bool,
-}
-
 struct Shared {
     model: Mutex<Model>,
     arena: Arc<Arena>,
@@ -108,10 +94,7 @@ struct Shared {
     /// Time in nanoseconds, where it does not pass by itself.
     clock: AtomicU64,
     started: Instant,
-    inbox: Mutex<Inbox>,
-    /// Something is in the inbox.
-    ring: AtomicBool,
-    wake: Condvar,
+    inbox: Inbox,
     stop: AtomicBool,
 }
 
@@ -136,13 +119,7 @@ impl Shared {
     /// The controller, with every register write that came before.
     fn model(&self) -> MutexGuard<'_, Model> {
         let mut model = lock(&self.model);
-        if self.mode == Mode::Threaded {
-            let mut inbox = lock(&self.inbox);
-            self.ring.store(false, Ordering::Relaxed);
-            for write in inbox.writes.drain(..) {
-                apply(&mut model, write);
-            }
-        }
+        self.inbox.take(&mut *model);
         model
     }
 
@@ -154,17 +131,12 @@ impl Shared {
     /// Takes a register write.
     fn write(&self, write: Write) {
         if self.mode == Mode::Threaded {
-            let mut inbox = lock(&self.inbox);
-            inbox.writes.push(write);
-            self.ring.store(true, Ordering::Release);
-            if mem::take(&mut inbox.parked) {
-                self.wake.notify_one();
-            }
+            self.inbox.post(write);
             return;
         }
         let mut model = lock(&self.model);
         // The firmware knows the time of the access, not of its last step.
-        apply(&mut model, write);
+        write.apply(&mut *model);
         self.auto_step(&mut model);
     }
 
@@ -176,16 +148,10 @@ impl Shared {
 
     /// What the thread does.
     fn serve(&self) {
-        let mut writes = Vec::new();
         let mut idle_since: Option<Instant> = None;
         while !self.stop.load(Ordering::Relaxed) {
             let mut model = lock(&self.model);
-            if self.ring.swap(false, Ordering::Acquire) {
-                mem::swap(&mut writes, &mut lock(&self.inbox).writes);
-                for write in writes.drain(..) {
-                    apply(&mut model, write);
-                }
-            }
+            self.inbox.take(&mut *model);
             if self.run(&mut model, BATCH) > 0 {
                 idle_since = None;
                 continue;
@@ -195,7 +161,7 @@ impl Shared {
             let since = *idle_since.get_or_insert_with(Instant::now);
             if since.elapsed() < SPIN {
                 for _ in 0..64 {
-                    if self.ring.load(Ordering::Relaxed) {
+                    if self.inbox.rings() {
                         break;
                     }
                     std::hint::spin_loop();
@@ -210,28 +176,15 @@ impl Shared {
     }
 
     fn park(&self, deadline: Option<u64>) {
-        let mut inbox = lock(&self.inbox);
-        if !inbox.writes.is_empty() || self.stop.load(Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) {
             return;
         }
-        inbox.parked = true;
         // Whatever a test turns from outside wakes the thread too; a limit costs nothing.
         let limit = Duration::from_millis(20);
-        let limit = match deadline {
+        self.inbox.park(match deadline {
             Some(at) => limit.min(Duration::from_nanos(at.saturating_sub(self.now()))),
             None => limit,
-        };
-        let (mut inbox, _) =
-            self.wake.wait_timeout(inbox, limit).unwrap_or_else(PoisonError::into_inner);
-        inbox.parked = false;
-    }
-}
-
-fn apply(model: &mut Model, write: Write) {
-    if write.wide {
-        model.write64(write.offset, write.value);
-    } else {
-        model.write32(write.offset, write.value as u32);
+        });
     }
 }
 
@@ -263,9 +216,7 @@ impl MockBus {
             mode,
             clock: AtomicU64::new(0),
             started: Instant::now(),
-            inbox: Mutex::default(),
-            ring: AtomicBool::new(false),
-            wake: Condvar::new(),
+            inbox: Inbox::default(),
             stop: AtomicBool::new(false),
         });
         let thread = (mode == Mode::Threaded).then(|| {
@@ -308,8 +259,7 @@ impl MockBus {
     pub fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
         let done = work(&mut self.shared.model());
         if self.shared.mode == Mode::Threaded {
-            lock(&self.shared.inbox).parked = false;
-            self.shared.wake.notify_one();
+            self.shared.inbox.call();
         }
         done
     }
@@ -336,11 +286,8 @@ impl MockBus {
 impl Drop for MockBus {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            {
-                let _inbox = lock(&self.shared.inbox);
-                self.shared.stop.store(true, Ordering::Relaxed);
-                self.shared.wake.notify_one();
-            }
+            self.shared.stop.store(true, Ordering::Relaxed);
+            self.shared.inbox.call();
             // A firmware that panicked has said so already.
             let _ = thread.join();
         }

@@ -7,6 +7,7 @@ pub mod bus;
 pub mod control;
 pub mod disk;
 pub mod in_process;
+mod inbox;
 pub mod memory;
 pub mod model;
 pub mod qtest;

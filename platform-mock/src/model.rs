@@ -42,7 +42,7 @@ use crate::memory::DeviceMemory;
 use devices::Devices;
 use doorbell::{Asked, Front};
 use events::Events;
-use fifos::Fifos;
+use fifos::{FAULT_NO_RESOURCES, Fifos};
 use queues::{Answer, FAULT_BAD_ADDRESS, Posted, Reply, Request};
 use rings::Rings;
 use scsi::{Rules, ioc_status};
@@ -288,11 +288,10 @@ impl Model {
     }
 
     fn fetch(&mut self, memory: &dyn DeviceMemory) -> Option<Request> {
-        let front = &mut self.front;
         let fetched = match &mut self.transport {
             Transport::Mpi1(fifos) => fifos.fetch(memory, false),
             Transport::Mpi2(rings) => {
-                rings.fetch(memory, false, &mut |complaint| front.complain(complaint))
+                rings.fetch(memory, false, &mut |complaint| self.front.complain(complaint))
             }
         };
         match fetched? {
@@ -315,7 +314,8 @@ impl Model {
 
     /// Takes the next request and answers it; `false` if there is none.
     fn next_request(&mut self, memory: &dyn DeviceMemory) -> bool {
-        if !self.has_requests() {
+        // What is put off without end waits in the host's queue, which has one.
+        if !self.has_requests() || self.held.len() > usize::from(u16::MAX) {
             return false;
         }
         let Some(request) = self.fetch(memory) else { return true };
@@ -391,6 +391,10 @@ impl Ioc for Model {
                 Ok(_) if matches!(offset, 0xc4 | 0xc8) && state != State::Operational => {
                     Err(format!("a request was posted in {state:?}"))
                 }
+                Err(complaint) if matches!(offset, 0xc4 | 0xc8) => {
+                    self.front.fault(FAULT_NO_RESOURCES);
+                    Err(complaint)
+                }
                 written => written,
             },
         };
@@ -409,7 +413,10 @@ impl Ioc for Model {
         match &mut self.transport {
             Transport::Mpi2(rings) if offset == 0xc0 && !self.knobs.all_ones => {
                 if self.front.state == State::Operational {
-                    rings.post(value);
+                    if let Err(complaint) = rings.post(value) {
+                        self.front.fault(FAULT_NO_RESOURCES);
+                        self.front.complain(complaint);
+                    }
                 } else {
                     let state = self.front.state;
                     self.front.complain(format!("a request was posted in {state:?}"));

@@ -6,25 +6,27 @@
 //! then drives it. A client that goes away leaves the card as after a reset, with its disks as
 //! they were, and the next one is served.
 //!
-//! The protocol is the crate `vfio_user`'s. Neither the client nor the guest is trusted: register
-//! offsets, interrupt numbers and memory ranges are checked, and a bus address outside the memory
-//! that the client has shared is a DMA fault, as behind an IOMMU.
+//! Neither the client nor the guest is trusted: messages are taken whole and within bounds before
+//! they are looked at, register offsets, interrupt numbers and memory ranges are checked, and a
+//! bus address outside the memory that the client has shared is a DMA fault, as behind an IOMMU.
 
 mod backend;
 mod card;
 mod config_space;
 mod guest_memory;
 mod interrupts;
+mod message;
+mod protocol;
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use vfio_bindings::bindings::vfio::{
@@ -32,12 +34,14 @@ use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_NORESIZE, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
     vfio_region_info,
 };
-use vfio_user::{IrqInfo, ServerRegion};
+use vfio_user::IrqInfo;
 
 pub use card::Card;
 
 use backend::Backend;
 use config_space::ConfigSpace;
+use message::{End, Stream};
+use protocol::Device;
 
 /// VFIO's region of the configuration space.
 const CONFIG_REGION: u32 = 7;
@@ -45,7 +49,7 @@ const CONFIG_REGION: u32 = 7;
 const REGIONS: u32 = 9;
 /// Kinds of interrupts of a PCI device: INTx, MSI, MSI-X, errors, requests.
 const INTERRUPT_KINDS: u32 = 5;
-/// How soon [`Stop::stop`] is noticed between two clients, in milliseconds.
+/// How soon [`Stop::stop`] is noticed between two clients, in milliseconds; it is as soon with one.
 const STOP_POLL_MS: i64 = 50;
 
 /// What happens on a server.
@@ -84,12 +88,12 @@ impl std::error::Error for ServerError {
     }
 }
 
-/// Ends a server between two clients.
+/// Ends a server.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Asks the server to serve nobody after its present client.
+    /// Asks the server to hang up on its client, if it has one, and to end.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -104,7 +108,7 @@ pub struct Server {
     card: Arc<Card>,
     path: PathBuf,
     listener: UnixListener,
-    protocol: vfio_user::Server,
+    device: Device,
 }
 
 impl fmt::Debug for Server {
@@ -147,15 +151,9 @@ impl Server {
         let advice =
             "the folder has to exist, to be writable, and the path to have at most 107 bytes";
         let listener = UnixListener::bind(path).map_err(|source| failed(source, advice))?;
-        let twin = listener.try_clone().map_err(|source| failed(source, advice))?;
         let space = ConfigSpace::new(card.chip());
-        let protocol = vfio_user::Server::from_owned_fd(
-            OwnedFd::from(twin),
-            true,
-            interrupts(&space),
-            regions(&space),
-        );
-        Ok(Server { card, path: path.to_owned(), listener, protocol })
+        let device = Device { regions: regions(&space), interrupts: interrupts(&space) };
+        Ok(Server { card, path: path.to_owned(), listener, device })
     }
 
     /// Where it is.
@@ -174,20 +172,30 @@ impl Server {
             if !self.wait()? || stop.is_asked() {
                 continue;
             }
-            tell(Event::Connected);
-            let mut backend = Backend::new(Arc::clone(&self.card), &mut *tell);
-            backend.power_on();
-            // The protocol's library trusts the first message's form and panics over a bad one:
-            // that is the end of that client and of nobody else.
-            let served = catch_unwind(AssertUnwindSafe(|| self.protocol.run(&mut backend)));
-            backend.leave();
-            tell(Event::Disconnected(match served {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("it sent what is no vfio-user message".into()),
-            }));
+            match self.listener.accept() {
+                Ok((client, _)) => self.serve_one(client, stop, tell),
+                // It has gone again, or there is no descriptor left for it, which may change.
+                Err(_) => thread::sleep(Duration::from_millis(STOP_POLL_MS as u64)),
+            }
         }
         Ok(())
+    }
+
+    fn serve_one(&self, client: UnixStream, stop: &Stop, tell: &mut dyn FnMut(Event)) {
+        tell(Event::Connected);
+        let mut backend = Backend::new(Arc::clone(&self.card), &mut *tell);
+        backend.power_on();
+        let is_asked = || stop.is_asked();
+        let end = match Stream::new(client, &is_asked) {
+            Ok(mut stream) => protocol::serve(&self.device, &mut stream, &mut backend),
+            Err(error) => End::Lost(error.to_string()),
+        };
+        backend.leave();
+        tell(Event::Disconnected(match end {
+            End::Left => None,
+            End::Stopped => Some("the server was stopped".into()),
+            End::Lost(why) => Some(why),
+        }));
     }
 
     /// Waits a little for a client; whether there is one.
@@ -213,7 +221,7 @@ impl Drop for Server {
     }
 }
 
-fn regions(space: &ConfigSpace) -> Vec<ServerRegion> {
+fn regions(space: &ConfigSpace) -> Vec<vfio_region_info> {
     (0..REGIONS)
         .map(|index| {
             let bytes = match index {
@@ -221,15 +229,14 @@ fn regions(space: &ConfigSpace) -> Vec<ServerRegion> {
                 _ => space.bars().get(index as usize).map_or(0, |bar| bar.bytes.into()),
             };
             let flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
-            let region_info = vfio_region_info {
+            vfio_region_info {
                 argsz: size_of::<vfio_region_info>() as u32,
                 flags: if bytes > 0 { flags } else { 0 },
                 index,
                 cap_offset: 0,
                 size: bytes,
                 offset: 0,
-            };
-            ServerRegion { region_info, sparse_areas: Vec::new(), mmap_fd: None }
+            }
         })
         .collect()
 }

@@ -3,8 +3,7 @@
 //!
 //! The firmware holds a vector's interrupt back until so many replies wait for it, or until the
 //! first of them has waited for so long. It does so for a group of eight vectors at a time: a reply
-//! outside the group lets the held ones go (controllers.md 5). And as nothing can be gained by
-//! waiting for replies that will not come, the last outstanding command lets them go too.
+//! outside the group lets the held ones go (controllers.md 5).
 
 /// `Flags`: replies are coalesced at all.
 const REPLY_COALESCING: u32 = 1;
@@ -13,8 +12,8 @@ const TIMEOUT_UNIT_NS: u64 = 500;
 /// Vectors of a group.
 const GROUP: u32 = 8;
 
-/// What the page of this chip says before a host writes it: LSI's advice for these chips, 4
-/// replies or 160 us (controllers.md 5).
+/// What the page says before a host writes it: LSI's advice for these chips, 4 replies or 160 us
+/// (controllers.md 5).
 pub(crate) const DEFAULT_FLAGS: u32 = REPLY_COALESCING;
 /// `CoalescingTimeout` of that page.
 pub(crate) const DEFAULT_TIMEOUT: u32 = 320;
@@ -52,8 +51,8 @@ impl Coalescing {
         }
     }
 
-    /// A reply has been posted for `vector`, with `outstanding` commands left; the vectors to fire.
-    pub(crate) fn reply(&mut self, vector: u8, outstanding: usize, now: u64) -> u128 {
+    /// A reply has been posted for `vector`; the vectors to fire.
+    pub(crate) fn reply(&mut self, vector: u8, now: u64) -> u128 {
         let bit = 1u128.checked_shl(vector.into()).unwrap_or(0);
         let group = u32::from(vector) / GROUP;
         let chosen = 1u32.checked_shl(group).is_some_and(|group| self.groups & group != 0);
@@ -67,7 +66,7 @@ impl Coalescing {
         }
         self.held |= bit;
         self.replies += 1;
-        if self.replies >= self.depth || outstanding == 0 { gone | self.let_go() } else { gone }
+        if self.replies >= self.depth { gone | self.let_go() } else { gone }
     }
 
     /// The vectors that have been held back for long enough.
@@ -90,8 +89,6 @@ impl Coalescing {
 mod tests {
     use super::*;
 
-    const MANY: usize = 100;
-
     fn usual() -> Coalescing {
         Coalescing::new(DEFAULT_FLAGS, DEFAULT_TIMEOUT, DEFAULT_DEPTH, 0)
     }
@@ -99,14 +96,14 @@ mod tests {
     #[test]
     fn every_fourth_reply_interrupts_under_load() {
         let mut coalescing = usual();
-        let fired: Vec<u128> = (0..8).map(|at| coalescing.reply(0, MANY, at)).collect();
+        let fired: Vec<u128> = (0..8).map(|at| coalescing.reply(0, at)).collect();
         assert_eq!(fired, [0, 0, 0, 1, 0, 0, 0, 1]);
     }
 
     #[test]
     fn a_reply_is_held_back_for_160_us_and_no_longer() {
         let mut coalescing = usual();
-        assert_eq!(coalescing.reply(3, MANY, 1_000), 0);
+        assert_eq!(coalescing.reply(3, 1_000), 0);
         assert_eq!(coalescing.deadline(), Some(161_000));
         assert_eq!(coalescing.due(160_999), 0);
         assert_eq!(coalescing.due(161_000), 1 << 3);
@@ -114,34 +111,27 @@ mod tests {
     }
 
     #[test]
-    fn the_last_outstanding_command_interrupts_at_once() {
-        let mut coalescing = usual();
-        assert_eq!(coalescing.reply(0, 1, 0), 0);
-        assert_eq!(coalescing.reply(1, 0, 0), 0b11);
-    }
-
-    #[test]
     fn a_reply_of_another_group_lets_the_first_go() {
         let mut coalescing = usual();
-        assert_eq!(coalescing.reply(7, MANY, 0), 0);
-        assert_eq!(coalescing.reply(8, MANY, 0), 1 << 7);
-        assert_eq!(coalescing.reply(127, MANY, 0), 1 << 8);
+        assert_eq!(coalescing.reply(7, 0), 0);
+        assert_eq!(coalescing.reply(8, 0), 1 << 7);
+        assert_eq!(coalescing.reply(127, 0), 1 << 8);
         assert_eq!(coalescing.due(u64::MAX), 1 << 127);
     }
 
     #[test]
     fn groups_that_were_not_chosen_are_not_held_back() {
         let mut coalescing = Coalescing::new(DEFAULT_FLAGS, DEFAULT_TIMEOUT, 4, 0x8000_0001);
-        assert_eq!(coalescing.reply(0, MANY, 0), 0);
-        assert_eq!(coalescing.reply(9, MANY, 0), 1 << 9 | 1);
-        assert_eq!(coalescing.reply(9, MANY, 0), 1 << 9);
+        assert_eq!(coalescing.reply(0, 0), 0);
+        assert_eq!(coalescing.reply(9, 0), 1 << 9 | 1);
+        assert_eq!(coalescing.reply(9, 0), 1 << 9);
     }
 
     #[test]
     fn without_the_flag_or_the_time_each_reply_interrupts() {
         for mut coalescing in [Coalescing::new(0, 320, 4, 0), Coalescing::new(1, 0, 4, 0)] {
-            assert_eq!(coalescing.reply(0, MANY, 0), 1);
-            assert_eq!(coalescing.reply(0, MANY, 0), 1);
+            assert_eq!(coalescing.reply(0, 0), 1);
+            assert_eq!(coalescing.reply(0, 0), 1);
         }
     }
 }

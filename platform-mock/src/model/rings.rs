@@ -15,6 +15,8 @@ const REPLY_POST_HOST_INDEX: u32 = 0x6c;
 const POST_LOW: u32 = 0xc0;
 const POST_HIGH: u32 = 0xc4;
 const POST_ATOMIC: u32 = 0xc8;
+/// Requests that wait at most: each has a SMID of 16 bits.
+const MOST_REQUESTS: usize = 1 << 16;
 const SUPPLEMENTAL: std::ops::RangeInclusive<u32> = 0x30c..=0x3fc;
 
 const HIGH_PRIORITY: u8 = 0x06;
@@ -49,9 +51,8 @@ pub(crate) struct Rings {
     urgent: VecDeque<u64>,
     /// The low half of a descriptor posted in two writes.
     low: u32,
-    /// A bit for each SMID that is outstanding, and how many there are.
+    /// A bit for each SMID that is outstanding.
     outstanding: Vec<u64>,
-    outstanding_count: usize,
     /// Interrupts that are held back.
     pub(crate) coalescing: Coalescing,
     now: u64,
@@ -78,7 +79,6 @@ impl Rings {
             urgent: VecDeque::new(),
             low: 0,
             outstanding: vec![0; 1024],
-            outstanding_count: 0,
             coalescing: Coalescing::new(0, 0, 0, 0),
             now: 0,
             vectors: 0,
@@ -92,7 +92,6 @@ impl Rings {
         self.rings.clear();
         self.depth = 0;
         self.outstanding.fill(0);
-        self.outstanding_count = 0;
         // Nothing that was held back is told of any more.
         self.coalescing.due(u64::MAX);
         self.vectors = 0;
@@ -182,8 +181,8 @@ impl Rings {
                 return self.host_index(value >> 24, value & 0x00ff_ffff);
             }
             POST_LOW => self.low = value,
-            POST_HIGH => self.post(u64::from(value) << 32 | u64::from(self.low)),
-            POST_ATOMIC => self.post(u64::from(value)),
+            POST_HIGH => self.post(u64::from(value) << 32 | u64::from(self.low))?,
+            POST_ATOMIC => self.post(u64::from(value))?,
             offset if SUPPLEMENTAL.contains(&offset) && offset % 16 == 0xc => {
                 if !self.supplemental {
                     return Err("a supplemental host index register was written, which this chip does not have".into());
@@ -209,12 +208,20 @@ impl Rings {
     }
 
     /// Takes a descriptor that came in one 64-bit write.
-    pub(crate) fn post(&mut self, descriptor: u64) {
+    ///
+    /// # Errors
+    ///
+    /// A complaint, if there are as many as SMIDs already: no host has so many commands.
+    pub(crate) fn post(&mut self, descriptor: u64) -> Result<(), String> {
+        if self.requests.len() + self.urgent.len() >= MOST_REQUESTS {
+            return Err("more requests were posted than there are SMIDs".into());
+        }
         if descriptor as u8 & 0x0e == HIGH_PRIORITY {
             self.urgent.push_back(descriptor);
         } else {
             self.requests.push_back(descriptor);
         }
+        Ok(())
     }
 
     fn host_index(&mut self, queue: u32, index: u32) -> Result<bool, String> {
@@ -241,8 +248,7 @@ impl Rings {
         (!self.requests.is_empty(), !self.urgent.is_empty())
     }
 
-    /// Fetches the next request; `urgent` ones only, or all. What the host did wrong over it is
-    /// `complain`ed of.
+    /// Fetches the next request; `urgent` ones only, or all.
     pub(crate) fn fetch(
         &mut self,
         memory: &dyn DeviceMemory,
@@ -268,8 +274,6 @@ impl Rings {
         let word = &mut self.outstanding[usize::from(smid / 64)];
         if *word & bit != 0 {
             complain(format!("SMID {smid} was posted while it was outstanding"));
-        } else {
-            self.outstanding_count += 1;
         }
         *word |= bit;
         let mut frame = [0; REQUEST_BYTES];
@@ -383,18 +387,14 @@ impl Rings {
             self.forget(reply.key);
         }
         self.rings[usize::from(reply.queue)].next = next;
-        self.vectors |= self.coalescing.reply(reply.queue, self.outstanding_count, self.now);
+        self.vectors |= self.coalescing.reply(reply.queue, self.now);
         Posted::Yes
     }
 
     /// Counts a SMID as answered.
     pub(crate) fn forget(&mut self, key: u32) {
-        let bit = 1 << (key % 64);
-        if let Some(word) =
-            self.outstanding.get_mut(key as usize / 64).filter(|word| **word & bit != 0)
-        {
-            *word &= !bit;
-            self.outstanding_count -= 1;
+        if let Some(word) = self.outstanding.get_mut(key as usize / 64) {
+            *word &= !(1 << (key % 64));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, ServerBackend};
 
+use crate::inbox::Write;
 use crate::model::{Ioc, Model};
 
 use super::card::{Card, Shared, lock};
@@ -20,6 +21,11 @@ const REGISTERS_END: u64 = 0x400;
 const DOORBELL: u32 = 0x00;
 const INTERRUPT_STATUS: u32 = 0x30;
 
+/// Register writes that wait for the firmware at most.
+const MOST_WRITES: usize = 1 << 12;
+/// Refusals of one client's requests that are told of; a client can ask for nonsense without end.
+const MOST_REFUSALS: u32 = 16;
+
 /// One client's view of a card.
 pub(crate) struct Backend<'a> {
     card: Arc<Card>,
@@ -28,12 +34,13 @@ pub(crate) struct Backend<'a> {
     /// Memory came without a descriptor, so that the card cannot reach it.
     unreachable: u64,
     warned: bool,
+    refusals: u32,
 }
 
 impl<'a> Backend<'a> {
     pub(crate) fn new(card: Arc<Card>, tell: &'a mut dyn FnMut(Event)) -> Self {
         let config = ConfigSpace::new(card.chip());
-        Self { card, config, tell, unreachable: 0, warned: false }
+        Self { card, config, tell, unreachable: 0, warned: false, refusals: 0 }
     }
 
     fn shared(&self) -> &Shared {
@@ -41,8 +48,20 @@ impl<'a> Backend<'a> {
     }
 
     fn refuse(&mut self, what: String) -> io::Error {
-        (self.tell)(Event::Refused(what.clone()));
-        io::Error::new(io::ErrorKind::InvalidInput, what)
+        self.refuse_as(io::ErrorKind::InvalidInput, what)
+    }
+
+    fn refuse_as(&mut self, kind: io::ErrorKind, what: String) -> io::Error {
+        self.refusals = self.refusals.saturating_add(1);
+        match self.refusals {
+            ..=MOST_REFUSALS => (self.tell)(Event::Refused(what.clone())),
+            count if count == MOST_REFUSALS + 1 => (self.tell)(Event::Notice(
+                "the client goes on asking for what cannot be; it is refused without further word"
+                    .into(),
+            )),
+            _ => {}
+        }
+        io::Error::new(kind, what)
     }
 
     fn set_bus_master(&self) {
@@ -52,16 +71,17 @@ impl<'a> Backend<'a> {
 
     /// Makes the card what it is after power-on, as seen from the bus; its disks are as they were.
     pub(crate) fn power_on(&mut self) {
+        // First of all, so that nothing that is still queued meets memory that it may not reach.
+        self.card.with_model(|model| model.bus_reset());
         self.config = ConfigSpace::new(self.card.chip());
         self.set_bus_master();
-        self.card.with_model(|model| model.bus_reset());
     }
 
     /// The client has gone: nothing of its is touched any more.
     pub(crate) fn leave(&mut self) {
+        self.power_on();
         self.shared().memory.write().unwrap_or_else(PoisonError::into_inner).clear();
         lock(&self.shared().interrupts).clear();
-        self.power_on();
     }
 
     /// Says so, once, if a driver starts up a card that can reach no memory.
@@ -98,20 +118,25 @@ impl<'a> Backend<'a> {
     }
 
     fn write_register(&self, offset: u64, data: &[u8]) {
-        let at = offset as u32;
         let shared = self.shared();
+        let (value, wide) = match *data {
+            [a, b, c, d] => (u32::from_le_bytes([a, b, c, d]).into(), false),
+            [a, b, c, d, e, f, g, h] => (u64::from_le_bytes([a, b, c, d, e, f, g, h]), true),
+            // The registers take whole words only; anything else is lost.
+            _ => return,
+        };
+        let write = Write { offset: offset as u32, value, wide };
+        if !matches!(write.offset, DOORBELL | INTERRUPT_STATUS) {
+            // A guest that is faster than the firmware for long waits for it, or the post would
+            // grow without end.
+            if shared.inbox.post(write) >= MOST_WRITES {
+                shared.with_model(|_| ());
+            }
+            return;
+        }
         shared.with_model(|model| {
-            match *data {
-                [a, b, c, d] => model.write32(at, u32::from_le_bytes([a, b, c, d])),
-                [a, b, c, d, e, f, g, h] => {
-                    model.write64(at, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-                }
-                // The registers take whole words only; anything else is lost.
-                _ => {}
-            }
-            if matches!(at, DOORBELL | INTERRUPT_STATUS) {
-                shared.settle(model);
-            }
+            write.apply(model);
+            shared.settle(model);
         });
     }
 
@@ -122,16 +147,29 @@ impl<'a> Backend<'a> {
             Some(bar) if offset.saturating_add(bytes as u64) <= bar.bytes.into() && bytes <= 8 => {
                 Ok(bar.behind)
             }
-            _ => Err(self.refuse(format!(
-                "the client accessed {bytes} bytes at offset {offset:#x} of region {region}, where there is nothing"
-            ))),
+            _ => Err(self.nothing_there(region, offset, bytes)),
         }
+    }
+
+    /// Whether an access of the configuration space lies inside it.
+    fn inside_config(&mut self, offset: u64, bytes: usize) -> io::Result<()> {
+        match offset.checked_add(bytes as u64) {
+            Some(end) if end <= self.config.len() as u64 => Ok(()),
+            _ => Err(self.nothing_there(CONFIG_REGION, offset, bytes)),
+        }
+    }
+
+    fn nothing_there(&mut self, region: u32, offset: u64, bytes: usize) -> io::Error {
+        self.refuse(format!(
+            "the client accessed {bytes} bytes at offset {offset:#x} of region {region}, where there is nothing"
+        ))
     }
 }
 
 impl ServerBackend for Backend<'_> {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         if region == CONFIG_REGION {
+            self.inside_config(offset, data.len())?;
             self.config.read(offset, data);
             return Ok(());
         }
@@ -149,6 +187,7 @@ impl ServerBackend for Backend<'_> {
 
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         if region == CONFIG_REGION {
+            self.inside_config(offset, data.len())?;
             self.config.write(offset, data);
             self.set_bus_master();
             return Ok(());
@@ -184,18 +223,21 @@ impl ServerBackend for Backend<'_> {
             let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
             memory.map(address, size, file, offset, rights)
         };
-        mapped.map_err(|error| self.refuse(error.to_string()))
+        mapped.map_err(|error| self.refuse_as(error.kind(), error.to_string()))
     }
 
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
-        let memory = self.shared().memory.write();
-        let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
-        if flags.contains(DmaUnmapFlags::UNMAP_ALL) || (address, size) == (0, 0) {
-            memory.clear();
-        } else {
-            memory.unmap(address, size);
-        }
-        Ok(())
+        let unmapped = {
+            let memory = self.shared().memory.write();
+            let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
+            if flags.contains(DmaUnmapFlags::UNMAP_ALL) || (address, size) == (0, 0) {
+                memory.clear();
+                Ok(())
+            } else {
+                memory.unmap(address, size)
+            }
+        };
+        unmapped.map_err(|error| self.refuse_as(error.kind(), error.to_string()))
     }
 
     fn reset(&mut self) -> io::Result<()> {

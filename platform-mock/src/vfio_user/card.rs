@@ -1,11 +1,13 @@
 //! A card: a software controller that runs by itself, on a thread of its own.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::inbox::Inbox;
 use crate::model::{Chip, Ioc, Model, State};
 
 use super::guest_memory::GuestMemory;
@@ -23,7 +25,8 @@ pub(crate) struct Shared {
     model: Mutex<Model>,
     /// How many wait for the model, so that the thread lets go of it.
     wanted: AtomicUsize,
-    wake: Condvar,
+    /// Register writes that nobody waits for.
+    pub(crate) inbox: Inbox,
     pub(crate) memory: RwLock<GuestMemory>,
     pub(crate) interrupts: Mutex<Interrupts>,
     started: Instant,
@@ -47,10 +50,12 @@ impl Shared {
         self.wanted.fetch_add(1, Ordering::AcqRel);
         let mut model = lock(&self.model);
         self.wanted.fetch_sub(1, Ordering::AcqRel);
+        // What the host wrote before comes first.
+        self.inbox.take(&mut *model);
         let done = work(&mut model);
         self.interrupt(&mut model);
         drop(model);
-        self.wake.notify_one();
+        self.inbox.call();
         done
     }
 
@@ -74,8 +79,12 @@ impl Shared {
 
     /// What the thread does.
     fn run(&self) {
+        // Coalesced interrupts are due within microseconds, which the system's usual slack would
+        // make many of. Without it they only come later.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         while !self.stop.load(Ordering::Acquire) {
             let mut model = lock(&self.model);
+            self.inbox.take(&mut *model);
             if self.round(&mut model) {
                 drop(model);
                 while self.wanted.load(Ordering::Acquire) > 0 {
@@ -87,8 +96,8 @@ impl Shared {
             let sleep = model.deadline().map_or(LONGEST_SLEEP, |at| {
                 Duration::from_nanos(at.saturating_sub(now)).min(LONGEST_SLEEP)
             });
-            let waited = self.wake.wait_timeout(model, sleep);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            drop(model);
+            self.inbox.park(sleep);
         }
     }
 
@@ -105,6 +114,7 @@ impl Shared {
             if began.elapsed() >= ROUND || self.wanted.load(Ordering::Acquire) > 0 {
                 break;
             }
+            self.inbox.take(model);
         }
         self.interrupt(model);
         worked
@@ -131,7 +141,7 @@ impl Card {
         let shared = Arc::new(Shared {
             model: Mutex::new(model),
             wanted: AtomicUsize::new(0),
-            wake: Condvar::new(),
+            inbox: Inbox::default(),
             memory: RwLock::default(),
             interrupts: Mutex::default(),
             started: Instant::now(),
@@ -163,7 +173,7 @@ impl Card {
 impl Drop for Card {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.shared.wake.notify_one();
+        self.shared.inbox.call();
         if let Some(thread) = self.thread.take() {
             // A firmware that panicked has said so already.
             let _ = thread.join();

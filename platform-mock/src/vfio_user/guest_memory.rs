@@ -19,7 +19,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use rustix::fs::{SealFlags, fcntl_get_seals, fstatfs};
+use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstatfs};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::memory::direct::{self, Mapped};
@@ -29,6 +29,10 @@ use crate::memory::{self, DeviceMemory, DmaFault, Segment, TransferCause, Transf
 /// `f_type` of hugetlbfs (statfs(2)).
 const HUGETLBFS: i64 = 0x958458f6;
 
+/// The most pieces of a guest's memory, so that no client makes the table as large as it likes:
+/// more than the kernel's own VFIO allows by default (65535).
+const MOST_PIECES: usize = 1 << 16;
+
 /// Which accesses a piece of memory allows the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rights {
@@ -36,11 +40,13 @@ pub(crate) struct Rights {
     pub(crate) write: bool,
 }
 
+/// Device, inode, and access mode: what makes two descriptors the same file with the same rights.
+type Identity = (u64, u64, OFlags);
+
 /// A file of the client's.
 #[derive(Debug)]
 struct SharedFile {
-    /// Device and inode: what makes two descriptors the same file.
-    identity: (u64, u64),
+    identity: Identity,
     file: File,
     window: Option<Window>,
 }
@@ -161,7 +167,7 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// If the range is empty or wraps around, or the file is too short for it.
+    /// If the range is empty or wraps around, the file is too short for it, or the table is full.
     pub(crate) fn map(
         &mut self,
         at: u64,
@@ -185,14 +191,16 @@ impl GuestMemory {
                 metadata.len()
             )));
         }
-        let file = self.shared((metadata.dev(), metadata.ino()), file, metadata.len());
-        self.unmap(at, bytes);
+        let mode = fcntl_getfl(&file)? & OFlags::RWMODE;
+        let file = self.shared((metadata.dev(), metadata.ino(), mode), file, metadata.len());
+        self.unmap(at, bytes)?;
+        self.has_room(format_args!("mapping {bytes:#x} bytes at bus address {at:#x}"))?;
         self.insert(at, Piece { bytes, offset, file, rights });
         Ok(())
     }
 
     /// The file with this identity: the one that the table has, if it has it in this length.
-    fn shared(&self, identity: (u64, u64), file: File, length: u64) -> Arc<SharedFile> {
+    fn shared(&self, identity: Identity, file: File, length: u64) -> Arc<SharedFile> {
         let known = self.pieces.values().find(|piece| {
             let file = &piece.file;
             let whole = file.window.as_ref().is_none_or(|window| window.bytes as u64 == length);
@@ -222,11 +230,33 @@ impl GuestMemory {
         self.pieces.insert(at, piece);
     }
 
+    fn has_room(&self, attempted: std::fmt::Arguments<'_>) -> io::Result<()> {
+        if self.pieces.len() < MOST_PIECES {
+            return Ok(());
+        }
+        let why = format!("{attempted}: there are {MOST_PIECES} pieces of memory already");
+        Err(io::Error::new(io::ErrorKind::OutOfMemory, why))
+    }
+
     /// Takes a range away, whatever of it is mapped.
-    pub(crate) fn unmap(&mut self, at: u64, bytes: u64) {
+    ///
+    /// # Errors
+    ///
+    /// If that leaves two pieces of one and the table is full.
+    pub(crate) fn unmap(&mut self, at: u64, bytes: u64) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let end = at.saturating_add(bytes);
         let first = match self.pieces.range(..at).next_back() {
-            Some((start, piece)) if start + piece.bytes > at => *start,
+            Some((start, piece)) if start + piece.bytes > at => {
+                if start + piece.bytes > end {
+                    self.has_room(format_args!(
+                        "taking {bytes:#x} bytes at bus address {at:#x} out of a piece"
+                    ))?;
+                }
+                *start
+            }
             _ => at,
         };
         let cut: Vec<u64> = self.pieces.range(first..end).map(|(start, _)| *start).collect();
@@ -239,6 +269,7 @@ impl GuestMemory {
                 self.pieces.insert(end, piece.after(end - start));
             }
         }
+        Ok(())
     }
 
     /// Takes everything away.
@@ -501,10 +532,48 @@ mod tests {
             memory.map(at, 4096, file.try_clone().unwrap(), page * 4096, ALL).unwrap();
         }
         assert_eq!(memory.pieces.len(), 1);
-        memory.unmap(0x4000_1000, 4096);
+        memory.unmap(0x4000_1000, 4096).unwrap();
         assert_eq!(memory.pieces.len(), 2);
         assert!(memory.read(0x4000_0fff, &mut [0; 2]).is_err());
         assert!(memory.read(0x4000_2000, &mut [0; 4096]).is_ok());
+    }
+
+    #[test]
+    fn a_table_that_is_full_takes_no_more_and_is_not_split_further() {
+        let file = memfd(4 * 4096, true);
+        let mut memory = memory();
+        // Backwards in the file, so that no two neighbours become one.
+        for page in 0..MOST_PIECES as u64 - 1 {
+            let offset = page % 2 * 4096;
+            memory.map(page * 8192, 4096, file.try_clone().unwrap(), offset, ALL).unwrap();
+        }
+        memory.map(1 << 40, 4 * 4096, file.try_clone().unwrap(), 0, ALL).unwrap();
+        assert!(memory.map(1 << 41, 4096, file.try_clone().unwrap(), 0, ALL).is_err());
+        assert!(memory.unmap((1 << 40) + 4096, 4096).is_err());
+        memory.unmap(1 << 40, 4096).unwrap();
+        assert_eq!(memory.pieces.len(), MOST_PIECES);
+        memory.unmap(0, 4096).unwrap();
+        memory.map(1 << 41, 4096, file, 0, ALL).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_came_for_reading_only_is_read_and_not_written() {
+        for sealed in [true, false] {
+            let file = memfd(0x1000, sealed);
+            file.write_all_at(b"precious", 0).unwrap();
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+            let reader = File::open(path).unwrap();
+            let mut memory = memory();
+            memory.map(0, 0x1000, reader, 0, ALL).unwrap();
+            assert_eq!(memory.read_u64(0).unwrap(), u64::from_le_bytes(*b"precious"));
+            assert!(memory.write(0, &[0; 8]).is_err());
+            assert!(memory.publish(8, 1).is_err());
+            // The same file for writing too, elsewhere: that descriptor's rights count there.
+            memory.map(0x1000, 0x1000, file, 0, ALL).unwrap();
+            memory.write(0x1000, b"replaced").unwrap();
+            assert!(memory.write(0, &[0; 8]).is_err());
+            assert_eq!(memory.read_u64(0).unwrap(), u64::from_le_bytes(*b"replaced"));
+        }
     }
 
     proptest! {
@@ -527,7 +596,7 @@ mod tests {
                     let clone = files[file].try_clone().unwrap();
                     memory.map(at * 4096, pages * 4096, clone, offset * 4096, ALL).unwrap();
                 } else {
-                    memory.unmap(at * 4096, pages * 4096);
+                    memory.unmap(at * 4096, pages * 4096).unwrap();
                 }
                 for page in 0..pages {
                     expected[(at + page) as usize] =

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
 /// Interrupt kinds by their VFIO index (`VFIO_PCI_INTX_IRQ_INDEX` and on).
 pub(crate) mod index {
     pub(crate) const INTX: u32 = 0;
@@ -39,7 +41,8 @@ impl Interrupts {
     ///
     /// # Errors
     ///
-    /// If it names interrupts that there are not, or is no request at all.
+    /// If it names interrupts that there are not, is no request at all, or brings a descriptor that
+    /// nothing can be written to.
     pub(crate) fn set(
         &mut self,
         kind: u32,
@@ -65,6 +68,15 @@ impl Interrupts {
         let (start, end) = (start as usize, end as usize);
         match flags & (ACTION_MASK | ACTION_UNMASK | ACTION_TRIGGER) {
             ACTION_TRIGGER if flags & DATA_EVENTFD != 0 => {
+                for file in &files {
+                    // The firmware writes to it and must never wait: not for an event whose count
+                    // is full, and not for what is no event at all.
+                    let flags = fcntl_getfl(file)?;
+                    if flags & OFlags::RWMODE == OFlags::RDONLY {
+                        return Err(bad("a descriptor for interrupts cannot be written".into()));
+                    }
+                    fcntl_setfl(file, flags | OFlags::NONBLOCK)?;
+                }
                 if list.len() < end {
                     list.resize_with(end, || None);
                 }
@@ -208,6 +220,23 @@ mod tests {
         interrupts.set(index::MSIX, SET, 0, 1, vec![theirs], 1).unwrap();
         interrupts.deliver(false, 0, true);
         assert_eq!(count(&ours), 1);
+    }
+
+    #[test]
+    fn an_event_whose_count_is_full_and_what_is_no_event_keep_nobody_waiting() {
+        let ours = File::from(eventfd(0, EventfdFlags::empty()).unwrap());
+        let mut interrupts = Interrupts::default();
+        interrupts.set(index::MSI, SET, 0, 1, vec![ours.try_clone().unwrap()], 1).unwrap();
+        (&ours).write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
+        interrupts.deliver(false, 1, true);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        interrupts.set(index::MSI, SET, 0, 1, vec![writer], 1).unwrap();
+        for _ in 0..100_000 {
+            interrupts.deliver(false, 1, true);
+        }
+        let reader = File::from(std::os::fd::OwnedFd::from(reader));
+        assert!(interrupts.set(index::MSI, SET, 0, 1, vec![reader], 1).is_err());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! How fast our controller is in a guest, beside QEMU's own.
 //!
 //! Both guests run at once, but only one of them works at a time, in turns, so that whatever else
-//! the machine does meets both alike. What is compared is what fio counts in the guest: requests a
-//! second of 4 KiB random reads at depth 32.
+//! the machine does meets both alike; of each the best turn counts, as what disturbs one only ever
+//! slows it down. What is compared is what fio counts in the guest: requests a second of 4 KiB
+//! random reads at depth 32.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::guests::packages::KERNELS;
 use crate::guests::workshop::Workshop;
 
 /// Turns of each guest.
-const TURNS: u32 = 3;
+const TURNS: u32 = 4;
 /// How long a turn is, in seconds.
 const SECONDS: u32 = 3;
 /// One processor for the guest leaves another to the controller, where there are two.
@@ -23,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(40);
 const OURS: &str = "our sas3008";
 const PEER: &str = "QEMU's sas1068";
 
-/// Requests a second, on average over all turns.
+/// Requests a second, in the best turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Speeds {
     /// Of `mpt3sas` on our SAS3008.
@@ -43,13 +44,13 @@ impl Speeds {
 pub(crate) fn measure(workshop: &Workshop) -> Result<Speeds, String> {
     let mut ours = boot(workshop, OURS)?;
     let mut peer = boot(workshop, PEER)?;
-    let mut sums = [0.0; 2];
+    let mut best = [0.0_f64; 2];
     for _ in 0..TURNS {
-        for (rig, sum) in [&mut ours, &mut peer].into_iter().zip(&mut sums) {
-            *sum += turn(rig)?;
+        for (rig, best) in [&mut ours, &mut peer].into_iter().zip(&mut best) {
+            *best = best.max(turn(rig)?);
         }
     }
-    let [ours, peer] = sums.map(|sum| sum / f64::from(TURNS));
+    let [ours, peer] = best;
     Ok(Speeds { ours, peer })
 }
 
