@@ -164,7 +164,13 @@ impl Model {
         self.drop_queues();
         self.settings.reset();
         self.front.bus_reset(self.chip.is_mpi1());
-        self.max_devices = self.devices.slot_count().into();
+        self.max_devices = self.most_devices();
+    }
+
+    /// The devices that an IOC speaks to before its host has said for how many (MPI1): one for each
+    /// slot, an expander's too.
+    fn most_devices(&self) -> u16 {
+        self.devices.slot_count().into()
     }
 
     /// Notes that the doorbell is about to be read through the chip's I/O ports.
@@ -183,6 +189,7 @@ impl Model {
         self.events.reset();
         self.port_enabled = false;
         self.devices.forget_gone();
+        self.slots = mpi1::Slots::default();
     }
 
     fn has_replies(&self) -> bool {
@@ -442,7 +449,7 @@ impl Ioc for Model {
             Asked::AdapterReset => {
                 self.drop_queues();
                 self.settings.reset();
-                self.max_devices = self.devices.slot_count().into();
+                self.max_devices = self.most_devices();
                 return true;
             }
         }

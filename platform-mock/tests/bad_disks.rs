@@ -3,6 +3,8 @@
 #[allow(unreachable_pub, reason = "shared by several tests")]
 mod hostile;
 
+use std::time::Duration;
+
 use fusion_mpt::controller::Action;
 use fusion_mpt::error::SubmitError;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
@@ -236,6 +238,8 @@ fn pulled_in_flight<G: Generation>(chip: Chip) {
     assert_eq!(refused, Err(SubmitError::NoTarget));
     // Put back, it is the same target.
     rig.bus.with_model(|model| model.add_disk(3, pulled)).expect("room");
+    // A SAS1068 takes this long to bring up a link and to find what is behind it.
+    rig.bus.advance(Duration::from_secs(3));
     rig.settle();
     assert_eq!(rig.actions(), [Action::TargetAppeared(TARGET)]);
     rig.clear_attention(TARGET);

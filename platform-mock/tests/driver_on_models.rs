@@ -98,14 +98,16 @@ fn hot_plug<G: Generation>(chip: Chip) {
     rig.settle();
     assert_eq!(rig.actions(), [Action::TargetGone(TargetId(1))]);
     let handle = rig.bus.with_model(|model| model.add_disk(5, pulled)).expect("slot 5 is empty");
+    // A SAS1068 lets its host walk through the pages before it has more news.
+    rig.bus.advance(Duration::from_secs(2));
     rig.settle();
     assert_eq!(rig.actions(), [Action::TargetAppeared(TargetId(1))], "the same disk, elsewhere");
     let target = rig.driver.target(TargetId(1)).expect("known");
     assert_eq!((target.page.slot, target.page.handle), (5, handle));
     rig.bus.with_model(|model| model.swap_disk(2, disk(40, DISK))).expect("there is one");
     rig.settle();
-    // A SAS1068 takes a second to bring up the link of a slot that was just emptied.
-    rig.bus.advance(Duration::from_secs(1));
+    // And it takes longer to bring up the link of a slot that was just emptied.
+    rig.bus.advance(Duration::from_secs(3));
     rig.settle();
     assert_eq!(
         rig.actions(),
@@ -165,7 +167,7 @@ fn expander<G: Generation>(chip: Chip) {
         rig.clear_attention(TargetId(target));
     }
     rig.bus.with_model(|model| model.swap_disk(first + 23, disk(40, DISK))).expect("there is one");
-    rig.bus.advance(std::time::Duration::from_secs(2));
+    rig.bus.advance(Duration::from_secs(3));
     rig.settle();
     assert_eq!(
         rig.actions(),

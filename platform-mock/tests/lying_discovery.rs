@@ -4,6 +4,8 @@
 #[allow(unreachable_pub, reason = "shared by several tests")]
 mod hostile;
 
+use std::time::Duration;
+
 use fusion_mpt::controller::Action;
 use fusion_mpt::error::Error;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
@@ -15,6 +17,10 @@ use fusion_mpt::wire::config::{ExtPageType, PageId};
 use fusion_mpt::wire::task::TaskType;
 use fusion_mpt_mock::model::{Chip, Model, disk};
 use hostile::{DISK, Rig, frame, on_every_chip, rig_with_reads, smid_of};
+
+/// Within this time every chip has told of a disk that was plugged in: a SAS1068 tells of its link,
+/// and a second later of the disk.
+const NEWS: Duration = Duration::from_secs(3);
 
 on_every_chip! {
     a_reply_to_a_page_that_answers_something_else_fails_the_page = lying_answers_to_own_requests;
@@ -47,6 +53,7 @@ fn lying_answers_to_own_requests<G: Generation>(chip: Chip) {
         // Discovery goes on after it.
         rig.bus.with_model(|model| model.remove_disk(1)).expect("there is one");
         rig.bus.with_model(|model| model.add_disk(2, disk(9, DISK))).expect("room");
+        rig.bus.advance(NEWS);
         rig.settle();
         assert_eq!(
             rig.actions(),
@@ -182,9 +189,11 @@ fn cut_event<G: Generation>(chip: Chip) {
     rig.actions();
     // The event that tells of the new disk is lost.
     rig.bus.with_model(|model| {
-        model.drop_replies(1);
+        model.drop_replies(u32::MAX);
         model.add_disk(1, disk(1, DISK)).expect("room");
     });
+    rig.bus.advance(NEWS);
+    rig.bus.with_model(|model| model.drop_replies(0));
     rig.settle();
     assert_eq!(rig.actions(), []);
     rig.bus.with_model(|model| {
@@ -230,11 +239,13 @@ fn rig_with_untold_disks<G: Generation>(chip: Chip) -> Rig<G> {
     let mut rig = Rig::<G>::coherent(chip, 1);
     rig.actions();
     rig.bus.with_model(|model| {
-        model.drop_replies(u32::from(chip.phys) - 1);
+        model.drop_replies(u32::MAX);
         for slot in 1..chip.phys {
             model.add_disk(slot, disk(slot.into(), DISK)).expect("room");
         }
     });
+    rig.bus.advance(NEWS * chip.phys.into());
+    rig.bus.with_model(|model| model.drop_replies(0));
     rig.settle();
     assert_eq!(rig.actions(), []);
     rig

@@ -114,7 +114,10 @@ impl Model {
                 self.coalesce();
                 answer
             }
-            FUNCTION_EVENT_NOTIFICATION => self.events.ask(frame, request.key),
+            FUNCTION_EVENT_NOTIFICATION => {
+                self.slots.host_looks(self.now);
+                self.events.ask(frame, request.key)
+            }
             FUNCTION_EVENT_ACK => self.event_ack(frame),
             FUNCTION_SMP_PASSTHROUGH => self.smp_passthrough(memory, request),
             _ if self.chip.is_mpi1() => self.mpi1_reply(request)?,

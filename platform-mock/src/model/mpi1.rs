@@ -3,6 +3,8 @@
 //!
 //! QEMU's device stops over each of these messages and never sends these events; a card does not.
 
+use std::collections::BTreeMap;
+
 use super::devices::CONTROLLER_SAS_ADDRESS;
 use super::events::{self, Change};
 use super::message::{Message, byte, le16};
@@ -20,10 +22,14 @@ const RATE_UNKNOWN: u8 = 0;
 
 const IOC_STATUS_INVALID_FUNCTION: u16 = 0x01;
 
-/// How long a slot that was just emptied takes until a new disk's link is up in it. mptsas takes
-/// events out of a queue that several workers empty: told at once, it finds the new disk before it
-/// has let go of the old one, and keeps neither.
-const LINK_UP_NS: u64 = 1_000_000_000;
+/// How long a host has for its walk through the pages that one piece of news sets it on. mptsas
+/// takes news out of a queue that several workers empty, and its walks know nothing of each other:
+/// told of a link and of the disk behind it at once, two of them make a port of the same phy, over
+/// which Linux stops (sas_port_add_phy). A disk takes longer from its link to its identification.
+const WALK_NS: u64 = 1_000_000_000;
+/// How long a slot that was just emptied takes until a new disk's link is up in it. Told sooner,
+/// mptsas finds the new disk before it has let go of the old one, and keeps neither.
+const LINK_UP_NS: u64 = 2_000_000_000;
 
 /// Operations of SAS IO unit control (mpi_sas.h, `MPI_SAS_OP_`).
 mod operation {
@@ -47,8 +53,41 @@ fn known_but_missing(function: u8) -> bool {
 /// What the controller remembers of plugging.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    /// The slot that was emptied last, and when.
-    pulled: Option<(u8, u64)>,
+    /// When the host was last set on a walk through the pages, or will be.
+    walk: Option<u64>,
+    /// The last news of each slot that there was any of: whether it is of a disk that comes, and
+    /// when the host is told.
+    news: BTreeMap<u8, (bool, u64)>,
+}
+
+impl Slots {
+    /// When a host can be set on a walk that may begin at `from`; it is then taken to be on it.
+    fn walk(&mut self, from: u64) -> u64 {
+        let at = self.walk.map_or(from, |last| from.max(last + WALK_NS));
+        self.walk = Some(at);
+        at
+    }
+
+    /// Notes that the host is about to walk by itself: mptsas does once it has asked for events,
+    /// after a start and after each reset, and misses what it is told meanwhile.
+    pub(super) fn host_looks(&mut self, now: u64) {
+        self.walk = Some(now);
+    }
+
+    /// When the link of a slot can be up at the soonest.
+    fn link_up(&self, slot: u8, now: u64) -> u64 {
+        match self.news.get(&slot) {
+            Some((false, gone)) => now.max(gone + LINK_UP_NS),
+            _ => now,
+        }
+    }
+
+    /// When the host can be told that the disk of a slot has gone: not before it has heard of it.
+    fn gone(&mut self, slot: u8, now: u64) -> u64 {
+        let at = self.news.get(&slot).map_or(now, |(_, told)| now.max(*told));
+        self.news.insert(slot, (false, at));
+        at
+    }
 }
 
 impl Model {
@@ -108,34 +147,35 @@ impl Model {
             return;
         };
         self.mpi1_link(self.now, phy, RATE_UNKNOWN, rate);
-        self.mpi1_link(self.now, phy, rate, RATE_UNKNOWN);
+        let up = self.slots.walk(self.now);
+        self.mpi1_link(up, phy, rate, RATE_UNKNOWN);
         if hard {
             data[2] = REASON_INTERNAL_DEVICE_RESET;
-            self.raise_event(code, data, false);
+            self.raise_event_at(up, code, data, false);
         }
     }
 
     /// Tells the host that a disk has come or gone, in the order that firmware finds out: the link
-    /// first, then the device behind it, between the beginning and the end of discovery.
+    /// first, then, when the host has seen it, the device behind it, between the beginning and the
+    /// end of discovery.
     pub(super) fn mpi1_tell(&mut self, slot: u8, change: Change) {
         let rate = pages::rate(&self.chip);
         let Some((code, data)) = events::device(&self.chip, &self.devices, slot, change) else {
             return;
         };
         if change == Change::Gone {
-            self.slots.pulled = Some((slot, self.now));
-            self.mpi1_link(self.now, slot, RATE_UNKNOWN, rate);
-            self.raise_event_at(self.now, code, data, false);
+            let at = self.slots.gone(slot, self.now);
+            self.mpi1_link(at, slot, RATE_UNKNOWN, rate);
+            self.raise_event_at(at, code, data, false);
             return;
         }
-        let at = match self.slots.pulled {
-            Some((pulled, since)) if pulled == slot => (since + LINK_UP_NS).max(self.now),
-            _ => self.now,
-        };
-        self.mpi1_link(at, slot, rate, RATE_UNKNOWN);
-        self.mpi1_discovery(at, true);
-        self.raise_event_at(at, code, data, false);
-        self.mpi1_discovery(at, false);
+        let up = self.slots.walk(self.slots.link_up(slot, self.now));
+        self.mpi1_link(up, slot, rate, RATE_UNKNOWN);
+        let found = self.slots.walk(up);
+        self.slots.news.insert(slot, (true, found));
+        self.mpi1_discovery(found, true);
+        self.raise_event_at(found, code, data, false);
+        self.mpi1_discovery(found, false);
     }
 
     /// The link to a slot has changed: that of one of the controller's phys, or of the expander's

@@ -17,9 +17,7 @@ impl Model {
     /// phys, or the number of bays is none.
     pub fn attach_expander(&mut self, bays: u8) -> Result<u16, &'static str> {
         let handle = self.devices.attach_expander(bays)?;
-        if self.chip.is_mpi1() {
-            self.max_devices = self.devices.slot_count().into();
-        }
+        self.max_devices = self.most_devices();
         Ok(handle)
     }
 

@@ -670,3 +670,32 @@ fn no_ioc_init_makes_a_model_panic() {
 fn a_model_is_named_in_debug_output() {
     assert_eq!(format!("{:?}", Model::new(Chip::SAS2008)), "Model(sas2008 in Ready)");
 }
+
+#[test]
+fn a_host_that_errs_without_end_is_complained_of_a_hundred_times() {
+    let mut host = Host::operational(Chip::SAS2008, 1);
+    let handle = host.disk(0);
+    let frame = host.scsi_io(4, handle, &TEST_UNIT_READY, false, 0);
+    host.put_frame(4, &frame);
+    for _ in 0..300 {
+        // The descriptor names another device than the frame.
+        host.registers.write64(0xc0, 4 << 16 | u64::from(handle + 1) << 48);
+        host.run();
+        host.reply().expect("it is answered all the same");
+        host.registers.write32(0x6c, host.next[0] as u32);
+    }
+    assert_eq!(host.complaints(), 100);
+}
+
+#[test]
+fn disks_behind_an_expander_are_counted_after_every_reset() {
+    let host = Host::new(Chip::SAS1068, 0);
+    host.bus.with_model(|model| model.attach_expander(6)).expect("free phys");
+    let devices = || host.handshake(&[0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0])[0x2e];
+    assert_eq!(devices(), 14);
+    host.bus.with_model(Model::bus_reset);
+    assert_eq!(devices(), 14, "of the bus");
+    host.bus.with_model(|model| model.power_cut(&mut |_, _| false)).expect("no disks");
+    host.bus.advance(Duration::from_millis(100));
+    assert_eq!(devices(), 14, "of the power");
+}

@@ -96,8 +96,7 @@ impl Model {
         self.transport = Transport::of(&chip);
         self.front.power_on(chip.is_mpi1());
         self.settings.reset();
-        self.max_devices =
-            if chip.is_mpi1() { self.devices.slot_count().into() } else { chip.phys.into() };
+        self.max_devices = self.most_devices();
         self.knobs.raw.clear();
         self.knobs.stopped = false;
         failed.map_or(Ok(()), Err)

@@ -30,6 +30,11 @@ impl Host {
         Some(frame)
     }
 
+    /// Lets the time pass in which the host walks through the pages after a piece of news.
+    fn walk(&self) {
+        self.bus.advance(Duration::from_secs(1));
+    }
+
     /// The events that have come: code and data.
     fn events(&mut self) -> Vec<(u8, Vec<u8>)> {
         std::iter::from_fn(|| self.frame())
@@ -97,7 +102,8 @@ fn a_sata_disk_says_so() {
     let config = crate::target::TargetConfig { sata: true, ..target.config().clone() };
     target = crate::target::Target::new(config, crate::disk::Disk::memory(1 << 20));
     host.bus.with_model(|model| model.add_disk(3, target)).expect("an empty slot");
-    host.run();
+    host.walk();
+    host.walk();
     let events = host.events();
     let (_, data) = events.iter().find(|(code, _)| *code == 0x0f).expect("of the device");
     assert_eq!(le32(data, 8), 0x81);
@@ -180,7 +186,8 @@ fn an_expander_is_walked_as_mptsas_walks_it() {
     host.run();
     host.events();
     host.bus.with_model(|model| model.add_disk(8, crate::model::disk(4, 1 << 20))).expect("empty");
-    host.run();
+    host.walk();
+    host.walk();
     let events = host.events();
     assert_eq!((events[0].0, events[0].1[0], le16(&events[0].1, 2)), (0x12, 0, handle));
     assert_eq!(events[0].1[4..12], expander[0x0c..0x14]);
@@ -194,7 +201,12 @@ fn plugging_is_told_by_the_link_and_then_by_the_device() {
     let address = new.config().sas_address;
     host.bus.with_model(|model| model.add_disk(4, new)).expect("an empty slot");
     host.run();
-    let events = host.events();
+    assert_eq!(host.events(), [], "the host still walks after its start");
+    host.walk();
+    let mut events = host.events();
+    assert_eq!(events.len(), 1, "the link, after which the host walks again");
+    host.walk();
+    events.extend(host.events());
     assert_eq!(events.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [0x12, 0x16, 0x0f, 0x16]);
     assert_eq!(events[0].1[..4], [4, 0x90, 5, 0], "phy 4 is up");
     assert_eq!((le32(&events[1].1, 0), le32(&events[3].1, 0)), (1, 0));
@@ -232,8 +244,42 @@ fn a_swapped_disk_comes_when_the_host_has_let_go_of_the_old_one() {
     host.bus.with_model(|model| model.raise_event(0x0e, vec![0; 4], false));
     host.run();
     assert_eq!(host.events(), [(0x0e, vec![0; 4])]);
-    host.bus.advance(Duration::from_secs(1));
+    host.walk();
+    assert_eq!(host.events(), []);
+    host.walk();
+    host.walk();
     assert_eq!(host.events().len(), 4, "the new one is there");
+}
+
+#[test]
+fn no_two_pieces_of_news_set_the_host_on_walks_at_once() {
+    let mut host = Host::listening(0);
+    host.walk();
+    for slot in 0..3 {
+        let new = crate::model::disk(slot.into(), 1 << 20);
+        host.bus.with_model(|model| model.add_disk(slot, new)).expect("an empty slot");
+    }
+    host.bus.with_model(|model| model.remove_disk(1)).expect("the disk");
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        host.run();
+        let events = host.events();
+        // Links that come up and disks that come: not links that go down, nor disks that go.
+        let walks = events.iter().filter(|(code, data)| match code {
+            0x12 => data[1] >> 4 >= 8,
+            0x0f => data[2] == 3,
+            _ => false,
+        });
+        assert_eq!(walks.count(), 1, "{events:x?}");
+        told.extend(events);
+        host.walk();
+    }
+    let of_1: Vec<_> = told.iter().filter(|(code, data)| *code == 0x0f && data[0] == 1).collect();
+    assert_eq!(
+        of_1.iter().map(|(_, data)| data[2]).collect::<Vec<_>>(),
+        [3, 4],
+        "it came and went"
+    );
 }
 
 #[test]
@@ -248,11 +294,11 @@ fn sas_io_unit_control_does_what_mptsas_asks_for() {
     }
     assert!(host.events().is_empty());
     assert_eq!(host.unit_control(6, 0, 0), 0);
-    host.run();
+    host.walk();
     let rates: Vec<_> = host.events().iter().map(|(code, data)| (*code, data[1])).collect();
     assert_eq!(rates, [(0x12, 0x09), (0x12, 0x90)], "down and up");
     assert_eq!(host.unit_control(7, 0, 0), 0);
-    host.run();
+    host.walk();
     let events = host.events();
     assert_eq!((events.len(), events[2].0, events[2].1[2]), (3, 0x0f, 8), "an internal reset");
     assert_eq!(host.unit_control(0x0b, 0, 0), 0);

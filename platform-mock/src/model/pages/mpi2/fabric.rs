@@ -44,12 +44,13 @@ fn device_at(devices: &Devices, address: u32) -> Result<Found<'_>, NoPage> {
     let handle = address as u16;
     let found = match address >> 28 {
         0 => {
-            // The list has neither the controller itself nor members of volumes.
+            // The list lacks the controller itself. Members of volumes are in it: hosts tell them by
+            // the RAID pages, and mpt3sas lets go of a disk that it does not meet there after a reset.
             let comes = |other: u16| handle == 0xffff || other > handle;
             let expander = devices.expander().filter(|expander| comes(expander.handle));
             let disk = devices
                 .iter()
-                .filter(|device| comes(device.handle) && !devices.is_member(device.slot))
+                .filter(|device| comes(device.handle))
                 .min_by_key(|device| device.handle);
             match (expander, disk) {
                 (Some(expander), Some(disk)) if disk.handle < expander.handle => {
