@@ -163,6 +163,7 @@ impl Model {
     pub fn bus_reset(&mut self) {
         self.drop_queues();
         self.settings.reset();
+        self.turn_phys();
         self.front.bus_reset(self.chip.is_mpi1());
         self.max_devices = self.most_devices();
     }
@@ -449,6 +450,7 @@ impl Ioc for Model {
             Asked::AdapterReset => {
                 self.drop_queues();
                 self.settings.reset();
+                self.turn_phys();
                 self.max_devices = self.most_devices();
                 return true;
             }

@@ -56,6 +56,8 @@ pub(crate) struct Devices {
     used: Vec<bool>,
     /// Handles of devices that have gone, until the host gives them back.
     gone: Vec<u16>,
+    /// Phys of the controller that its host has turned off, a bit for each.
+    off: u32,
     next_handle: u16,
     expander: Option<Expander>,
     volumes: Vec<Volume>,
@@ -69,6 +71,7 @@ impl Devices {
             slots: (0..phys).map(|_| None).collect(),
             used: vec![false; usize::from(phys)],
             gone: Vec::new(),
+            off: 0,
             next_handle: u16::from(phys) * 2 + 1,
             expander: None,
             volumes: Vec::new(),
@@ -156,8 +159,33 @@ impl Devices {
     /// Takes the disk out of a slot.
     pub(crate) fn remove(&mut self, slot: u8) -> Option<Device> {
         let device = self.slots.get_mut(usize::from(slot))?.take()?;
-        self.gone.push(device.handle);
+        if !self.is_off(slot) {
+            self.gone.push(device.handle);
+        }
         Some(device)
+    }
+
+    /// Whether the host has turned off the phy that leads to a slot: then nobody reaches its disk.
+    pub(crate) fn is_off(&self, slot: u8) -> bool {
+        self.off.checked_shr(slot.into()).is_some_and(|off| off & 1 != 0)
+    }
+
+    /// Turns a phy of the controller off or on. To the host the disk behind it goes, and comes
+    /// again under a new handle.
+    pub(crate) fn turn(&mut self, phy: u8, off: bool) {
+        if off == self.is_off(phy) || phy >= self.phys {
+            return;
+        }
+        self.off ^= 1 << phy;
+        let Some(before) = self.slot(phy).map(|device| device.handle) else { return };
+        if off {
+            self.gone.push(before);
+            return;
+        }
+        let handle = self.fresh_handle(self.next_handle);
+        if let Some(device) = self.at_slot(phy) {
+            device.handle = handle;
+        }
     }
 
     /// Forgets a handle whose device has gone: the host has given it back.
@@ -183,7 +211,10 @@ impl Devices {
     /// The disk or volume with this handle.
     pub(crate) fn by_handle(&mut self, handle: u16) -> Result<&mut Device, Absent> {
         let absent = if self.gone.contains(&handle) { Absent::Gone } else { Absent::Invalid };
-        let disk = self.slots.iter_mut().flatten().find(|device| device.handle == handle);
+        let off = self.off;
+        let is_off = |slot: u8| off.checked_shr(slot.into()).is_some_and(|off| off & 1 != 0);
+        let mut disks = self.slots.iter_mut().flatten();
+        let disk = disks.find(|device| device.handle == handle && !is_off(device.slot));
         if disk.is_some() {
             return disk.ok_or(absent);
         }

@@ -112,6 +112,7 @@ impl Model {
                 let answer =
                     config::answer(memory, chip, devices, &mut self.settings, request, lie);
                 self.coalesce();
+                self.turn_phys();
                 answer
             }
             FUNCTION_EVENT_NOTIFICATION => {

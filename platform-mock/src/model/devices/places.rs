@@ -137,7 +137,7 @@ impl Devices {
             (Some(expander), _) if self.is_wide_port(phy) => {
                 Neighbour::Expander(expander, expander.bays + phy - self.wide_port())
             }
-            (_, Some(device)) if phy < self.phys() => Neighbour::Disk(device),
+            (_, Some(device)) if phy < self.phys() && !self.is_off(phy) => Neighbour::Disk(device),
             _ => Neighbour::Nobody,
         }
     }

@@ -57,8 +57,33 @@ impl Model {
     pub fn remove_disk(&mut self, slot: u8) -> Option<Target> {
         self.tell(slot, Change::Gone);
         self.lose_member(slot);
+        self.end_held(slot);
+        self.devices.remove(slot).map(|device| device.target)
+    }
+
+    /// Turns phys off and on as SAS IO unit page 1 says by now: what is behind them goes and comes.
+    pub(in crate::model) fn turn_phys(&mut self) {
+        for phy in 0..self.chip.phys {
+            let off = self.settings.phy_disabled(phy);
+            if off == self.devices.is_off(phy) {
+                continue;
+            }
+            if off {
+                self.tell(phy, Change::Gone);
+                self.lose_member(phy);
+                self.end_held(phy);
+            }
+            self.devices.turn(phy, off);
+            if !off {
+                self.tell(phy, Change::Added);
+            }
+        }
+    }
+
+    /// Ends what waits for the device in a slot, which cannot be reached any more.
+    fn end_held(&mut self, slot: u8) {
         let rules = self.rules();
-        let device = self.devices.remove(slot)?;
+        let Some(device) = self.devices.slot(slot) else { return };
         let address = if rules.mpi1 { u16::from(slot) } else { device.handle };
         let mpi1 = rules.mpi1;
         let ending = Ending::terminated(ioc_status::IOC_TERMINATED, LOG_INFO_DEVICE_MISSING);
@@ -70,7 +95,6 @@ impl Model {
             }
             !ends
         });
-        Some(device.target)
     }
 
     /// Pulls the disk out of a slot and plugs another in.
@@ -83,7 +107,7 @@ impl Model {
 
     /// Tells the host of a change, once it knows of devices at all.
     fn tell(&mut self, slot: u8, change: Change) {
-        if !self.port_enabled {
+        if !self.port_enabled || self.devices.is_off(slot) {
             return;
         }
         if self.chip.is_mpi1() {

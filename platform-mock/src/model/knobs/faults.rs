@@ -96,6 +96,7 @@ impl Model {
         self.transport = Transport::of(&chip);
         self.front.power_on(chip.is_mpi1());
         self.settings.reset();
+        self.turn_phys();
         self.max_devices = self.most_devices();
         self.knobs.raw.clear();
         self.knobs.stopped = false;

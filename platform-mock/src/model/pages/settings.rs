@@ -60,8 +60,7 @@ impl Settings {
         self.current.clone_from(&self.kept);
     }
 
-    /// Whether the host has turned off a phy of the controller, by SAS IO unit page 1. The pages then
-    /// say that its link is off. The disk behind it stays nevertheless: it goes when it is pulled.
+    /// Whether the host has turned off a phy of the controller, by SAS IO unit page 1.
     pub(crate) fn phy_disabled(&self, phy: u8) -> bool {
         let flags = 0x14 + usize::from(phy) * 12 + 2;
         self.read(kind::SAS_IO_UNIT, 1, false)

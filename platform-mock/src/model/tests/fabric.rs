@@ -319,3 +319,38 @@ fn a_command_that_waits_in_the_queue_can_be_aborted() {
     let (_, reply) = host.reply().expect("the abort's");
     assert_eq!((reply[3], reply[4], le32(&reply, 0x14)), (1, 0, 1));
 }
+
+#[test]
+fn a_phy_that_is_turned_off_takes_its_disk_along_and_brings_it_back() {
+    let mut host = Host::operational(Chip::SAS2008, 2);
+    host.give_frames(15);
+    host.memory.write(FREE + 15 * 4, &(host.at(REPLIES + 15 * 128) as u32).to_le_bytes());
+    for function in [7, 6] {
+        let mut frame = vec![0u8; 128];
+        frame[3] = function;
+        host.put_frame(1, &frame);
+        host.post(1, 8, 0);
+        while host.reply().is_some() {}
+        host.refill();
+    }
+    let disk = host.disk(1);
+    let mut page = host.page(0x10, 1, 0).expect("SAS IO unit 1");
+    let mut turn = |host: &mut Host, flags: u8| {
+        page[0x14 + 12 + 2] = flags;
+        host.memory.write(DATA, &page);
+        assert_eq!(host.config(2, 0x10, 1, 0).0, 0);
+        let (_, event) = host.reply().expect("an event");
+        host.refill();
+        assert_eq!((event[3], le16(&event, 0x14)), (7, 0x1c));
+        // Handle, rates and what happened to the first phy.
+        (le16(&event, 0x1c + 0x0c), event[0x1c + 0x0e], event[0x1c + 0x0f])
+    };
+    assert_eq!(turn(&mut host, 0x08), (disk, 0x0a, 2), "it does not respond");
+    assert_eq!(le16(&host.scsi(disk, &TEST_UNIT_READY, false, 0), 0x0e), 0x43);
+    assert_eq!(host.page(0x12, 0, 2 << 28 | u32::from(disk)), None);
+    assert_eq!(host.list(0x12, 0, 0xffff, 0x18).len(), 1);
+    let (again, rates, reason) = turn(&mut host, 0);
+    assert_eq!((again != disk, rates, reason), (true, 0xa0, 1), "it has come");
+    assert!(host.page(0x12, 0, 2 << 28 | u32::from(again)).is_some());
+    assert_eq!(host.complaints(), 0);
+}

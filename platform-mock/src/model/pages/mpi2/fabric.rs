@@ -42,16 +42,15 @@ enum Found<'d> {
 
 fn device_at(devices: &Devices, address: u32) -> Result<Found<'_>, NoPage> {
     let handle = address as u16;
+    let disks = || devices.iter().filter(|device| !devices.is_off(device.slot));
     let found = match address >> 28 {
         0 => {
             // The list lacks the controller itself. Members of volumes are in it: hosts tell them by
             // the RAID pages, and mpt3sas lets go of a disk that it does not meet there after a reset.
             let comes = |other: u16| handle == 0xffff || other > handle;
             let expander = devices.expander().filter(|expander| comes(expander.handle));
-            let disk = devices
-                .iter()
-                .filter(|device| comes(device.handle))
-                .min_by_key(|device| device.handle);
+            let disk =
+                disks().filter(|device| comes(device.handle)).min_by_key(|device| device.handle);
             match (expander, disk) {
                 (Some(expander), Some(disk)) if disk.handle < expander.handle => {
                     Some(Found::Disk(disk))
@@ -63,7 +62,7 @@ fn device_at(devices: &Devices, address: u32) -> Result<Found<'_>, NoPage> {
         2 => {
             let phy = (0..devices.phys()).find(|phy| devices.controller_handle(*phy) == handle);
             let expander = devices.expander().filter(|expander| expander.handle == handle);
-            let disk = devices.iter().find(|device| device.handle == handle);
+            let disk = disks().find(|device| device.handle == handle);
             phy.map(Found::Controller).or(expander.map(Found::Expander)).or(disk.map(Found::Disk))
         }
         _ => None,
