@@ -7,7 +7,7 @@ mod mpi2;
 mod settings;
 
 use super::chip::Chip;
-use super::devices::{CONTROLLER_SAS_ADDRESS, Device, Devices};
+use super::devices::{CONTROLLER_SAS_ADDRESS, Device, Devices, Expander};
 
 pub(crate) use settings::Settings;
 
@@ -187,4 +187,37 @@ fn phy_at(chip: &Chip, address: u32) -> Option<u8> {
         _ => return None,
     };
     u8::try_from(number).ok().filter(|phy| *phy < chip.phys)
+}
+
+/// The expander that an expander page's address names: the next handle, a handle and a
+/// phy, or a handle.
+fn expander_at(devices: &Devices, address: u32) -> Result<Expander, NoPage> {
+    let handle = address as u16;
+    let expander = devices.expander().ok_or(NoPage::Number)?;
+    let found = match address >> 28 {
+        0 => handle == 0xffff || expander.handle > handle,
+        1 | 2 => expander.handle == handle,
+        _ => false,
+    };
+    if found { Ok(expander) } else { Err(NoPage::Number) }
+}
+
+/// Enclosure page 0, of 0x28 bytes on all generations.
+fn enclosure_0(devices: &Devices, address: u32, page: Page) -> Result<Page, NoPage> {
+    let handle = address as u16;
+    let found = devices
+        .enclosures()
+        .find(|enclosure| match address >> 28 {
+            0 => handle == 0xffff || enclosure.handle > handle,
+            1 => enclosure.handle == handle,
+            _ => false,
+        })
+        .ok_or(NoPage::Number)?;
+    Ok(page
+        .u32(0)
+        .u64(found.logical_id)
+        .u16(found.management)
+        .u16(found.handle)
+        .u16(found.slots)
+        .zeros_to(0x28))
 }

@@ -9,7 +9,7 @@
 
 mod fabric;
 
-use super::{CONTROLLER_SAS_ADDRESS, NoPage, Page, device_info, kind, rate};
+use super::{CONTROLLER_SAS_ADDRESS, NoPage, Page, device_info, enclosure_0, kind, rate};
 use crate::model::chip::Chip;
 use crate::model::devices::Devices;
 
@@ -52,7 +52,7 @@ pub(super) fn build(
         }
         (kind::SAS_EXPANDER, 0) => fabric::expander_0(devices, address, page(3))?,
         (kind::SAS_EXPANDER, 1) => fabric::expander_1(chip, devices, address, page(1))?,
-        (kind::ENCLOSURE, 0) => fabric::enclosure_0(devices, address, page(1))?,
+        (kind::ENCLOSURE, 0) => enclosure_0(devices, address, page(1))?,
         _ => {
             let (version, bytes) = zero_page(page_kind, number)?;
             page(version).zeros_to(bytes)

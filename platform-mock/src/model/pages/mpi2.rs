@@ -6,7 +6,7 @@ mod raid;
 
 use super::{
     CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, Settings, device_info,
-    device_rate, kind, rate,
+    device_rate, enclosure_0, kind, rate,
 };
 use crate::model::chip::{Chip, Family};
 use crate::model::coalescing;
@@ -106,7 +106,7 @@ pub(super) fn build(
             super::phy_at(chip, address).ok_or(NoPage::Number)?;
             page(1).zeros_to(0x1c)
         }
-        (kind::ENCLOSURE, 0) => fabric::enclosure_0(devices, address, page(4))?,
+        (kind::ENCLOSURE, 0) => enclosure_0(devices, address, page(4))?,
         (kind::LOG, 0) => page(2).zeros_to(0x14),
         (kind::PCIE_IO_UNIT, 0) if newest => page(0).zeros_to(0x10),
         // No lane is an NVMe device's; the depth is what one would get.

@@ -1,7 +1,8 @@
 //! Pages of the fabric: the controller's phys, SAS devices, the expander, enclosures.
 
 use super::super::{
-    CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, device_info, phy_at, rate,
+    CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, device_info, expander_at, phy_at,
+    rate,
 };
 use crate::model::chip::Chip;
 use crate::model::devices::{
@@ -185,20 +186,6 @@ pub(super) fn sas_phy_0(
         .u32(0))
 }
 
-/// The expander that an expander page's address names: the next handle, a handle and a phy, or a
-/// handle.
-fn expander_at(devices: &Devices, address: u32) -> Result<Expander, NoPage> {
-    let handle = address as u16;
-    devices
-        .expander()
-        .filter(|expander| match address >> 28 {
-            0 => handle == 0xffff || expander.handle > handle,
-            1 | 2 => expander.handle == handle,
-            _ => false,
-        })
-        .ok_or(NoPage::Number)
-}
-
 /// SAS expander page 0.
 pub(super) fn expander_0(devices: &Devices, address: u32, page: Page) -> Result<Page, NoPage> {
     let expander = expander_at(devices, address)?;
@@ -259,25 +246,5 @@ pub(super) fn expander_1(
         .u8(link)
         .u8(phy)
         .u8(its_phy)
-        .zeros_to(0x28))
-}
-
-/// Enclosure page 0.
-pub(super) fn enclosure_0(devices: &Devices, address: u32, page: Page) -> Result<Page, NoPage> {
-    let handle = address as u16;
-    let found = devices
-        .enclosures()
-        .find(|enclosure| match address >> 28 {
-            0 => handle == 0xffff || enclosure.handle > handle,
-            1 => enclosure.handle == handle,
-            _ => false,
-        })
-        .ok_or(NoPage::Number)?;
-    Ok(page
-        .u32(0)
-        .u64(found.logical_id)
-        .u16(found.management)
-        .u16(found.handle)
-        .u16(found.slots)
         .zeros_to(0x28))
 }

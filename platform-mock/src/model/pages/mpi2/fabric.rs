@@ -1,5 +1,6 @@
 //! Pages of the fabric: SAS devices, expanders, phys, enclosures.
 
+use super::super::expander_at;
 use super::{
     CONTROLLER_INFO, CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, Settings,
     device_info, device_rate, rate,
@@ -203,17 +204,6 @@ pub(super) fn phy_0(
         .zeros_to(0x20))
 }
 
-fn expander_at(devices: &Devices, address: u32) -> Result<Expander, NoPage> {
-    let handle = address as u16;
-    let expander = devices.expander().ok_or(NoPage::Number)?;
-    let found = match address >> 28 {
-        0 => handle == 0xffff || expander.handle > handle,
-        1 | 2 => expander.handle == handle,
-        _ => false,
-    };
-    if found { Ok(expander) } else { Err(NoPage::Number) }
-}
-
 /// SAS expander page 0, of 0x3c bytes.
 pub(super) fn expander_0(devices: &Devices, address: u32, page: Page) -> Result<Page, NoPage> {
     if address >> 28 == 1 {
@@ -287,24 +277,4 @@ pub(super) fn expander_1(
         .u16(0)
         .u32(if up { ATTACHED_POWER_ON } else { 0 })
         .zeros_to(0x2c))
-}
-
-/// Enclosure page 0, of 0x28 bytes.
-pub(super) fn enclosure_0(devices: &Devices, address: u32, page: Page) -> Result<Page, NoPage> {
-    let handle = address as u16;
-    let found = devices
-        .enclosures()
-        .find(|enclosure| match address >> 28 {
-            0 => handle == 0xffff || enclosure.handle > handle,
-            1 => enclosure.handle == handle,
-            _ => false,
-        })
-        .ok_or(NoPage::Number)?;
-    Ok(page
-        .u32(0)
-        .u64(found.logical_id)
-        .u16(found.management)
-        .u16(found.handle)
-        .u16(found.slots)
-        .zeros_to(0x28))
 }
