@@ -121,7 +121,7 @@ impl Wild {
         // What is answered is taken, whatever it is.
         registers.write64(0xc0, u64::from(self.word()) << 32 | u64::from(low));
         self.posted += 1;
-        if self.posted % 64 == 0 {
+        if self.posted.is_multiple_of(64) {
             registers.write32(0x6c, self.random.below(256) as u32);
             registers.write32(0x48, self.random.below(256) as u32);
         }
