@@ -110,19 +110,37 @@ impl Fifos {
             None if urgent_only => return None,
             None => (self.requests.pop_front()?, false),
         };
+        Some(self.request(memory, word, high_priority))
+    }
+
+    /// Fetches all SCSI commands that wait, before what was posted ahead of them: task management
+    /// that overtook them finds them so. What cannot be fetched stays, for its turn.
+    pub(crate) fn fetch_commands(&mut self, memory: &dyn DeviceMemory) -> Vec<Request> {
+        let mut commands = Vec::new();
+        for word in std::mem::take(&mut self.requests) {
+            match self.request(memory, word, false) {
+                Ok(request) if matches!(request.frame[3], 0x00 | 0x16) => commands.push(request),
+                _ => self.requests.push_back(word),
+            }
+        }
+        commands
+    }
+
+    fn request(
+        &self,
+        memory: &dyn DeviceMemory,
+        word: u32,
+        high_priority: bool,
+    ) -> Result<Request, DmaFault> {
         // Bits 1:0 say how much of the frame to fetch ahead.
         let at = self.frame_high | u64::from(word & !3);
         let mut frame = [0; REQUEST_BYTES];
         // The header first: a short message may end where the host's memory does.
-        if let Err(fault) = memory.read(at, &mut frame[..12]) {
-            return Some(Err(fault));
-        }
+        memory.read(at, &mut frame[..12])?;
         let bytes = longest(frame[3]);
-        if let Err(fault) = memory.read(at.wrapping_add(12), &mut frame[12..bytes]) {
-            return Some(Err(fault));
-        }
+        memory.read(at.wrapping_add(12), &mut frame[12..bytes])?;
         let key = le32(&frame, 8);
-        Some(Ok(Request { key, queue: 0, fast_path: false, high_priority, due: 0, at, frame }))
+        Ok(Request { key, queue: 0, fast_path: false, high_priority, due: 0, at, frame })
     }
 
     /// Posts an answer. Where the host leaves no room, the IOC waits, as it does when events come

@@ -57,6 +57,7 @@ impl Model {
         let reply = match frame[3] {
             FUNCTION_TASK_MANAGEMENT if self.chip.is_mpi1() && operational => {
                 self.front.reply_elsewhere();
+                self.fetch_overtaken(memory);
                 self.task_management(memory, &request);
                 return;
             }
@@ -83,6 +84,9 @@ impl Model {
             FUNCTION_TASK_MANAGEMENT => {
                 if !request.high_priority && !self.chip.is_mpi1() {
                     self.front.complain("task management was posted without priority".into());
+                }
+                if request.high_priority {
+                    self.fetch_overtaken(memory);
                 }
                 self.task_management(memory, request);
             }

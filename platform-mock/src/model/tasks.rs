@@ -27,6 +27,16 @@ const RESPONSE_SUCCEEDED: u8 = 0x08;
 const RESPONSE_INVALID_LUN: u8 = 0x09;
 
 impl Model {
+    /// Fetches the commands that a task management request has overtaken, through the doorbell or
+    /// the high-priority FIFO (MPI1).
+    pub(super) fn fetch_overtaken(&mut self, memory: &dyn DeviceMemory) {
+        if let Transport::Mpi1(fifos) = &mut self.transport {
+            for command in fifos.fetch_commands(memory) {
+                self.put_off(command);
+            }
+        }
+    }
+
     /// Carries a task management request out and answers it through the queue.
     pub(super) fn task_management(&mut self, memory: &dyn DeviceMemory, request: &Request) {
         let mpi1 = self.chip.is_mpi1();

@@ -376,3 +376,28 @@ fn an_io_unit_reset_and_the_end_of_a_host_page_buffer_are_understood() {
     assert_eq!(host.state(), State::Ready);
     assert_eq!(host.complaints(), 0);
 }
+
+#[test]
+fn task_management_finds_the_commands_that_it_overtook() {
+    let mut host = Host::listening(2);
+    let io = host.scsi_io(4, 1, &TEST_UNIT_READY, false, 0);
+    host.put_frame(4, &io);
+    let other = host.scsi_io(5, 0, &TEST_UNIT_READY, false, 0);
+    host.put_frame(5, &other);
+    let mut task = vec![0u8; 0x34];
+    task[0] = 1;
+    task[3] = 1;
+    task[5] = 3;
+    host.put_frame(2, &task);
+    // All are there before the firmware looks.
+    for (smid, fifo) in [(4, 0x40), (5, 0x40), (2, 0x48)] {
+        host.registers.write32(fifo, host.at(smid * 128) as u32);
+    }
+    host.run();
+    let ended = host.frame().expect("the command's");
+    assert_eq!((ended[3], ended[0], le16(&ended, 0x0e)), (0, 1, 0x48));
+    let reply = host.frame().expect("the reset's");
+    assert_eq!((reply[3], le32(&reply, 0x14)), (1, 1));
+    let done = host.frame().expect("the other's, which went on");
+    assert_eq!((done[3], done[0], done[0x0c]), (0, 0, 2));
+}
