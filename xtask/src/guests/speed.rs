@@ -13,9 +13,9 @@ use crate::guests::packages::KERNELS;
 use crate::guests::workshop::Workshop;
 
 /// Turns of each guest.
-const TURNS: u32 = 4;
+const TURNS: u32 = 8;
 /// How long a turn is, in seconds.
-const SECONDS: u32 = 3;
+const SECONDS: u32 = 2;
 /// One processor for the guest leaves another to the controller, where there are two.
 const CPUS: u32 = 1;
 const LIMIT: Duration = Duration::from_secs(40);
