@@ -10,6 +10,7 @@
 pub(crate) mod accelerator;
 pub(crate) mod agent;
 pub(crate) mod cases;
+pub(crate) mod console;
 pub(crate) mod controller;
 pub(crate) mod cpio;
 pub(crate) mod emulator;
@@ -21,5 +22,6 @@ pub(crate) mod machine;
 pub(crate) mod modules;
 pub(crate) mod packages;
 pub(crate) mod qemu;
+pub(crate) mod socket_folder;
 pub(crate) mod speed;
 pub(crate) mod workshop;

@@ -88,6 +88,11 @@ fn clean(workspace: &Workspace) -> Result<(), String> {
         }
         Err(error) => return Err(format!("removing {}: {error}", directory.display())),
     }
+    // Only an xtask that was killed leaves any.
+    let folders = guests::socket_folder::remove_orphans();
+    if folders > 0 {
+        println!("removed {folders} folders of sockets from {}", std::env::temp_dir().display());
+    }
     Ok(())
 }
 

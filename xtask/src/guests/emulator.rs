@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::guests::controller::Disk;
-use crate::guests::machine::{SocketFolder, tied_to_us};
+use crate::guests::machine::tied_to_us;
+use crate::guests::socket_folder::SocketFolder;
 
 /// From its start until QEMU can connect.
 const START_LIMIT: Duration = Duration::from_secs(20);

@@ -1,18 +1,18 @@
 //! One running guest: QEMU, the agent in it, and its console.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::debian;
 use crate::guests::agent::{Agent, Job, Output};
+use crate::guests::console::Console;
 use crate::guests::images::Image;
-use crate::guests::kernel_log;
 use crate::guests::qemu::Qemu;
+use crate::guests::socket_folder::SocketFolder;
 
 /// From the start of QEMU to the agent's first word, on a machine that does more than this.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -205,9 +205,9 @@ impl Machine {
     /// Puts a mark into the kernel's log, for [`Machine::log_since`].
     pub(crate) fn mark(&mut self, what: &str) -> Result<Mark, String> {
         self.marks += 1;
+        // Within quotes a quote would end them, and dmesg escapes what is not ASCII.
+        let what = what.replace(|letter: char| !letter.is_ascii_alphanumeric(), " ");
         let text = format!("xtask {}: {what}", self.marks);
-        // Within quotes a quote would end them.
-        let text = text.replace('\'', "\u{2019}");
         let script = format!("echo '<6>{text}' >/dev/kmsg");
         self.check(&script, Duration::from_secs(20))?;
         Ok(Mark(text))
@@ -216,8 +216,10 @@ impl Machine {
     /// The kernel's log since a mark, each line with its level as "<N>" in front.
     pub(crate) fn log_since(&mut self, mark: &Mark) -> Result<String, String> {
         let log = self.check("dmesg --raw", Duration::from_secs(20))?;
-        let from = log.find(&mark.0).map_or(0, |at| at + mark.0.len() + 1);
-        Ok(log.get(from..).unwrap_or_default().to_owned())
+        let Some((_, since)) = log.split_once(&mark.0) else {
+            return Err(format!("the kernel's log no longer holds the mark {:?}", mark.0));
+        };
+        Ok(since.trim_start_matches('\n').to_owned())
     }
 
     /// Waits until a script succeeds, which it is run for again and again.
@@ -430,77 +432,6 @@ fn with_logs(error: &str, logs: &Path) -> String {
         }
     }
     text
-}
-
-/// The log of the guest's console, read as it grows.
-struct Console {
-    path: PathBuf,
-    read: u64,
-    /// The beginning of a line whose end has not come.
-    pending: String,
-    looked: Instant,
-    trouble: Option<String>,
-}
-
-impl Console {
-    fn new(path: PathBuf) -> Self {
-        Self { path, read: 0, pending: String::new(), looked: Instant::now(), trouble: None }
-    }
-
-    /// The first line that says that the kernel is broken, if there is one.
-    fn trouble(&mut self) -> Option<String> {
-        if self.trouble.is_none() && self.looked.elapsed() >= POLL {
-            self.looked = Instant::now();
-            let grown = self.grown();
-            self.pending.push_str(&grown);
-            let whole = self.pending.rfind('\n').map_or(0, |at| at + 1);
-            let lines: String = self.pending.drain(..whole).collect();
-            self.trouble =
-                lines.lines().find(|line| kernel_log::is_trouble(line)).map(str::to_owned);
-        }
-        self.trouble.clone()
-    }
-
-    fn grown(&mut self) -> String {
-        let mut bytes = Vec::new();
-        if let Ok(mut file) = File::open(&self.path)
-            && file.seek(SeekFrom::Start(self.read)).is_ok()
-            && file.read_to_end(&mut bytes).is_ok()
-        {
-            self.read += bytes.len() as u64;
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
-
-/// A folder with a short name, since a socket's path may be no longer than 107 bytes.
-pub(crate) struct SocketFolder(PathBuf);
-
-impl SocketFolder {
-    pub(crate) fn new() -> Result<Self, String> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("xtask-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder)
-            .map_err(|error| format!("making {}: {error}", folder.display()))?;
-        Ok(Self(folder))
-    }
-
-    /// Where a socket of that name belongs.
-    pub(crate) fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Drop for SocketFolder {
-    fn drop(&mut self) {
-        self.remove();
-    }
 }
 
 #[cfg(test)]
