@@ -13,7 +13,7 @@ mod raid;
 
 use crate::guests::group::{Case, On, Rig};
 use allowed::{
-    ABORT, COREDUMP, DIAG_RESET, FAULT, HOT_PLUG, MEDIUM_ERROR, NO_ANSWER, RESETS, UNLOADING,
+    ABORT, COREDUMP, DIAG_RESET, FAULT, HOT_PLUG, MEDIUM_ERROR, NO_ANSWER, RAID, RESETS, UNLOADING,
     YANKED,
 };
 
@@ -160,13 +160,13 @@ pub(crate) const EXTENDED: &[Case] = &[
     Case {
         name: "a RAID volume is a disk whose members are hidden, and its loss is noticed",
         run: raid::a_volume_is_one_disk,
-        allowed: &[HOT_PLUG],
+        allowed: &[HOT_PLUG, RAID],
         ..ON_MPI2
     },
     Case {
         name: "the driver shuts a RAID volume down and finds it again",
         run: raid::a_volume_survives_the_driver,
-        allowed: &[UNLOADING],
+        allowed: &[HOT_PLUG, UNLOADING, RAID],
         ..ON_MPI2
     },
     Case {

@@ -40,6 +40,10 @@ pub(super) const DIAG_RESET: &[Allowed] = &[
         text: "scan: ioc_status(0x0022), loginfo(0x00000000)",
         reason: "a walk through pages ends with an invalid one, as the headers have it",
     },
+    Allowed {
+        text: "break from pcie end device scan: ioc_status(0x0021), loginfo(0x00000000)",
+        reason: "a chip without PCIe has no pages of that type, which 6.12 asks for",
+    },
 ];
 
 /// A controller in the state FAULT, whose code is that of the case.
@@ -57,6 +61,7 @@ pub(super) const FAULT: &[Allowed] = &[
 pub(super) const COREDUMP: &[Allowed] = &[
     Allowed { text: "coredump_state(0x2667)!", reason: "mpt3sas reports state and code" },
     Allowed { text: "coredump info from func:", reason: "and again" },
+    Allowed { text: "_base_fault_reset_work: CoreDump ", reason: "it waits for the dump's end" },
     Allowed { text: "fault_state(0x2667)!", reason: "the dump ends in a fault" },
     Allowed { text: "fault info from func:", reason: "and again" },
     Allowed { text: "_base_fault_reset_work: hard reset: success", reason: "it has recovered" },
@@ -85,6 +90,14 @@ pub(super) const NO_ANSWER: &[Allowed] = &[
 pub(super) const YANKED: &[Allowed] = &[
     Allowed { text: "SAS host is non-operational !!!!", reason: "mpt3sas's watchdog has seen it" },
     Allowed { text: "IOC is non-operational !!!!", reason: "mptsas's watchdog has seen it" },
+    Allowed {
+        text: "Running mpt3sas_dead_ioc thread success !!!!",
+        reason: "mpt3sas then removes the card",
+    },
+    Allowed {
+        text: "mpt_fault_reset_work: Running mpt_dead_ioc thread success !",
+        reason: "mptsas then removes the card",
+    },
     Allowed { text: "fault info from func:", reason: "all ones read as a fault too" },
     Allowed { text: "fault_state(0x", reason: "all ones read as a fault too" },
     Allowed { text: "doorbell is in use", reason: "all ones read as a handshake too" },
@@ -112,3 +125,7 @@ pub(super) const HOT_PLUG: &[Allowed] = &[Allowed {
     text: "Synchronize Cache(10) failed: Result: hostbyte=DID_NO_CONNECT",
     reason: "sd tries to flush a disk that is no longer there",
 }];
+
+/// A RAID volume that goes.
+pub(super) const RAID: &[Allowed] =
+    &[Allowed { text: "RAID REMOVE", reason: "raid_class says so of each volume, as an error" }];

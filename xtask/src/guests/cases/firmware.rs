@@ -81,6 +81,10 @@ pub(super) fn stopped_firmware_is_reset(rig: &mut Rig) -> Result<(), String> {
 pub(super) fn a_card_comes_and_goes(rig: &mut Rig) -> Result<(), String> {
     let (_, device) = rig.disk(0)?;
     let before = checksum(rig, &device)?;
+    // Linux would try for minutes to flush the cache of each disk of a dead card.
+    let script = "for cache in /sys/block/sd*/device/scsi_disk/*/cache_type; do \
+         echo temporary write through >$cache; done";
+    rig.machine.check(script, LIMIT)?;
     rig.running.knob(&["yank"])?;
     // The driver's watchdog sees it and removes the card's disks, and the card.
     for disk in rig.running.disks.clone() {

@@ -44,7 +44,7 @@ fn comes_and_goes(rig: &mut Rig, slot: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn spare(rig: &Rig, name: &str, wwn: u64, bytes: u64) -> Disk {
+fn spare(rig: &Rig, name: &str, wwn: u64, bytes: u64) -> Disk {
     let file = rig.spare_file(name);
     // One that an earlier guest has used would have another size.
     let _ = std::fs::remove_file(&file);

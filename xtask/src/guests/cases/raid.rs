@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::guests::cases::hot_plug::{expect, spare, typed};
-use crate::guests::controller::Disk;
+use crate::guests::cases::hot_plug::{expect, typed};
+use crate::guests::controller::{Disk, Kind};
 use crate::guests::group::Rig;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -13,17 +13,24 @@ const MEMBERS: [&str; 2] = ["1", "2"];
 
 const MIB: u64 = 1 << 20;
 
+/// The disks that become members; their files are made anew when they are plugged in.
 fn members(rig: &Rig) -> [Disk; 2] {
-    [
-        spare(rig, "member-1", 0x5000_c500_15ea_7300, 64 * MIB),
-        spare(rig, "member-2", 0x5000_c500_15ea_7304, 64 * MIB),
-    ]
+    let member = |name, wwn| Disk {
+        wwn,
+        address: wwn + 1,
+        bytes: 64 * MIB,
+        slot: 0,
+        kind: Kind::Plain,
+        file: rig.spare_file(name),
+    };
+    [member("member-1", 0x5000_c500_15ea_7300), member("member-2", 0x5000_c500_15ea_7304)]
 }
 
 /// Plugs members in and makes a volume of them; the guest's name of its disk.
 fn create(rig: &mut Rig) -> Result<String, String> {
     let members = members(rig);
     for (member, slot) in members.iter().zip(MEMBERS) {
+        let _ = std::fs::remove_file(&member.file);
         rig.running.knob(&["add-disk", &typed(member, &format!(",slot={slot}"))])?;
     }
     for member in &members {
@@ -58,7 +65,13 @@ fn remove(rig: &mut Rig) -> Result<(), String> {
     let handle = parsed.pointer("/status/volumes/0/handle").and_then(serde_json::Value::as_u64);
     let handle = handle.ok_or_else(|| format!("no volume has a handle in {said}"))?;
     rig.running.knob(&["delete-volume", &handle.to_string()])?;
-    for (member, slot) in members(rig).iter().zip(MEMBERS) {
+    // Members are seen again, as disks of their own.
+    let members = members(rig);
+    for member in &members {
+        rig.wait_for(member, LIMIT)?;
+    }
+    rig.machine.check("sleep 2", LIMIT)?;
+    for (member, slot) in members.iter().zip(MEMBERS) {
         rig.running.knob(&["remove-disk", slot])?;
         rig.wait_for_loss(member.wwn, LIMIT)?;
     }
@@ -68,8 +81,7 @@ fn remove(rig: &mut Rig) -> Result<(), String> {
 pub(super) fn a_volume_is_one_disk(rig: &mut Rig) -> Result<(), String> {
     let name = create(rig)?;
     let script = format!(
-        "cat /sys/block/{name}/device/../../../raid_devices/*/level /sys/class/raid_devices/*/level \
-         /sys/class/raid_devices/*/state 2>/dev/null; sg_inq /dev/{name} && \
+        "sg_inq /dev/{name} && \
          dd if=/dev/urandom of=/run/data bs=1M count=4 2>/dev/null && \
          dd if=/run/data of=/dev/{name} bs=1M oflag=direct 2>/dev/null && \
          dd if=/dev/{name} bs=1M count=4 iflag=direct 2>/dev/null | cmp - /run/data"
@@ -93,8 +105,12 @@ pub(super) fn a_volume_is_one_disk(rig: &mut Rig) -> Result<(), String> {
 
 pub(super) fn a_volume_survives_the_driver(rig: &mut Rig) -> Result<(), String> {
     create(rig)?;
+    // A driver that finds volumes when it is loaded tells the firmware when it leaves.
     rig.detach()?;
-    rig.expect_in_log("IR shutdown")?;
+    rig.attach()?;
+    volume(rig)?;
+    rig.detach()?;
+    rig.expect_in_log("IR shutdown (complete): ioc_status(0x0000)")?;
     rig.attach()?;
     volume(rig)?;
     remove(rig)
