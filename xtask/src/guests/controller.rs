@@ -19,8 +19,22 @@ pub(crate) struct Controller {
     pub(crate) model: Model,
     /// The disks behind it.
     pub(crate) disks: &'static [DiskShape],
+    /// The bays of an expander behind it, if it has one.
+    pub(crate) bays: Option<u32>,
+    /// Which cases it is for.
+    pub(crate) suite: Suite,
     /// What its driver may complain of when it attaches.
     pub(crate) allowed: &'static [Allowed],
+}
+
+/// Which cases a controller is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suite {
+    /// What every controller has to do, under every kernel.
+    Basic,
+    /// What needs an expander and disks of several kinds, and what takes long: under the kernel
+    /// of that name only, since it is the controller that is judged there.
+    Extended(&'static str),
 }
 
 /// Who models a controller.
@@ -38,6 +52,33 @@ pub(crate) struct DiskShape {
     /// Its world wide name: NAA 5, so the first digit is 5.
     pub(crate) wwn: u64,
     pub(crate) bytes: u64,
+    pub(crate) slot: u32,
+    pub(crate) kind: Kind,
+}
+
+/// What a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As they are unless told: SAS, blocks of 512 bytes, with a write cache, of flash.
+    Plain,
+    /// SATA, behind the controller's translation.
+    Sata,
+    /// Blocks of 4096 bytes on platters.
+    Big,
+    /// Without a write cache.
+    WriteThrough,
+}
+
+impl Kind {
+    /// As `mptctl` reads it, with the comma in front.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Sata => ",sata",
+            Self::Big => ",block=4096,rotation=7200",
+            Self::WriteThrough => ",cache=off",
+        }
+    }
 }
 
 const MIB: u64 = 1 << 20;
@@ -45,9 +86,23 @@ const TIB: u64 = 1 << 40;
 
 /// A small disk, and one with blocks that four bytes cannot number.
 const DISKS: &[DiskShape] = &[
-    DiskShape { wwn: 0x5000_c500_15ea_71ac, bytes: 64 * MIB },
-    DiskShape { wwn: 0x5000_c500_15ea_71b0, bytes: 3 * TIB },
+    shape(0x5000_c500_15ea_71ac, 64 * MIB, 0, Kind::Plain),
+    shape(0x5000_c500_15ea_71b0, 3 * TIB, 1, Kind::Plain),
 ];
+
+/// Disks on the controller's own phys, of which chips with expanders have four or more left, and
+/// in bays.
+const MIXED_DISKS_OF_8_PHYS: &[DiskShape] = &[
+    shape(0x5000_c500_15ea_71ac, 64 * MIB, 0, Kind::Plain),
+    shape(0x5000_c500_15ea_71b0, 64 * MIB, 8, Kind::Plain),
+    shape(0x5000_c500_15ea_71b4, 64 * MIB, 9, Kind::Sata),
+    shape(0x5000_c500_15ea_71b8, 64 * MIB, 10, Kind::Big),
+    shape(0x5000_c500_15ea_71bc, 64 * MIB, 31, Kind::WriteThrough),
+];
+
+const fn shape(wwn: u64, bytes: u64, slot: u32, kind: Kind) -> DiskShape {
+    DiskShape { wwn, bytes, slot, kind }
+}
 
 /// The stock driver of MPI 1 SAS controllers.
 const MPTSAS: &[&str] = &["mptsas", "mptscsih", "mptbase"];
@@ -62,6 +117,8 @@ pub(crate) const CONTROLLERS: &[Controller] = &[
         modules: MPTSAS,
         model: Model::QemuMptsas1068,
         disks: DISKS,
+        bays: None,
+        suite: Suite::Basic,
         allowed: &[],
     },
     Controller {
@@ -69,6 +126,8 @@ pub(crate) const CONTROLLERS: &[Controller] = &[
         modules: MPTSAS,
         model: Model::Ours("sas1068"),
         disks: DISKS,
+        bays: None,
+        suite: Suite::Basic,
         allowed: &[],
     },
     Controller {
@@ -76,6 +135,8 @@ pub(crate) const CONTROLLERS: &[Controller] = &[
         modules: MPT3SAS,
         model: Model::Ours("sas2008"),
         disks: DISKS,
+        bays: None,
+        suite: Suite::Basic,
         allowed: &[],
     },
     Controller {
@@ -83,6 +144,8 @@ pub(crate) const CONTROLLERS: &[Controller] = &[
         modules: MPT3SAS,
         model: Model::Ours("sas3008"),
         disks: DISKS,
+        bays: None,
+        suite: Suite::Basic,
         allowed: &[],
     },
     Controller {
@@ -90,6 +153,26 @@ pub(crate) const CONTROLLERS: &[Controller] = &[
         modules: MPT3SAS,
         model: Model::Ours("sas3816"),
         disks: DISKS,
+        bays: None,
+        suite: Suite::Basic,
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas1068 with an expander",
+        modules: MPTSAS,
+        model: Model::Ours("sas1068"),
+        disks: MIXED_DISKS_OF_8_PHYS,
+        bays: Some(24),
+        suite: Suite::Extended("Linux 6.1"),
+        allowed: &[],
+    },
+    Controller {
+        name: "our sas3008 with an expander",
+        modules: MPT3SAS,
+        model: Model::Ours("sas3008"),
+        disks: MIXED_DISKS_OF_8_PHYS,
+        bays: Some(24),
+        suite: Suite::Extended("Linux 6.12"),
         allowed: &[],
     },
 ];
@@ -101,6 +184,8 @@ pub(crate) struct Disk {
     /// The address of its port.
     pub(crate) address: u64,
     pub(crate) bytes: u64,
+    pub(crate) slot: u32,
+    pub(crate) kind: Kind,
     /// The file that holds its blocks.
     pub(crate) file: PathBuf,
 }
@@ -133,10 +218,23 @@ impl Controller {
         Ok(match self.model {
             Model::QemuMptsas1068 => Running { devices: mptsas1068(&disks), disks, emulator: None },
             Model::Ours(chip) => {
-                let emulator = Emulator::start(mptctl, chip, &disks, logs)?;
+                let emulator = Emulator::start(mptctl, chip, self.bays, &disks, logs)?;
                 Running { devices: emulator.devices(), disks, emulator: Some(emulator) }
             }
         })
+    }
+
+    /// Whether its driver is that of MPI 2 and later.
+    pub(crate) fn is_mpi2(&self) -> bool {
+        self.modules == MPT3SAS
+    }
+
+    /// Whether it is tried under that kernel.
+    pub(crate) fn meets(&self, kernel: &str) -> bool {
+        match self.suite {
+            Suite::Basic => true,
+            Suite::Extended(only) => only == kernel,
+        }
     }
 
     /// Whether we model it, and so knobs can be turned on it.
@@ -153,6 +251,19 @@ impl Running {
             None => Err("this controller has no knobs".to_owned()),
         }
     }
+
+    /// What the driver has done that a real chip would not forgive, by the model's own count.
+    pub(crate) fn complaints(&mut self) -> Result<Vec<String>, String> {
+        if self.emulator.is_none() {
+            return Ok(Vec::new());
+        }
+        let said = self.knob(&["complaints", "--json"])?;
+        let parsed: serde_json::Value = serde_json::from_str(&said)
+            .map_err(|error| format!("mptctl knob complaints --json gives {said:?}: {error}"))?;
+        let list = parsed.get("complaints").and_then(serde_json::Value::as_array);
+        let list = list.ok_or_else(|| format!("there is no list in {said:?}"))?;
+        Ok(list.iter().map(ToString::to_string).collect())
+    }
 }
 
 fn make_disk(file: &Path, shape: DiskShape, ours: bool) -> Result<Disk, String> {
@@ -162,7 +273,8 @@ fn make_disk(file: &Path, shape: DiskShape, ours: bool) -> Result<Disk, String> 
         .map_err(|error| format!("making the disk {}: {error}", file.display()))?;
     // QEMU calls a disk's port as the disk; as on real disks, ours has the next name.
     let address = if ours { shape.wwn + 1 } else { shape.wwn };
-    Ok(Disk { wwn: shape.wwn, address, bytes: shape.bytes, file: file.to_owned() })
+    let DiskShape { wwn, bytes, slot, kind } = shape;
+    Ok(Disk { wwn, address, bytes, slot, kind, file: file.to_owned() })
 }
 
 fn mptsas1068(disks: &[Disk]) -> Vec<String> {

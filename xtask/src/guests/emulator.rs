@@ -24,11 +24,12 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Starts one with `disks` in the slots from 0 on, and waits until QEMU can connect. What it
+    /// Starts one with `disks`, and an expander if it is to have `bays`, and waits until QEMU can connect. What it
     /// says goes to `emulator.log` in the folder `logs`.
     pub(crate) fn start(
         mptctl: &Path,
         chip: &str,
+        bays: Option<u32>,
         disks: &[Disk],
         logs: &Path,
     ) -> Result<Self, String> {
@@ -43,8 +44,11 @@ impl Emulator {
             .arg(sockets.join("card"))
             .arg("--control")
             .arg(sockets.join("knobs"));
-        for (slot, disk) in disks.iter().enumerate() {
-            command.arg("--disk").arg(disk_argument(disk, slot));
+        if let Some(bays) = bays {
+            command.arg("--expander").arg(bays.to_string());
+        }
+        for disk in disks {
+            command.arg("--disk").arg(disk_argument(disk));
         }
         let process = tied_to_us(&command)
             .stdin(Stdio::null())
@@ -119,18 +123,26 @@ impl Drop for Emulator {
 }
 
 /// A disk as `mptctl` wants it typed: a comma in a path is typed twice.
-fn disk_argument(disk: &Disk, slot: usize) -> String {
+fn disk_argument(disk: &Disk) -> String {
     let file = disk.file.display().to_string().replace(',', ",,");
-    format!("{file},slot={slot},wwn={:016x}", disk.wwn)
+    format!("{file},slot={},wwn={:016x}{}", disk.slot, disk.wwn, disk.kind.words())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guests::controller::Kind;
 
     #[test]
     fn a_disk_is_typed_as_mptctl_reads_it() {
-        let disk = Disk { wwn: 0x5000_c500_0000_0001, address: 0, bytes: 0, file: "a,b".into() };
-        assert_eq!(disk_argument(&disk, 3), "a,,b,slot=3,wwn=5000c50000000001");
+        let disk = Disk {
+            wwn: 0x5000_c500_0000_0001,
+            address: 0,
+            bytes: 0,
+            slot: 3,
+            kind: Kind::Sata,
+            file: "a,b".into(),
+        };
+        assert_eq!(disk_argument(&disk), "a,,b,slot=3,wwn=5000c50000000001,sata");
     }
 }

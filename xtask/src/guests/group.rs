@@ -7,11 +7,13 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use crate::guests::cases;
-use crate::guests::controller::{Controller, Disk, Running};
+use crate::guests::controller::{Controller, Disk, Running, Suite};
 use crate::guests::emulator::Emulator;
+use crate::guests::images::Image;
 use crate::guests::kernel_log::{self, Allowed};
 use crate::guests::machine::{Machine, MachineOptions, Mark};
 use crate::guests::packages::Kernel;
+use crate::guests::qemu::Qemu;
 use crate::guests::workshop::Workshop;
 use crate::report::Outcome;
 
@@ -40,7 +42,7 @@ pub(crate) struct Case {
     /// Whether it leaves the controller in a state that no other case should start from.
     pub(crate) spoils: bool,
     /// What the kernel may complain of while it runs.
-    pub(crate) allowed: &'static [Allowed],
+    pub(crate) allowed: &'static [&'static [Allowed]],
 }
 
 /// On which controllers a case runs.
@@ -50,6 +52,8 @@ pub(crate) enum On {
     All,
     /// On ours, since it turns knobs or asks for what QEMU's does not model.
     Ours,
+    /// On ours of MPI 2 and later.
+    OursMpi2,
 }
 
 /// A controller under a kernel.
@@ -81,8 +85,16 @@ impl Group {
     }
 
     fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
-        let ours = self.controller.is_ours();
-        cases::ALL.iter().filter(move |case| ours || case.on == On::All)
+        let (ours, mpi2) = (self.controller.is_ours(), self.controller.is_mpi2());
+        let all = match self.controller.suite {
+            Suite::Basic => cases::BASIC,
+            Suite::Extended(_) => cases::EXTENDED,
+        };
+        all.iter().filter(move |case| match case.on {
+            On::All => true,
+            On::Ours => ours,
+            On::OursMpi2 => ours && mpi2,
+        })
     }
 
     fn folder_name(&self) -> String {
@@ -248,6 +260,11 @@ pub(crate) struct Rig {
     logs: PathBuf,
     disks: PathBuf,
     attached: bool,
+    /// How many complaints the model has been asked about.
+    complaints: usize,
+    qemu: Qemu,
+    image: Image,
+    options: MachineOptions,
 }
 
 impl Rig {
@@ -281,6 +298,10 @@ impl Rig {
             logs: logs.to_owned(),
             disks: disks.to_owned(),
             attached: false,
+            complaints: 0,
+            qemu: workshop.qemu.clone(),
+            image: image.clone(),
+            options,
         })
     }
 
@@ -351,27 +372,67 @@ impl Rig {
         self.machine.log_since(&mark)
     }
 
+    /// An error unless the kernel has said it since the case began.
+    pub(crate) fn expect_in_log(&mut self, text: &str) -> Result<(), String> {
+        let log = self.log()?;
+        if log.contains(text) {
+            Ok(())
+        } else {
+            Err(format!("the kernel has not said {text:?}, only:\n{log}"))
+        }
+    }
+
     fn begin(&mut self, case: &str) -> Result<(), String> {
         self.mark = self.machine.mark(case)?;
         Ok(())
     }
 
     /// Keeps the kernel's log of a case and looks for complaints in it.
-    fn judge_log(&mut self, case: &str, allowed: &[Allowed]) -> Result<(), String> {
+    fn judge_log(&mut self, case: &str, allowed: &[&[Allowed]]) -> Result<(), String> {
         let log = self.log()?;
         let path = self.logs.join(format!("{}.dmesg", file_name(case)));
         fs::write(&path, &log).map_err(|error| format!("writing {}: {error}", path.display()))?;
-        let allowed: Vec<Allowed> =
-            self.controller.allowed.iter().chain(allowed).copied().collect();
+        let allowed: Vec<Allowed> = self
+            .controller
+            .allowed
+            .iter()
+            .chain(allowed.iter().copied().flatten())
+            .copied()
+            .collect();
         let complaints = kernel_log::complaints(&log, &allowed);
         if complaints.is_empty() {
-            return Ok(());
+            return self.judge_driver();
         }
         Err(format!(
             "the kernel complains ({} has all it said):\n{}",
             path.display(),
             complaints.join("\n")
         ))
+    }
+}
+
+impl Rig {
+    /// A stock driver works with real cards, so that it breaks no rule of the chip: what the model
+    /// complains of is a fault of the model.
+    fn judge_driver(&mut self) -> Result<(), String> {
+        let complaints = self.running.complaints()?;
+        let new = complaints.get(self.complaints..).unwrap_or_default().join("\n");
+        self.complaints = complaints.len();
+        if new.is_empty() {
+            return Ok(());
+        }
+        Err(format!("the model complains of the driver:\n{new}"))
+    }
+
+    /// Ends the guest as a crash of its host would, while the card keeps its power, and boots
+    /// another one with the same card.
+    pub(crate) fn replace_guest(&mut self) -> Result<(), String> {
+        self.attached = false;
+        self.machine.kill();
+        let logs = self.logs.join("second-guest");
+        self.machine = Machine::boot(&self.qemu, &self.image, &self.options, &logs)?;
+        self.mark = self.machine.mark("booted")?;
+        Ok(())
     }
 }
 

@@ -258,6 +258,13 @@ impl Machine {
         }
     }
 
+    /// Ends the guest at once, as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+
     /// Time that QEMU has spent on processors, in all its threads.
     fn processor_time(&self) -> Option<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id())).ok()?;
@@ -275,9 +282,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        self.kill();
         self.sockets.remove();
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn write_pattern(
 }
 
 /// Looks for them in the disk's file, on the host.
-fn expect_pattern(disk: &Disk, offset: u64, pages: usize) -> Result<(), String> {
+pub(super) fn expect_pattern(disk: &Disk, offset: u64, pages: usize) -> Result<(), String> {
     let mut found = vec![0; pages * 4096];
     File::open(&disk.file)
         .and_then(|file| file.read_exact_at(&mut found, offset))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::guests::cases::data::{expect_pattern, write_pattern};
 use crate::guests::group::Rig;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -34,4 +35,31 @@ pub(super) fn survives_a_reboot(rig: &mut Rig) -> Result<(), String> {
     rig.machine
         .check(&format!("dd if={device} of=/dev/null bs=1M count=16 iflag=direct"), LIMIT)
         .map(drop)
+}
+
+pub(super) fn a_second_guest_takes_over(rig: &mut Rig) -> Result<(), String> {
+    let (disk, device) = rig.disk(0)?;
+    let offset = 40 << 20;
+    write_pattern(rig, &device, offset, 64)?;
+    let script = format!(
+        "fio --name=load --filename={device} --ioengine=libaio --direct=1 --iodepth=32 --bs=64k \
+         --rw=randwrite --size=32m --time_based --runtime=30 --minimal"
+    );
+    let _abandoned = rig.machine.start(&script, LIMIT)?;
+    std::thread::sleep(Duration::from_secs(2));
+    rig.replace_guest()?;
+    rig.attach()?;
+    let (_, device) = rig.disk(0)?;
+    let script = format!(
+        "dd if={device} bs=4096 skip={} count=64 iflag=direct 2>/dev/null | md5sum; \
+         yes {offset} | head -c 262144 | md5sum",
+        offset / 4096
+    );
+    let sums = rig.machine.check(&script, LIMIT)?;
+    let sums: Vec<&str> = sums.lines().collect();
+    if sums.len() != 2 || sums[0] != sums[1] {
+        return Err(format!("the second guest does not read what the first one wrote: {sums:?}"));
+    }
+    rig.machine.check(&format!("sg_sync {device}"), LIMIT)?;
+    expect_pattern(&disk, offset, 64)
 }
