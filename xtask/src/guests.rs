@@ -4,12 +4,14 @@
 //! a QEMU ([`qemu`]), the kernels and the programs of Debian packages ([`packages`]), and from
 //! these an initramfs for each kernel ([`images`]). A [`machine::Machine`] boots one and drives it
 //! from here, command by command; [`controller`] puts a controller in front of it; [`group`] runs
-//! cases that share a boot. The cases themselves are in [`cases`]; [`speed`] compares our controller's
+//! cases that share a boot. The cases themselves are in [`cases`]; [`comparison`] compares our
+//! SAS1068's answers with those of QEMU's own, and [`speed`] our controller's
 //! speed with that of QEMU's own. [`workshop`] holds it all together.
 
 pub(crate) mod accelerator;
 pub(crate) mod agent;
 pub(crate) mod cases;
+pub(crate) mod comparison;
 pub(crate) mod console;
 pub(crate) mod controller;
 pub(crate) mod cpio;

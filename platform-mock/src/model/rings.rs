@@ -280,9 +280,11 @@ impl Rings {
         if let Err(fault) = memory.read(at, &mut frame) {
             return Some(Err(fault));
         }
-        let is_scsi = frame[3] == 0 || frame[3] == 0x16;
+        // mpt3sas posts a RAID SCSI I/O passthrough with the default type, and cards take it.
+        let is_scsi = matches!(kind, 0x00 | FAST_PATH);
+        let fits = if is_scsi { matches!(frame[3], 0 | 0x16) } else { frame[3] != 0 };
         let handle = (descriptor >> 48) as u16;
-        if matches!(kind, 0x00 | FAST_PATH) != is_scsi {
+        if !fits {
             complain(format!(
                 "function {:#04x} was posted with descriptor {descriptor:#018x}, of another type",
                 frame[3]

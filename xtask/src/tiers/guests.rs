@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::guests::comparison;
 use crate::guests::controller::CONTROLLERS;
 use crate::guests::group::Group;
 use crate::guests::packages::KERNELS;
@@ -18,6 +19,9 @@ pub(super) const NAME: &str = "guests";
 /// The case that compares speeds.
 const SPEED: &str = "mpt3sas on our sas3008 reads no slower than mptsas on QEMU's sas1068";
 
+/// The case that compares answers.
+const ANSWERS: &str = "our sas1068 answers as QEMU's does where both answer";
+
 /// Guests that run at once. Each keeps a core busy, and its controller another now and then.
 const JOBS: usize = 2;
 
@@ -27,13 +31,14 @@ pub(super) fn run(session: &mut Session<'_>) {
         for group in &groups {
             group.case_names().iter().for_each(|name| session.list(name));
         }
+        session.list(ANSWERS);
         session.list(SPEED);
         return;
     }
     let wants_any = |group: &Group| group.case_names().iter().any(|name| session.wants(name));
     let groups: Vec<Group> = groups.into_iter().filter(wants_any).collect();
-    let speed = session.wants(SPEED);
-    if groups.is_empty() && !speed {
+    let (answers, speed) = (session.wants(ANSWERS), session.wants(SPEED));
+    if groups.is_empty() && !answers && !speed {
         return;
     }
     let mptctl = match workshop::mptctl(&session.runner, session.workspace) {
@@ -46,6 +51,14 @@ pub(super) fn run(session: &mut Session<'_>) {
     match Workshop::provide(&session.runner, session.workspace, mptctl) {
         Ok(workshop) => {
             run_groups(session, &workshop, &groups);
+            if answers && !session.stopped() {
+                let started = Instant::now();
+                let outcome = match comparison::compare(&workshop) {
+                    Ok(()) => Outcome::Passed,
+                    Err(differences) => Outcome::Failed(differences),
+                };
+                session.record(ANSWERS, outcome, started.elapsed());
+            }
             if speed && !session.stopped() {
                 compare_speeds(session, &workshop);
             }

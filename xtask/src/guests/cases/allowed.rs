@@ -1,5 +1,5 @@
 //! What stock drivers say when a case gives them reason to: with a real card they would say it too.
-//! Any other complaint fails the case.
+//! Any other complaint fails the case, and so does one of the model about the driver.
 
 use crate::guests::kernel_log::Allowed;
 
@@ -52,6 +52,10 @@ pub(super) const FAULT: &[Allowed] = &[
     Allowed { text: "FAULT code = 2622h", reason: "mptsas reports the code" },
     Allowed { text: "Issuing HardReset from mpt_fault_reset_work", reason: "how mptsas recovers" },
     Allowed { text: "mpt_fault_reset_work: HardReset: success", reason: "mptsas has recovered" },
+    Allowed {
+        text: "a request was posted in Fault(",
+        reason: "the model's: a driver posts until it looks at the doorbell, once a second",
+    },
     Allowed { text: "fault_state(0x2622)!", reason: "mpt3sas reports state and code" },
     Allowed { text: "fault info from func: mpt3sas_base_make_ioc_ready", reason: "and again" },
     Allowed { text: "_base_fault_reset_work: hard reset: success", reason: "it has recovered" },
@@ -61,6 +65,14 @@ pub(super) const FAULT: &[Allowed] = &[
 pub(super) const COREDUMP: &[Allowed] = &[
     Allowed { text: "coredump_state(0x2667)!", reason: "mpt3sas reports state and code" },
     Allowed { text: "coredump info from func:", reason: "and again" },
+    Allowed {
+        text: "a request was posted in CoreDump(",
+        reason: "the model's: a driver posts until it looks at the doorbell, once a second",
+    },
+    Allowed {
+        text: "a request was posted in Fault(",
+        reason: "the model's: the dump may end before the driver looks",
+    },
     Allowed { text: "_base_fault_reset_work: CoreDump ", reason: "it waits for the dump's end" },
     Allowed { text: "fault_state(0x2667)!", reason: "the dump ends in a fault" },
     Allowed { text: "fault info from func:", reason: "and again" },
@@ -102,6 +114,9 @@ pub(super) const YANKED: &[Allowed] = &[
     Allowed { text: "fault_state(0x", reason: "all ones read as a fault too" },
     Allowed { text: "doorbell is in use", reason: "all ones read as a handshake too" },
     Allowed { text: "unexpected doorbell active!", reason: "all ones read as a handshake too" },
+    Allowed { text: "sending diag reset !!", reason: "it is tried" },
+    Allowed { text: "Invalid host diagnostic register value", reason: "it is all ones" },
+    Allowed { text: "diag reset: FAILED", reason: "there is nobody to reset" },
     Allowed { text: "message unit reset: FAILED", reason: "there is nobody to reset" },
     Allowed { text: "sending message unit reset !!", reason: "it is tried" },
     Allowed { text: "Synchronize Cache(10) failed", reason: "the cache went with the card" },
@@ -127,5 +142,10 @@ pub(super) const HOT_PLUG: &[Allowed] = &[Allowed {
 }];
 
 /// A RAID volume that goes.
-pub(super) const RAID: &[Allowed] =
-    &[Allowed { text: "RAID REMOVE", reason: "raid_class says so of each volume, as an error" }];
+pub(super) const RAID: &[Allowed] = &[
+    Allowed { text: "RAID REMOVE", reason: "raid_class says so of each volume, as an error" },
+    Allowed {
+        text: "IR shutdown (complete): ioc_status(0x0000), loginfo(0x00000000)",
+        reason: "mpt3sas reports the success",
+    },
+];

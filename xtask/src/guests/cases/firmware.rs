@@ -86,6 +86,13 @@ pub(super) fn a_card_comes_and_goes(rig: &mut Rig) -> Result<(), String> {
          echo temporary write through >$cache; done";
     rig.machine.check(script, LIMIT)?;
     rig.running.knob(&["yank"])?;
+    if !rig.controller.is_mpi2() {
+        // mptsas has no way to drop a dead card's commands: that it has seen it must do.
+        return rig
+            .machine
+            .wait_until("dmesg | grep 'IOC is non-operational !!!!'", LIMIT)
+            .map(drop);
+    }
     // The driver's watchdog sees it and removes the card's disks, and the card.
     for disk in rig.running.disks.clone() {
         rig.wait_for_loss(disk.wwn, LIMIT)?;
