@@ -17,18 +17,17 @@ mod disk_spec;
 mod message;
 mod panel;
 mod server;
-mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+pub use crate::own_socket::{OwnSocket, SocketError};
 pub use client::{Client, ClientError};
 pub use disk_spec::{DiskSpec, Medium};
 pub use message::{DiskStatus, IocState, Level, Member, Reply, Request, Status, VolumeStatus};
 pub use panel::Panel;
 pub use server::Server;
-pub use socket::{OwnSocket, SocketError};
 
 use crate::in_process::MockBus;
 use crate::model::Model;

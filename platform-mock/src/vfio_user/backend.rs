@@ -64,9 +64,11 @@ impl<'a> Backend<'a> {
         io::Error::new(kind, what)
     }
 
-    fn set_bus_master(&self) {
+    /// Does what the command register says.
+    fn obey_command(&self) {
         let memory = self.shared().memory.write();
         memory.unwrap_or_else(PoisonError::into_inner).bus_master = self.config.bus_master();
+        lock(&self.shared().interrupts).line_disabled = self.config.line_disabled();
     }
 
     /// Makes the card what it is after power-on, as seen from the bus; its disks are as they were.
@@ -74,7 +76,7 @@ impl<'a> Backend<'a> {
         // First of all, so that nothing that is still queued meets memory that it may not reach.
         self.card.with_model(|model| model.bus_reset());
         self.config = ConfigSpace::new(self.card.chip());
-        self.set_bus_master();
+        self.obey_command();
     }
 
     /// The client has gone: nothing of its is touched any more.
@@ -188,8 +190,10 @@ impl ServerBackend for Backend<'_> {
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         if region == CONFIG_REGION {
             self.inside_config(offset, data.len())?;
-            self.config.write(offset, data);
-            self.set_bus_master();
+            if self.config.write(offset, data) {
+                return ServerBackend::reset(self);
+            }
+            self.obey_command();
             return Ok(());
         }
         if self.behind(region, offset, data.len())? == Behind::Registers
