@@ -31,6 +31,7 @@ pub use server::Server;
 
 use crate::in_process::MockBus;
 use crate::model::Model;
+#[cfg(target_os = "linux")]
 use crate::vfio_user::Card;
 
 /// Something with a model in it that runs by itself.
@@ -46,6 +47,7 @@ impl Controlled for MockBus {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Controlled for Card {
     fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
         Card::with_model(self, work)

@@ -25,6 +25,8 @@ const INTERRUPT_STATUS: u32 = 0x30;
 const MOST_WRITES: usize = 1 << 12;
 /// Refusals of one client's requests that are told of; a client can ask for nonsense without end.
 const MOST_REFUSALS: u32 = 16;
+/// Resets by one client that are told of, likewise.
+const MOST_RESETS: u32 = 1000;
 
 /// One client's view of a card.
 pub(crate) struct Backend<'a> {
@@ -35,12 +37,13 @@ pub(crate) struct Backend<'a> {
     unreachable: u64,
     warned: bool,
     refusals: u32,
+    resets: u32,
 }
 
 impl<'a> Backend<'a> {
     pub(crate) fn new(card: Arc<Card>, tell: &'a mut dyn FnMut(Event)) -> Self {
         let config = ConfigSpace::new(card.chip());
-        Self { card, config, tell, unreachable: 0, warned: false, refusals: 0 }
+        Self { card, config, tell, unreachable: 0, warned: false, refusals: 0, resets: 0 }
     }
 
     fn shared(&self) -> &Shared {
@@ -246,7 +249,15 @@ impl ServerBackend for Backend<'_> {
 
     fn reset(&mut self) -> io::Result<()> {
         self.power_on();
-        (self.tell)(Event::Reset);
+        self.resets = self.resets.saturating_add(1);
+        match self.resets {
+            ..=MOST_RESETS => (self.tell)(Event::Reset),
+            count if count == MOST_RESETS + 1 => (self.tell)(Event::Notice(
+                "the client resets the device again and again; its further resets are not told of"
+                    .into(),
+            )),
+            _ => {}
+        }
         Ok(())
     }
 
