@@ -17,21 +17,21 @@ mod disk_spec;
 mod message;
 mod panel;
 mod server;
-mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+pub use crate::own_socket::{OwnSocket, SocketError};
 pub use client::{Client, ClientError};
 pub use disk_spec::{DiskSpec, Medium};
 pub use message::{DiskStatus, IocState, Level, Member, Reply, Request, Status, VolumeStatus};
 pub use panel::Panel;
 pub use server::Server;
-pub use socket::{OwnSocket, SocketError};
 
 use crate::in_process::MockBus;
 use crate::model::Model;
+#[cfg(target_os = "linux")]
 use crate::vfio_user::Card;
 
 /// Something with a model in it that runs by itself.
@@ -47,6 +47,7 @@ impl Controlled for MockBus {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Controlled for Card {
     fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
         Card::with_model(self, work)

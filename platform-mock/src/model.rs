@@ -158,6 +158,12 @@ impl Model {
         }
     }
 
+    /// Tells the time, for register accesses between two steps.
+    pub(crate) fn set_time(&mut self, now_ns: u64) {
+        self.now = now_ns;
+        self.front.set_now(now_ns);
+    }
+
     /// Resets the card as its bus does: the firmware boots anew and knows of nothing, what the
     /// knobs were turned to stays, and so do the disks.
     pub fn bus_reset(&mut self) {
@@ -431,8 +437,7 @@ impl Ioc for Model {
     }
 
     fn step(&mut self, memory: &dyn DeviceMemory, now_ns: u64) -> bool {
-        self.now = now_ns;
-        self.front.set_now(now_ns);
+        self.set_time(now_ns);
         if self.knobs.all_ones || self.knobs.stopped {
             return false;
         }

@@ -19,10 +19,8 @@ mod message;
 mod protocol;
 
 use std::fmt;
-use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -37,6 +35,8 @@ use vfio_bindings::bindings::vfio::{
 use vfio_user::IrqInfo;
 
 pub use card::Card;
+
+use crate::own_socket::OwnSocket;
 
 use backend::Backend;
 use config_space::ConfigSpace;
@@ -67,26 +67,17 @@ pub enum Event {
     Notice(String),
 }
 
-/// Why a server could not be set up, or ended.
-#[derive(Debug)]
-pub struct ServerError {
-    attempted: String,
-    /// What came back.
-    source: io::Error,
-    advice: &'static str,
-}
+/// Why a server could not be set up, or ended, in a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError(String);
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.attempted, self.source, self.advice)
+        f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for ServerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+impl std::error::Error for ServerError {}
 
 /// Ends a server.
 #[derive(Debug, Clone, Default)]
@@ -106,60 +97,36 @@ impl Stop {
 /// A card behind a socket.
 pub struct Server {
     card: Arc<Card>,
-    path: PathBuf,
+    socket: OwnSocket,
     listener: UnixListener,
     device: Device,
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server({:?} at {})", self.card.chip().name, self.path.display())
+        write!(f, "Server({:?} at {})", self.card.chip().name, self.socket.path().display())
     }
 }
 
 impl Server {
-    /// Binds a socket. One that a server left behind without having been able to remove it, where
-    /// nobody listens any more, is replaced.
+    /// Binds a socket, for this user only. One that a server left behind without having been able
+    /// to remove it, where nobody listens any more, is replaced.
     ///
     /// # Errors
     ///
-    /// If somebody listens there already, if the path is of something that is no socket, or if it
-    /// cannot be bound.
+    /// As [`OwnSocket::listen`].
     pub fn bind(path: &Path, card: Arc<Card>) -> Result<Server, ServerError> {
-        let failed = |source: io::Error, advice: &'static str| ServerError {
-            attempted: format!("setting up the socket {}", path.display()),
-            source,
-            advice,
-        };
-        match path.symlink_metadata() {
-            Err(_) => {}
-            Ok(found) if !found.file_type().is_socket() => {
-                let source = io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "a file is there that is no socket",
-                );
-                return Err(failed(source, "it was left alone; name another path"));
-            }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
-                let source = io::Error::new(io::ErrorKind::AddrInUse, "somebody serves it already");
-                return Err(failed(source, "stop that server or name another path"));
-            }
-            Ok(_) => std::fs::remove_file(path).map_err(|source| {
-                failed(source, "a dead server left it behind and it cannot be removed")
-            })?,
-        }
-        let advice =
-            "the folder has to exist, to be writable, and the path to have at most 107 bytes";
-        let listener = UnixListener::bind(path).map_err(|source| failed(source, advice))?;
+        let (listener, socket) =
+            OwnSocket::listen(path).map_err(|error| ServerError(error.to_string()))?;
         let space = ConfigSpace::new(card.chip());
         let device = Device { regions: regions(&space), interrupts: interrupts(&space) };
-        Ok(Server { card, path: path.to_owned(), listener, device })
+        Ok(Server { card, socket, listener, device })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.socket.path()
     }
 
     /// Serves one client after the other, until it is stopped, and tells of what happens.
@@ -205,19 +172,11 @@ impl Server {
         match poll(&mut sockets, Some(&limit)) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(ServerError {
-                attempted: format!("waiting for a client at {}", self.path.display()),
-                source: error.into(),
-                advice: "start the server again",
-            }),
+            Err(error) => Err(ServerError(format!(
+                "waiting for a client at {}: {error}; start the server again",
+                self.path().display()
+            ))),
         }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Whoever removed it before us has done what we want.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Controlled;
 use super::message::{Reply, Request};
 use super::panel::Panel;
-use super::socket::{OwnSocket, SocketError};
+use crate::own_socket::{OwnSocket, SocketError};
 
 /// The longest line that is taken.
 const LONGEST_LINE: u64 = 64 << 10;

@@ -280,16 +280,15 @@ impl Rings {
         if let Err(fault) = memory.read(at, &mut frame) {
             return Some(Err(fault));
         }
-        // mpt3sas posts a RAID SCSI I/O passthrough with the default type, and cards take it.
-        let is_scsi = matches!(kind, 0x00 | FAST_PATH);
-        let fits = if is_scsi { matches!(frame[3], 0 | 0x16) } else { frame[3] != 0 };
+        let is_scsi = frame[3] == 0 || frame[3] == 0x16;
         let handle = (descriptor >> 48) as u16;
-        if !fits {
+        // RAID passthrough goes either way: mpt3sas posts it as a default request.
+        if matches!(kind, 0x00 | FAST_PATH) != is_scsi && frame[3] != 0x16 {
             complain(format!(
                 "function {:#04x} was posted with descriptor {descriptor:#018x}, of another type",
                 frame[3]
             ));
-        } else if is_scsi && handle != 0 && handle != le16(&frame, 0) {
+        } else if matches!(kind, 0x00 | FAST_PATH) && handle != 0 && handle != le16(&frame, 0) {
             complain(format!("descriptor {descriptor:#018x} and its frame name different devices"));
         }
         Some(Ok(Request {
@@ -317,7 +316,7 @@ impl Rings {
             let kind = *descriptor as u8 & 0x0e;
             let (queue, smid) = ((descriptor >> 8) as u8, (descriptor >> 16) as u16);
             let named = (descriptor >> 48) as u16;
-            let is_io = matches!(kind, 0x00 | FAST_PATH) && (named == 0 || named == handle);
+            let is_io = kind != HIGH_PRIORITY && (named == 0 || named == handle);
             if !is_io || smid == 0 || usize::from(queue) >= frames.2 {
                 return true;
             }

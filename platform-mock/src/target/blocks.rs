@@ -74,6 +74,9 @@ pub(super) fn write_and_verify(
     target.verify_blocks(task, lba, blocks)
 }
 
+/// The most blocks of one VERIFY: 32 MiB, or 256 MiB of large blocks.
+const MOST_VERIFIED: u64 = 1 << 16;
+
 /// VERIFY(10), (12) and (16): that the blocks can be read, and with BYTCHK that they equal the
 /// data out, or with BYTCHK 11b that each equals the one block of it.
 pub(super) fn verify(
@@ -85,6 +88,10 @@ pub(super) fn verify(
         return Err(SenseData::invalid_field(1, Some(2)));
     }
     let (lba, blocks) = target.extent(task, operation)?;
+    // A command is carried out at once and whole, so none may take minutes.
+    if blocks > MOST_VERIFIED {
+        return Err(operation.invalid_block_count());
+    }
     target.verify_blocks(task, lba, blocks)
 }
 

@@ -25,6 +25,8 @@ const INTERRUPT_STATUS: u32 = 0x30;
 const MOST_WRITES: usize = 1 << 12;
 /// Refusals of one client's requests that are told of; a client can ask for nonsense without end.
 const MOST_REFUSALS: u32 = 16;
+/// Resets by one client that are told of, likewise.
+const MOST_RESETS: u32 = 1000;
 
 /// One client's view of a card.
 pub(crate) struct Backend<'a> {
@@ -35,12 +37,13 @@ pub(crate) struct Backend<'a> {
     unreachable: u64,
     warned: bool,
     refusals: u32,
+    resets: u32,
 }
 
 impl<'a> Backend<'a> {
     pub(crate) fn new(card: Arc<Card>, tell: &'a mut dyn FnMut(Event)) -> Self {
         let config = ConfigSpace::new(card.chip());
-        Self { card, config, tell, unreachable: 0, warned: false, refusals: 0 }
+        Self { card, config, tell, unreachable: 0, warned: false, refusals: 0, resets: 0 }
     }
 
     fn shared(&self) -> &Shared {
@@ -64,9 +67,11 @@ impl<'a> Backend<'a> {
         io::Error::new(kind, what)
     }
 
-    fn set_bus_master(&self) {
+    /// Does what the command register says.
+    fn obey_command(&self) {
         let memory = self.shared().memory.write();
         memory.unwrap_or_else(PoisonError::into_inner).bus_master = self.config.bus_master();
+        lock(&self.shared().interrupts).line_disabled = self.config.line_disabled();
     }
 
     /// Makes the card what it is after power-on, as seen from the bus; its disks are as they were.
@@ -74,7 +79,7 @@ impl<'a> Backend<'a> {
         // First of all, so that nothing that is still queued meets memory that it may not reach.
         self.card.with_model(|model| model.bus_reset());
         self.config = ConfigSpace::new(self.card.chip());
-        self.set_bus_master();
+        self.obey_command();
     }
 
     /// The client has gone: nothing of its is touched any more.
@@ -188,8 +193,10 @@ impl ServerBackend for Backend<'_> {
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         if region == CONFIG_REGION {
             self.inside_config(offset, data.len())?;
-            self.config.write(offset, data);
-            self.set_bus_master();
+            if self.config.write(offset, data) {
+                return ServerBackend::reset(self);
+            }
+            self.obey_command();
             return Ok(());
         }
         if self.behind(region, offset, data.len())? == Behind::Registers
@@ -242,7 +249,15 @@ impl ServerBackend for Backend<'_> {
 
     fn reset(&mut self) -> io::Result<()> {
         self.power_on();
-        (self.tell)(Event::Reset);
+        self.resets = self.resets.saturating_add(1);
+        match self.resets {
+            ..=MOST_RESETS => (self.tell)(Event::Reset),
+            count if count == MOST_RESETS + 1 => (self.tell)(Event::Notice(
+                "the client resets the device again and again; its further resets are not told of"
+                    .into(),
+            )),
+            _ => {}
+        }
         Ok(())
     }
 

@@ -50,7 +50,9 @@ impl Shared {
         self.wanted.fetch_add(1, Ordering::AcqRel);
         let mut model = lock(&self.model);
         self.wanted.fetch_sub(1, Ordering::AcqRel);
-        // What the host wrote before comes first.
+        // The firmware knows the time of an access, not of its last step. What the host wrote
+        // before comes first.
+        model.set_time(self.now());
         self.inbox.take(&mut *model);
         let done = work(&mut model);
         self.interrupt(&mut model);
@@ -84,6 +86,7 @@ impl Shared {
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         while !self.stop.load(Ordering::Acquire) {
             let mut model = lock(&self.model);
+            model.set_time(self.now());
             self.inbox.take(&mut *model);
             if self.round(&mut model) {
                 drop(model);

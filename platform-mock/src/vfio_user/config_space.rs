@@ -14,6 +14,11 @@ const EXTENDED: usize = 4096;
 const COMMAND: usize = 0x04;
 /// The device may reach memory by itself.
 const COMMAND_BUS_MASTER: u8 = 1 << 2;
+/// The interrupt line is not to be used, in the upper byte.
+const COMMAND_LINE_DISABLE: u8 = 1 << 2;
+/// The upper byte of the PCIe capability's device control, and in it the function-level reset.
+const DEVICE_CONTROL_HIGH: usize = 0x71;
+const INITIATE_RESET: u8 = 1 << 7;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 const BARS: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
@@ -252,6 +257,7 @@ impl ConfigSpace {
         // Payloads up to 4096 bytes, extended tags, role-based errors, function-level reset.
         self.put32(at + 2, 0x1000_8025);
         self.put16(at + 6, 0x2810);
+        // All but the function-level reset, which is a deed and no setting.
         self.allow(at + 6, &[0xff, 0x7f]);
         let link = u32::from(lanes) << 4 | u32::from(speed);
         self.put32(at + 10, link | 0x0000_0c00);
@@ -327,13 +333,21 @@ impl ConfigSpace {
         }
     }
 
-    /// Writes the bits that can be written.
-    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) {
-        let Ok(at) = usize::try_from(at) else { return };
+    /// Writes the bits that can be written. True if that asks for a function-level reset.
+    #[must_use]
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> bool {
+        let Ok(at) = usize::try_from(at) else { return false };
         let places = self.bytes.iter_mut().zip(&self.writable).skip(at);
         for ((place, writable), value) in places.zip(bytes) {
             *place = *place & !writable | value & writable;
         }
+        let control = DEVICE_CONTROL_HIGH.checked_sub(at).and_then(|inside| bytes.get(inside));
+        self.card.express && control.is_some_and(|control| control & INITIATE_RESET != 0)
+    }
+
+    /// Whether the host has the card be silent on its interrupt line.
+    pub(crate) fn line_disabled(&self) -> bool {
+        self.bytes[COMMAND + 1] & COMMAND_LINE_DISABLE != 0
     }
 
     /// Whether the host lets the card reach memory.
@@ -413,7 +427,7 @@ mod tests {
                 card(&chip).bars.iter().enumerate().filter(|(_, bar)| bar.bytes > 0)
             {
                 let at = 0x10 + number as u64 * 4;
-                space.write(at, &[0xff; 4]);
+                assert!(!space.write(at, &[0xff; 4]));
                 let kind_bits = if bar.kind == IO_PORTS { 0x3 } else { 0xf };
                 let answer = le(&space, at, 4) as u32;
                 assert_eq!(answer & kind_bits, bar.kind, "{} BAR {number}", chip.name);
@@ -423,13 +437,22 @@ mod tests {
     }
 
     #[test]
+    fn a_function_level_reset_can_be_asked_for_where_there_is_one() {
+        for chip in Chip::ALL {
+            let mut space = ConfigSpace::new(&chip);
+            assert_eq!(space.write(0x70, &[0x10, 0xa8]), !chip.is_mpi1(), "{}", chip.name);
+            assert!(!space.write(0x70, &[0x10, 0x28]));
+        }
+    }
+
+    #[test]
     fn ids_cannot_be_written_and_bus_mastering_can() {
         let mut space = ConfigSpace::new(&Chip::SAS3008);
         assert!(!space.bus_master());
-        space.write(0, &[0xff; 64]);
+        assert!(!space.write(0, &[0xff; 64]));
         assert_eq!(le(&space, 0, 4), 0x0097_1000);
         assert!(space.bus_master());
-        space.write(4094, &[0xff; 8]);
+        assert!(!space.write(4094, &[0xff; 8]));
         assert_eq!(le(&space, u64::MAX, 4), 0);
     }
 }

@@ -95,6 +95,11 @@ impl GuestMemory {
         }
         let mode = fcntl_getfl(&file)? & OFlags::RWMODE;
         let file = self.shared((metadata.dev(), metadata.ino(), mode), file, metadata.len());
+        if file.is_out_of_reach() {
+            return Err(bad(format!(
+                "mapping {bytes:#x} bytes at bus address {at:#x}: huge pages that can be taken away are not touched; have QEMU seal them, as -object memory-backend-memfd,hugetlb=on does"
+            )));
+        }
         self.unmap(at, bytes)?;
         self.has_room(format_args!("mapping {bytes:#x} bytes at bus address {at:#x}"))?;
         self.insert(at, Piece { bytes, offset, file, rights });

@@ -25,6 +25,8 @@ pub(crate) struct Interrupts {
     intx: Vec<Option<File>>,
     /// The client masks the line each time it hears of it, until the guest has had a look.
     intx_masked: bool,
+    /// The command register says that the line is not to be used.
+    pub(crate) line_disabled: bool,
     msi: Vec<Option<File>>,
     msix: Vec<Option<File>>,
     /// The line when it was last looked at: a message goes out when it comes up.
@@ -136,7 +138,7 @@ impl Interrupts {
             self.waiting = 0;
         } else if let Some(Some(file)) = self.intx.first() {
             self.waiting = 0;
-            if line && !self.intx_masked {
+            if line && !self.intx_masked && !self.line_disabled {
                 signal(file);
                 self.intx_masked = true;
                 self.sent += 1;
@@ -184,6 +186,18 @@ mod tests {
         interrupts.set(index::INTX, ACTION_UNMASK | DATA_NONE, 0, 1, vec![], 1).unwrap();
         interrupts.deliver(false, 0, true);
         assert_eq!(count(&ours), 0);
+    }
+
+    #[test]
+    fn a_line_that_is_disabled_is_silent() {
+        let (theirs, ours) = event();
+        let mut interrupts = Interrupts { line_disabled: true, ..Interrupts::default() };
+        interrupts.set(index::INTX, SET, 0, 1, vec![theirs], 1).unwrap();
+        interrupts.deliver(true, 0, false);
+        assert_eq!(count(&ours), 0);
+        interrupts.line_disabled = false;
+        interrupts.deliver(true, 0, false);
+        assert_eq!(count(&ours), 1);
     }
 
     #[test]

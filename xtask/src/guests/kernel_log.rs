@@ -78,7 +78,7 @@ pub(crate) fn is_trouble(line: &str) -> bool {
     TROUBLE.iter().any(|sign| line.contains(sign)) && !line.contains(HABIT)
 }
 
-/// The complaints in a log of lines that start with their level as "<N>", but for those that are
+/// The complaints in a log of lines that start with their level as `<N>`, but for those that are
 /// allowed.
 pub(crate) fn complaints<'a>(log: &'a str, allowed: &[Allowed]) -> Vec<&'a str> {
     log.lines()

@@ -213,7 +213,7 @@ impl Machine {
         Ok(Mark(text))
     }
 
-    /// The kernel's log since a mark, each line with its level as "<N>" in front.
+    /// The kernel's log since a mark, each line with its level as `<N>` in front.
     pub(crate) fn log_since(&mut self, mark: &Mark) -> Result<String, String> {
         let log = self.check("dmesg --raw", Duration::from_secs(20))?;
         let Some((_, since)) = log.split_once(&mark.0) else {

@@ -126,8 +126,6 @@ pub(crate) struct Volume {
     pub(crate) device: Device,
     pub(crate) level: RaidLevel,
     pub(crate) members: Vec<Member>,
-    /// `MPI2_RAIDVOL0_SETTING_*` write caching: 1 off, 2 on.
-    pub(crate) write_cache: u16,
 }
 
 impl Volume {
@@ -187,9 +185,11 @@ impl Devices {
         let next = self.next_handle;
         let handle = self.fresh_handle(super::MAX_HANDLE - MAX_VOLUMES as u16);
         self.next_handle = next;
-        let slot = u8::MAX - self.volumes.len() as u8;
+        let taken = |slot: &u8| self.volumes.iter().any(|volume| volume.device.slot == *slot);
+        let slot = (0..=u8::MAX).rev().find(|slot| !taken(slot));
+        let slot = slot.ok_or(VolumeError("the controller has two volumes already"))?;
         let device = Device { handle, slot, target };
-        self.volumes.push(Volume { device, level, members, write_cache: 1 });
+        self.volumes.push(Volume { device, level, members });
         Ok(handle)
     }
 

@@ -51,10 +51,9 @@ impl Model {
                     self.devices.volumes_mut().iter_mut().find(|one| one.device.handle == handle);
                 match volume {
                     Some(volume) if settings != 3 => {
-                        if settings != 0 {
-                            volume.write_cache = settings;
-                        }
-                        true
+                        let disk = volume.device.target.disk_mut();
+                        // 0 changes nothing, 1 is off, 2 on.
+                        settings == 0 || disk.set_write_cache(settings == 2).is_ok()
                     }
                     _ => false,
                 }

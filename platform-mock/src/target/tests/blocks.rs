@@ -246,6 +246,16 @@ fn verify_compares_when_bytchk_says_so() {
 }
 
 #[test]
+fn a_verify_of_more_than_32_mib_is_refused_and_takes_no_time() {
+    let mut target = target(1 << 33);
+    for protection in [0, 2, 6] {
+        let verify = sixteen(0x8F, protection, 10, 0x7fff_ffff);
+        assert_invalid_field(give(&mut target, &verify, &[7; 512]), [0xC0, 0, 10]);
+    }
+    assert_good(none(&mut target, &sixteen(0x8F, 0, 10, 1 << 16)), 0);
+}
+
+#[test]
 fn verify_compares_one_block_with_each() {
     let mut target = target(1000);
     give(&mut target, &ten(0x2A, 0, 10, 3), &[7; 1536]);

@@ -2,8 +2,8 @@
 //!
 //! Nothing keeps a client from cutting its file short under us, and touching mapped memory past a
 //! file's end kills a process. A file is therefore mapped only if it is sealed against shrinking,
-//! as QEMU seals its memfds, or if it lies on hugetlbfs, which has no other way; any other is read
-//! and written by system calls, slower and safe.
+//! as QEMU seals its memfds; any other is read and written by system calls, slower and safe. A file
+//! on hugetlbfs can only be mapped, so it has to be sealed.
 
 use std::fs::File;
 use std::io;
@@ -46,9 +46,8 @@ impl Window {
     /// Maps a whole file that cannot shrink; `None` if it can, or if it cannot be mapped.
     pub(super) fn of(file: &File, bytes: u64) -> Option<Self> {
         let sealed = fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-        let huge = fstatfs(file).is_ok_and(|system| system.f_type == HUGETLBFS);
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)?;
-        if !sealed && !huge {
+        if !sealed {
             return None;
         }
         let rights = ProtFlags::READ | ProtFlags::WRITE;
@@ -78,6 +77,12 @@ impl Drop for Window {
 }
 
 impl SharedFile {
+    /// Whether it can be accessed neither by mapping it nor by system calls.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        let huge = fstatfs(&self.file).is_ok_and(|system| system.f_type == HUGETLBFS);
+        huge && self.window.is_none()
+    }
+
     /// Copies the bytes at `offset` out.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         let Some(window) = &self.window else { return self.file.read_exact_at(bytes, offset) };

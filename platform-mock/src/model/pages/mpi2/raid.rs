@@ -56,7 +56,8 @@ pub(super) fn volume_0(devices: &Devices, address: u32, page: Page) -> Result<Pa
         .u8(volume.level.code())
         // Enabled; resynchronizing.
         .u32(0x0000_0001 | if rebuilding { 0x0001_0000 } else { 0 })
-        .u16(volume.write_cache)
+        // Its write cache: on, off.
+        .u16(if target.disk().write_cache() { 2 } else { 1 })
         .u16(0)
         .u64(last_block(target))
         .u32(if volume.level == RaidLevel::Raid1 { 0 } else { STRIPE })
