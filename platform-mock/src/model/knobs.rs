@@ -56,6 +56,9 @@ impl Knobs {
     }
 }
 
+/// Events and replies that wait for their time; events beyond are lost.
+const MOST_EVENTS: usize = 4096;
+
 impl Model {
     /// The kind of chip.
     #[must_use]
@@ -97,8 +100,12 @@ impl Model {
         self.raise_event_at(self.now, code, data, acknowledge);
     }
 
-    /// Sends an event when it is `at`, after everything that is due until then.
+    /// Sends an event when it is `at`, after everything that is due until then. Of a storm that
+    /// no host listens to, only so much is kept as firmware has room for.
     pub(super) fn raise_event_at(&mut self, at: u64, code: u16, data: Vec<u8>, acknowledge: bool) {
+        if self.later.len() >= MOST_EVENTS {
+            return;
+        }
         let place = self.later.partition_point(|(due, _)| *due <= at);
         self.later.insert(place, (at, Later::Event { code, data, acknowledge }));
     }

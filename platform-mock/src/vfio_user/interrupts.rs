@@ -100,6 +100,11 @@ impl Interrupts {
                 }
             }
             ACTION_MASK if kind == index::INTX => self.intx_masked = true,
+            // KVM's way of unmasking, without the client. It asks in the other way if this one is
+            // refused; were it ignored, the line would stay masked for ever.
+            ACTION_UNMASK if flags & DATA_EVENTFD != 0 => {
+                return Err(bad("interrupts are unmasked by request, not by a descriptor".into()));
+            }
             ACTION_UNMASK if kind == index::INTX => self.intx_masked = false,
             // Messages are masked in the client, which keeps them until then.
             ACTION_MASK | ACTION_UNMASK => {}
@@ -260,6 +265,8 @@ mod tests {
         assert!(interrupts.set(index::MSIX, SET, u32::MAX, 2, vec![], 4).is_err());
         assert!(interrupts.set(7, SET, 0, 1, vec![], 1).is_err());
         assert!(interrupts.set(index::INTX, 0, 0, 1, vec![], 1).is_err());
+        let resample = ACTION_UNMASK | DATA_EVENTFD;
+        assert!(interrupts.set(index::INTX, resample, 0, 1, vec![event().0], 1).is_err());
         interrupts.set(index::MSI, ACTION_TRIGGER | DATA_NONE, 0, 1, vec![], 1).unwrap();
     }
 }
