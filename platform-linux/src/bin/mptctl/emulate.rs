@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::interrupt;
-use fusion_mpt_mock::control::{self, DiskSpec, Panel, Reply, Request};
+use fusion_mpt_mock::control::{self, DiskSpec, DiskStatus, Panel, Reply, Request};
 use fusion_mpt_mock::model::Model;
 use fusion_mpt_mock::vfio_user::{Card, Event, Server, ServerError, Stop};
 use serde::Serialize;
@@ -207,12 +207,17 @@ fn disks(global: &Global, arguments: &Emulate) -> Result<Vec<DiskSpec>, Error> {
 }
 
 fn plug_in(panel: &Panel<Arc<Card>>, disks: &[DiskSpec]) -> Result<(), Error> {
+    let mut asked_read_only = Vec::new();
     for disk in disks {
-        panel.add_disk(disk).map_err(Error::failed)?;
+        let slot = panel.add_disk(disk).map_err(Error::failed)?;
+        if disk.read_only {
+            asked_read_only.push(slot);
+        }
     }
     let Reply::Status(status) = panel.apply(&Request::Status {}) else { return Ok(()) };
-    let asked = |slot: u8| disks.iter().any(|disk| disk.slot == Some(slot) && disk.read_only);
-    for disk in status.disks.iter().filter(|disk| disk.write_protected && !asked(disk.slot)) {
+    let surprising =
+        |disk: &&DiskStatus| disk.write_protected && !asked_read_only.contains(&disk.slot);
+    for disk in status.disks.iter().filter(surprising) {
         warn(&format!(
             "the disk {} is read-only, so the guest's writes to slot {} will be refused",
             disk.medium, disk.slot
