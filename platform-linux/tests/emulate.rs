@@ -296,6 +296,10 @@ fn a_knob_of_nobody_is_refused() {
     let none = folder.name("none");
     let sentence = refused(1, &["knob", "--control", &none, "status"]);
     assert!(sentence.contains("--control"), "{sentence}");
+    assert!(sentence.contains("there is no such file"), "{sentence}");
+    let file = folder.file("file", b"precious");
+    let sentence = refused(1, &["knob", "--control", &file, "status"]);
+    assert!(sentence.contains("it is no socket") && !sentence.contains("gone"), "{sentence}");
     assert!(refused(2, &["knob", "status"]).contains("--control"));
     for wrong in [
         &["knob", "--control", &none, "sense", "0", "3/11"][..],
@@ -312,14 +316,27 @@ fn a_knob_of_nobody_is_refused() {
 }
 
 #[test]
+fn a_knob_at_qemus_socket_is_told_that_it_is_the_wrong_one() {
+    let folder = Folder::new();
+    let (socket, control) = (folder.name("card"), folder.name("knobs"));
+    let emulator =
+        Emulator::start(&["--chip", "sas3008", "--socket", &socket, "--control", &control]);
+    let sentence = refused(1, &["knob", "--control", &socket, "status"]);
+    assert!(sentence.contains("was given as --socket"), "{sentence}");
+    assert_eq!(status(&control)["chip"], "sas3008");
+    emulator.stop();
+}
+
+#[test]
 fn a_disk_in_use_a_read_only_one_and_one_that_vanishes_are_told_of() {
     let folder = Folder::new();
     let (disk, kept) = (folder.disk("d.img"), folder.disk("kept.img"));
     std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o444)).expect("set");
     let socket = folder.name("card");
-    let emulator = Emulator::start(&[
-        "--chip", "sas1068", "--socket", &socket, "--disk", &disk, "--disk", &kept,
-    ]);
+    let asked = format!("{},read-only", folder.disk("asked.img"));
+    let disks = ["--disk", &disk, "--disk", &kept, "--disk", &asked];
+    let emulator =
+        Emulator::start(&[&["--chip", "sas1068", "--socket", &socket], &disks[..]].concat());
     let other = folder.name("other");
     let twice = refused(1, &["emulate", "--chip", "sas1068", "--socket", &other, "--disk", &disk]);
     assert!(twice.contains("in use by another program"), "{twice}");
@@ -327,6 +344,7 @@ fn a_disk_in_use_a_read_only_one_and_one_that_vanishes_are_told_of() {
     std::thread::sleep(Duration::from_millis(1500));
     let said = emulator.stop();
     assert!(said.contains("kept.img is read-only"), "{said}");
+    assert!(!said.contains("asked.img"), "nobody is told what they asked for: {said}");
     assert!(said.matches("was deleted").count() == 1, "{said}");
 }
 

@@ -32,6 +32,7 @@ pub use socket::{OwnSocket, SocketError};
 
 use crate::in_process::MockBus;
 use crate::model::Model;
+#[cfg(target_os = "linux")]
 use crate::vfio_user::Card;
 
 /// Something with a model in it that runs by itself.
@@ -47,6 +48,7 @@ impl Controlled for MockBus {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Controlled for Card {
     fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
         Card::with_model(self, work)
