@@ -148,12 +148,33 @@ fn what_cannot_be_emulated_is_refused_with_a_sentence() {
     let slot = format!("{disk},slot=1");
     assert!(run(1, &["--memory-disk", "1M,slot=1", "--disk", &slot]).contains("slot 1 is taken"));
     assert!(run(1, &["--memory-disk", "1M,slot=8"]).contains("no slot 8"));
+    let named = ["--memory-disk", "1M,wwn=5000c50012345678"].repeat(2);
+    assert!(run(1, &named).contains("world wide name 5000c50012345678"));
+    assert!(run(2, &["--memory-disk", "8E"]).contains("less than 8 EiB"));
     let many = ["--memory-disk", "1M"].repeat(9);
     assert!(run(1, &many).contains("all 8 slots"));
     assert!(run(2, &["--memory-disk", "lots"]).contains("not a size"));
     assert!(run(2, &["--disk", &format!("{disk},colour=red")]).contains("colour"));
     assert!(run(2, &["--memory-disk", "1M", "--control", &socket]).contains("same path"));
     assert!(std::fs::metadata(&socket).is_err(), "nothing is left");
+}
+
+#[test]
+fn a_disk_that_the_file_system_does_not_take_leaves_no_file_and_says_what_it_does_take() {
+    let folder = Folder::new();
+    let disk = folder.name("new.img");
+    // A limit of 2048 blocks of 512 bytes, whatever file system the tests run on.
+    let script = "ulimit -f 2048; trap '' XFSZ; exec \"$@\"";
+    let ran: Ran = std::process::Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_mptctl"), "emulate", "--chip", "sas2008"])
+        .args(["--socket", &folder.name("card"), "--disk", &format!("{disk},size=9T")])
+        .output()
+        .expect("sh starts")
+        .into();
+    assert_eq!(ran.code, Some(1), "{}{}", ran.text(), ran.stderr);
+    let sentence = ran.stderr;
+    assert!(sentence.contains("can have 1048576 bytes at most"), "{sentence}");
+    assert!(std::fs::metadata(&disk).is_err(), "nothing is left");
 }
 
 #[test]
