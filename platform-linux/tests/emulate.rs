@@ -406,5 +406,27 @@ fn both_helps_have_examples_and_every_knob_has_one() {
     let emulate = mptctl(&["emulate", "--help"]).good().text();
     assert!(emulate.contains("Examples:") && emulate.contains("cache=on|off"), "{emulate}");
     assert!(mptctl(&["knob", "--help"]).good().text().contains("Examples:"));
-    mptctl(&["knob", "sense", "--help"]).good();
+    assert!(emulate.contains("--disk <FILE[,OPTION]...>"), "{emulate}");
+    let knob = mptctl(&["knob", "--help"]).good().text();
+    let sense = mptctl(&["knob", "sense", "--help"]).good().text();
+    for help in [&emulate, &knob, &sense] {
+        for other in ["--bus", "--trace", "temporary disks"] {
+            assert!(!help.contains(other), "{other} does nothing there: {help}");
+        }
+    }
+    assert!(!knob.contains("--disk <") && !sense.contains("--disk <"), "{knob}{sense}");
+}
+
+#[test]
+fn options_for_a_bus_are_refused_where_there_is_none() {
+    for wrong in [
+        &["emulate", "--chip", "sas2008", "--socket", "s", "--trace"][..],
+        &["--bus", "qtest", "emulate", "--chip", "sas2008", "--socket", "s"],
+        &["knob", "--control", "k", "status", "--bus", "mock:sas2008"],
+        &["knob", "--control", "k", "--disk", "d.img", "status"],
+        &["--disk", "d.img", "knob", "--control", "k", "status"],
+    ] {
+        let sentence = refused(2, wrong);
+        assert!(sentence.contains("takes no --"), "{wrong:?}: {sentence}");
+    }
 }
