@@ -116,6 +116,7 @@ pub(crate) const BASIC: &[Case] = &[
     Case {
         name: "after SYNCHRONIZE CACHE a power cut loses nothing",
         run: data::a_power_cut_loses_only_what_was_not_flushed,
+        allowed: &[allowed::DIAG_RESET, allowed::POWER_CUT],
         spoils: true,
         ..ON_OURS
     },

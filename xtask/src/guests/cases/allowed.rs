@@ -61,6 +61,16 @@ pub(super) const FAULT: &[Allowed] = &[
     Allowed { text: "_base_fault_reset_work: hard reset: success", reason: "it has recovered" },
 ];
 
+/// A controller that has lost its power for a moment: it is READY and knows nothing any more, which
+/// the driver's watchdog finds within a second, if the case lasts so long.
+pub(super) const POWER_CUT: &[Allowed] = &[
+    Allowed { text: "_base_fault_reset_work: hard reset: success", reason: "mpt3sas starts it" },
+    Allowed {
+        text: "a request was posted in Ready",
+        reason: "the model's: a driver posts until it looks at the doorbell, once a second",
+    },
+];
+
 /// A controller in the state COREDUMP, whose code is that of the case.
 pub(super) const COREDUMP: &[Allowed] = &[
     Allowed { text: "coredump_state(0x2667)!", reason: "mpt3sas reports state and code" },
