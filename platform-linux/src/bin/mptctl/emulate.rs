@@ -22,6 +22,8 @@ use crate::{disk_argument, output};
 
 use watchdog::Watchdog;
 
+/// Events that wait until standard output takes them; those beyond go unsaid.
+const MOST_UNSAID: usize = 1024;
 /// How soon a signal is noticed.
 const TICK: Duration = Duration::from_millis(50);
 /// How often the disks' files and the model's complaints are looked at.
@@ -154,14 +156,14 @@ pub(crate) fn run(global: &Global, arguments: &Emulate) -> Result<(), Error> {
     .print(global)?;
 
     let stop = Stop::default();
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(MOST_UNSAID);
     let (end, ended) = mpsc::channel();
     let serving = thread::Builder::new().name("vfio-user".into()).spawn({
         let stop = stop.clone();
         move || {
             let result = server.serve(&stop, &mut |event| {
-                // Nobody listens any more when the program ends.
-                let _ = tell.send(event);
+                // Nobody listens any more when the program ends, or standard output takes no more.
+                let _ = tell.try_send(event);
             });
             drop(server);
             let _ = end.send(result);
