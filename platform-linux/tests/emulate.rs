@@ -148,12 +148,33 @@ fn what_cannot_be_emulated_is_refused_with_a_sentence() {
     let slot = format!("{disk},slot=1");
     assert!(run(1, &["--memory-disk", "1M,slot=1", "--disk", &slot]).contains("slot 1 is taken"));
     assert!(run(1, &["--memory-disk", "1M,slot=8"]).contains("no slot 8"));
+    let named = ["--memory-disk", "1M,wwn=5000c50012345678"].repeat(2);
+    assert!(run(1, &named).contains("world wide name 5000c50012345678"));
+    assert!(run(2, &["--memory-disk", "8E"]).contains("less than 8 EiB"));
     let many = ["--memory-disk", "1M"].repeat(9);
     assert!(run(1, &many).contains("all 8 slots"));
     assert!(run(2, &["--memory-disk", "lots"]).contains("not a size"));
     assert!(run(2, &["--disk", &format!("{disk},colour=red")]).contains("colour"));
     assert!(run(2, &["--memory-disk", "1M", "--control", &socket]).contains("same path"));
     assert!(std::fs::metadata(&socket).is_err(), "nothing is left");
+}
+
+#[test]
+fn a_disk_that_the_file_system_does_not_take_leaves_no_file_and_says_what_it_does_take() {
+    let folder = Folder::new();
+    let disk = folder.name("new.img");
+    // A limit of 2048 blocks of 512 bytes, whatever file system the tests run on.
+    let script = "ulimit -f 2048; trap '' XFSZ; exec \"$@\"";
+    let ran: Ran = std::process::Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_mptctl"), "emulate", "--chip", "sas2008"])
+        .args(["--socket", &folder.name("card"), "--disk", &format!("{disk},size=9T")])
+        .output()
+        .expect("sh starts")
+        .into();
+    assert_eq!(ran.code, Some(1), "{}{}", ran.text(), ran.stderr);
+    let sentence = ran.stderr;
+    assert!(sentence.contains("can have 1048576 bytes at most"), "{sentence}");
+    assert!(std::fs::metadata(&disk).is_err(), "nothing is left");
 }
 
 #[test]
@@ -296,6 +317,10 @@ fn a_knob_of_nobody_is_refused() {
     let none = folder.name("none");
     let sentence = refused(1, &["knob", "--control", &none, "status"]);
     assert!(sentence.contains("--control"), "{sentence}");
+    assert!(sentence.contains("there is no such file"), "{sentence}");
+    let file = folder.file("file", b"precious");
+    let sentence = refused(1, &["knob", "--control", &file, "status"]);
+    assert!(sentence.contains("it is no socket") && !sentence.contains("gone"), "{sentence}");
     assert!(refused(2, &["knob", "status"]).contains("--control"));
     for wrong in [
         &["knob", "--control", &none, "sense", "0", "3/11"][..],
@@ -312,14 +337,27 @@ fn a_knob_of_nobody_is_refused() {
 }
 
 #[test]
+fn a_knob_at_qemus_socket_is_told_that_it_is_the_wrong_one() {
+    let folder = Folder::new();
+    let (socket, control) = (folder.name("card"), folder.name("knobs"));
+    let emulator =
+        Emulator::start(&["--chip", "sas3008", "--socket", &socket, "--control", &control]);
+    let sentence = refused(1, &["knob", "--control", &socket, "status"]);
+    assert!(sentence.contains("was given as --socket"), "{sentence}");
+    assert_eq!(status(&control)["chip"], "sas3008");
+    emulator.stop();
+}
+
+#[test]
 fn a_disk_in_use_a_read_only_one_and_one_that_vanishes_are_told_of() {
     let folder = Folder::new();
     let (disk, kept) = (folder.disk("d.img"), folder.disk("kept.img"));
     std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o444)).expect("set");
     let socket = folder.name("card");
-    let emulator = Emulator::start(&[
-        "--chip", "sas1068", "--socket", &socket, "--disk", &disk, "--disk", &kept,
-    ]);
+    let asked = format!("{},read-only", folder.disk("asked.img"));
+    let disks = ["--disk", &disk, "--disk", &kept, "--disk", &asked];
+    let emulator =
+        Emulator::start(&[&["--chip", "sas1068", "--socket", &socket], &disks[..]].concat());
     let other = folder.name("other");
     let twice = refused(1, &["emulate", "--chip", "sas1068", "--socket", &other, "--disk", &disk]);
     assert!(twice.contains("in use by another program"), "{twice}");
@@ -327,6 +365,7 @@ fn a_disk_in_use_a_read_only_one_and_one_that_vanishes_are_told_of() {
     std::thread::sleep(Duration::from_millis(1500));
     let said = emulator.stop();
     assert!(said.contains("kept.img is read-only"), "{said}");
+    assert!(!said.contains("asked.img"), "nobody is told what they asked for: {said}");
     assert!(said.matches("was deleted").count() == 1, "{said}");
 }
 
@@ -367,5 +406,27 @@ fn both_helps_have_examples_and_every_knob_has_one() {
     let emulate = mptctl(&["emulate", "--help"]).good().text();
     assert!(emulate.contains("Examples:") && emulate.contains("cache=on|off"), "{emulate}");
     assert!(mptctl(&["knob", "--help"]).good().text().contains("Examples:"));
-    mptctl(&["knob", "sense", "--help"]).good();
+    assert!(emulate.contains("--disk <FILE[,OPTION]...>"), "{emulate}");
+    let knob = mptctl(&["knob", "--help"]).good().text();
+    let sense = mptctl(&["knob", "sense", "--help"]).good().text();
+    for help in [&emulate, &knob, &sense] {
+        for other in ["--bus", "--trace", "temporary disks"] {
+            assert!(!help.contains(other), "{other} does nothing there: {help}");
+        }
+    }
+    assert!(!knob.contains("--disk <") && !sense.contains("--disk <"), "{knob}{sense}");
+}
+
+#[test]
+fn options_for_a_bus_are_refused_where_there_is_none() {
+    for wrong in [
+        &["emulate", "--chip", "sas2008", "--socket", "s", "--trace"][..],
+        &["--bus", "qtest", "emulate", "--chip", "sas2008", "--socket", "s"],
+        &["knob", "--control", "k", "status", "--bus", "mock:sas2008"],
+        &["knob", "--control", "k", "--disk", "d.img", "status"],
+        &["--disk", "d.img", "knob", "--control", "k", "status"],
+    ] {
+        let sentence = refused(2, wrong);
+        assert!(sentence.contains("takes no --"), "{wrong:?}: {sentence}");
+    }
 }

@@ -1,7 +1,8 @@
 //! Register writes on their way to a firmware that runs on a thread of its own.
 //!
-//! A host's write never waits for the firmware: it is noted, and the firmware takes what was noted
-//! between two pieces of its work. It is woken only if it sleeps.
+//! A host's write does not wait for the firmware: it is noted, and the firmware takes what was
+//! noted between two pieces of its work. It is woken only if it sleeps. Who posts is told how many
+//! wait, so that a host that writes without end can be made to.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};

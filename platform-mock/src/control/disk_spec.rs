@@ -147,8 +147,7 @@ impl DiskSpec {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match create {
                 Some(bytes) => {
                     check_size(&format!("the disk {shown}"), bytes, self.block_bytes)?;
-                    // Says which disk, and what to do.
-                    make(path, bytes).map_err(|error| error.to_string())?
+                    make(path, bytes)?
                 }
                 None => {
                     return Err(format!(
@@ -196,10 +195,48 @@ impl DiskSpec {
     }
 }
 
-/// Makes a sparse file and looks at it.
-fn make(path: &Path, bytes: u64) -> io::Result<Metadata> {
-    drop(Disk::create(path, bytes)?);
-    std::fs::metadata(path)
+/// Makes a sparse file and looks at it. Leaves none if it cannot have its size.
+fn make(path: &Path, bytes: u64) -> Result<Metadata, String> {
+    let shown = path.display();
+    let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => "name a folder that you may write to",
+            io::ErrorKind::AlreadyExists => "somebody else made it just now: try again",
+            _ => "check the path",
+        };
+        format!("cannot make the disk {shown}: {error}; {hint}")
+    })?;
+    file.set_len(bytes).and_then(|()| file.metadata()).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::FileTooLarge => format!(
+                "a file there can have {} bytes at most: say a smaller size, or name another file system",
+                largest(&file)
+            ),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "make room there, or name another file system".into()
+            }
+            _ => "name another file system".into(),
+        };
+        let left = match std::fs::remove_file(path) {
+            Ok(()) => String::new(),
+            Err(error) => format!(" (and the empty file cannot be removed: {error})"),
+        };
+        format!("cannot make the disk {shown} of {bytes} bytes: {error}; {hint}{left}")
+    })
+}
+
+/// The size in whole blocks that a file can have at most where `file` is: nothing tells, so it is
+/// tried.
+fn largest(file: &File) -> u64 {
+    let (mut fits, mut too_large) = (0, i64::MAX as u64 / 4096);
+    while too_large - fits > 1 {
+        let middle = fits + (too_large - fits) / 2;
+        match file.set_len(middle * 4096) {
+            Ok(()) => fits = middle,
+            Err(_) => too_large = middle,
+        }
+    }
+    fits * 4096
 }
 
 /// Keeps other programs that ask first, such as a second one of ours, off the file.

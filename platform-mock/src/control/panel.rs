@@ -56,7 +56,7 @@ impl<C: Controlled> Panel<C> {
     pub fn add_disk(&self, disk: &DiskSpec) -> Result<u8, String> {
         let mut sources = self.sources();
         let slot = self.slot_for(&sources, disk.slot)?;
-        let (target, source) = open(&mut sources, disk, None)?;
+        let (target, source) = self.open(&mut sources, disk, None)?;
         let added = self.controlled.with_model(|model| model.add_disk(slot, target).is_ok());
         if !added {
             return Err(format!("slot {slot} does not take the disk; choose another"));
@@ -154,6 +154,59 @@ impl<C: Controlled> Panel<C> {
         }
     }
 
+    /// Opens a disk, unless it, or one of its name, is plugged in already; `instead` is the slot
+    /// that it will take.
+    fn open(
+        &self,
+        sources: &mut Sources,
+        disk: &DiskSpec,
+        instead: Option<u8>,
+    ) -> Result<(Target, Source), String> {
+        if let Some((slot, source)) = sources.by_slot.iter().find(|(_, source)| source.is(disk)) {
+            let hint = if instead == Some(*slot) {
+                "name another"
+            } else {
+                "leave it out, or take a copy"
+            };
+            return Err(format!("the disk {} is in slot {slot} already; {hint}", source.name()));
+        }
+        if let Some((handle, source)) = sources.by_handle.iter().find(|(_, source)| source.is(disk))
+        {
+            let name = source.name();
+            return Err(format!("the disk {name} is volume {handle:#06x}'s already; take a copy"));
+        }
+        // Before a file is made, if the name is known.
+        if let Some(wwn) = disk.wwn {
+            self.check_name(sources, wwn, instead)?;
+        }
+        sources.count += 1;
+        let (target, source) = disk.open(sources.count)?;
+        self.check_name(sources, target.config().wwn, instead)?;
+        Ok((target, source))
+    }
+
+    /// That no other disk has this world wide name: a driver would take both for one disk with
+    /// two paths, and its system would mix up their data.
+    fn check_name(&self, sources: &Sources, wwn: u64, instead: Option<u8>) -> Result<(), String> {
+        let bearer = self.controlled.with_model(|model| {
+            let disks = model
+                .devices()
+                .filter(|disk| Some(disk.slot) != instead)
+                .map(|disk| (disk, format!("{} in slot {}", sources.name(disk.slot), disk.slot)));
+            let volumes = model.volumes().map(|(disk, _)| {
+                let name = sources.volume_name(disk.handle);
+                (disk, format!("{name} of volume {:#06x}", disk.handle))
+            });
+            let mut all = disks.chain(volumes);
+            all.find(|(disk, _)| disk.target.config().wwn == wwn).map(|(_, name)| name)
+        });
+        bearer.map_or(Ok(()), |bearer| {
+            Err(format!(
+                "two disks cannot have the world wide name {wwn:016x}, which the disk {bearer} has already; give this one another with wwn=, or leave wwn= out"
+            ))
+        })
+    }
+
     fn remove(&self, slot: u8) -> Answer {
         let mut sources = self.sources();
         let removed = self.controlled.with_model(|model| model.remove_disk(slot));
@@ -176,7 +229,7 @@ impl<C: Controlled> Panel<C> {
         if self.controlled.with_model(|model| model.device(slot).is_none()) {
             return Err(no_disk(slot));
         }
-        let (target, source) = open(&mut sources, disk, Some(slot))?;
+        let (target, source) = self.open(&mut sources, disk, Some(slot))?;
         let old = self.controlled.with_model(|model| model.swap_disk(slot, target));
         let lost = old.map(lose_power).transpose();
         sources.by_slot.insert(slot, source);
@@ -193,7 +246,7 @@ impl<C: Controlled> Panel<C> {
 
     fn create_volume(&self, level: Level, slots: &[u8], disk: &DiskSpec) -> Answer {
         let mut sources = self.sources();
-        let (target, source) = open(&mut sources, disk, None)?;
+        let (target, source) = self.open(&mut sources, disk, None)?;
         let level = match level {
             Level::Raid0 => RaidLevel::Raid0,
             Level::Raid1 => RaidLevel::Raid1,
@@ -268,25 +321,6 @@ impl Sources {
     fn volume_name(&self, handle: u16) -> String {
         self.by_handle.get(&handle).map_or_else(|| "memory".into(), Source::name)
     }
-}
-
-/// Opens a disk, unless it is plugged in already; `instead` is the slot that it will take.
-fn open(
-    sources: &mut Sources,
-    disk: &DiskSpec,
-    instead: Option<u8>,
-) -> Result<(Target, Source), String> {
-    if let Some((slot, source)) = sources.by_slot.iter().find(|(_, source)| source.is(disk)) {
-        let hint =
-            if instead == Some(*slot) { "name another" } else { "leave it out, or take a copy" };
-        return Err(format!("the disk {} is in slot {slot} already; {hint}", source.name()));
-    }
-    if let Some((handle, source)) = sources.by_handle.iter().find(|(_, source)| source.is(disk)) {
-        let name = source.name();
-        return Err(format!("the disk {name} is volume {handle:#06x}'s already; take a copy"));
-    }
-    sources.count += 1;
-    disk.open(sources.count)
 }
 
 /// Takes the power from a disk that was pulled out; how many bytes of its cache that lost.

@@ -270,6 +270,38 @@ fn files_that_cannot_be_disks_are_refused_in_a_sentence() {
     assert_eq!(setup.panel.add_disk(&made), Ok(0));
 }
 
+#[test]
+fn two_disks_of_one_name_are_refused_and_nothing_is_made_for_the_second() {
+    let setup = Setup::new(Chip::SAS2008, 0);
+    let wwn = Some(0x5000_1234_5678_9abc);
+    let memory = DiskSpec { wwn, ..DiskSpec::new(Medium::Memory { bytes: 1 << 20 }) };
+    assert_eq!(setup.panel.add_disk(&memory), Ok(0));
+    let path = setup.folder.path().join("new");
+    let file = Medium::File { path: path.clone(), create: Some(1 << 20) };
+    let second = DiskSpec { wwn, ..DiskSpec::new(file) };
+    let refusal = setup.panel.add_disk(&second).expect_err("one name");
+    assert!(refusal.contains("5000123456789abc") && refusal.contains("slot 0"), "{refusal}");
+    assert!(!path.exists());
+    assert_eq!(setup.panel.add_disk(&DiskSpec { wwn: None, ..second.clone() }), Ok(1));
+    assert!(setup.refused(Request::SwapDisk { slot: 1, disk: memory.clone() }).contains("slot 0"));
+    // A disk comes back as itself.
+    setup.done(Request::SwapDisk { slot: 0, disk: memory.clone() });
+    // A new file by the name of one that is still plugged in would get the same name.
+    std::fs::remove_file(&path).expect("removed");
+    setup.file("new", 1 << 20);
+    assert!(setup.panel.add_disk(&on_file(&path)).expect_err("one name").contains("slot 1"));
+    setup.done(Request::RemoveDisk { slot: 0 });
+    setup.done(Request::RemoveDisk { slot: 1 });
+    setup.panel.add_disk(&DiskSpec::new(Medium::Memory { bytes: 1 << 20 })).expect("a member");
+    setup.panel.add_disk(&DiskSpec::new(Medium::Memory { bytes: 1 << 20 })).expect("a member");
+    setup.done(Request::CreateVolume {
+        level: Level::Raid1,
+        slots: vec![0, 1],
+        disk: memory.clone(),
+    });
+    assert!(setup.refused(Request::AddDisk { disk: memory }).contains("of volume"));
+}
+
 /// What another emulator does to a file that it uses.
 fn disk_spec_lock(path: &Path) -> std::fs::File {
     let file = std::fs::File::open(path).expect("there");

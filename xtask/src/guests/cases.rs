@@ -11,7 +11,7 @@ mod firmware;
 mod hot_plug;
 mod raid;
 
-use crate::guests::group::{Case, On, Rig};
+use crate::guests::rig::{Case, On, Rig};
 use allowed::{
     ABORT, COREDUMP, DIAG_RESET, FAULT, HOT_PLUG, MEDIUM_ERROR, RAID, RESETS, UNLOADING, YANKED,
 };

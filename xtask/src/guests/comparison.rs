@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::guests::controller::CONTROLLERS;
-use crate::guests::group::{Group, Rig};
-use crate::guests::packages::KERNELS;
+use crate::guests::rig::Rig;
 use crate::guests::workshop::Workshop;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -198,13 +196,7 @@ fn differing_lines<'a>(ours: &'a str, peer: &'a str) -> Vec<(&'a str, &'a str)> 
 
 /// What a controller's second disk answers, for each question that it does answer.
 fn answers(workshop: &Workshop, name: &str) -> Result<BTreeMap<&'static str, String>, String> {
-    let controller = CONTROLLERS.iter().find(|controller| controller.name == name);
-    let controller = controller.ok_or_else(|| format!("there is no controller {name}"))?;
-    let group = Group { controller, kernel: &KERNELS[0], image: 0 };
-    let folder = format!("answers-of-{}", name.replace([' ', '\''], "-"));
-    let logs = workshop.logs.join(&folder);
-    let mut rig = Rig::new(workshop, &group, &logs, &workshop.disks.join(&folder), 1)?;
-    rig.attach()?;
+    let mut rig = Rig::alone(workshop, name, "answers", 1)?;
     let (_, device) = rig.disk(1)?;
     let kernel_name = device.trim_start_matches("/dev/").to_owned();
     let mut answers = BTreeMap::new();

@@ -1,8 +1,8 @@
 //! Controllers that can be put into a guest, and how each is started.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::guests::disk::{self, Disk, DiskShape, Kind};
 use crate::guests::emulator::Emulator;
 use crate::guests::kernel_log::Allowed;
 use crate::guests::machine::escaped;
@@ -44,41 +44,6 @@ pub(crate) enum Model {
     QemuMptsas1068,
     /// We: `mptctl emulate --chip`, with this name of a chip.
     Ours(&'static str),
-}
-
-/// A disk as it is to be made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DiskShape {
-    /// Its world wide name: NAA 5, so the first digit is 5.
-    pub(crate) wwn: u64,
-    pub(crate) bytes: u64,
-    pub(crate) slot: u32,
-    pub(crate) kind: Kind,
-}
-
-/// What a disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// As they are unless told: SAS, blocks of 512 bytes, with a write cache, of flash.
-    Plain,
-    /// SATA, behind the controller's translation.
-    Sata,
-    /// Blocks of 4096 bytes on platters.
-    Big,
-    /// Without a write cache.
-    WriteThrough,
-}
-
-impl Kind {
-    /// As `mptctl` reads it, with the comma in front.
-    pub(crate) const fn words(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Sata => ",sata",
-            Self::Big => ",block=4096,rotation=7200",
-            Self::WriteThrough => ",cache=off",
-        }
-    }
 }
 
 const MIB: u64 = 1 << 20;
@@ -177,19 +142,6 @@ pub(crate) const CONTROLLERS: &[Controller] = &[
     },
 ];
 
-/// A disk that a guest has.
-#[derive(Clone, Debug)]
-pub(crate) struct Disk {
-    pub(crate) wwn: u64,
-    /// The address of its port.
-    pub(crate) address: u64,
-    pub(crate) bytes: u64,
-    pub(crate) slot: u32,
-    pub(crate) kind: Kind,
-    /// The file that holds its blocks.
-    pub(crate) file: PathBuf,
-}
-
 /// A controller that has been started for one guest.
 pub(crate) struct Running {
     /// What QEMU needs on its command line.
@@ -212,7 +164,7 @@ impl Controller {
             .iter()
             .enumerate()
             .map(|(index, shape)| {
-                make_disk(&folder.join(format!("disk-{index}")), *shape, self.is_ours())
+                disk::make(&folder.join(format!("disk-{index}")), *shape, self.is_ours())
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(match self.model {
@@ -264,17 +216,6 @@ impl Running {
         let list = list.ok_or_else(|| format!("there is no list in {said:?}"))?;
         Ok(list.iter().map(ToString::to_string).collect())
     }
-}
-
-fn make_disk(file: &Path, shape: DiskShape, ours: bool) -> Result<Disk, String> {
-    // Truncated, so that it is as empty as a new one.
-    File::create(file)
-        .and_then(|made| made.set_len(shape.bytes))
-        .map_err(|error| format!("making the disk {}: {error}", file.display()))?;
-    // QEMU calls a disk's port as the disk; as on real disks, ours has the next name.
-    let address = if ours { shape.wwn + 1 } else { shape.wwn };
-    let DiskShape { wwn, bytes, slot, kind } = shape;
-    Ok(Disk { wwn, address, bytes, slot, kind, file: file.to_owned() })
 }
 
 fn mptsas1068(disks: &[Disk]) -> Vec<String> {

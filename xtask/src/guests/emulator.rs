@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::guests::controller::Disk;
+use crate::guests::disk::Disk;
 use crate::guests::machine::tied_to_us;
 use crate::guests::socket_folder::SocketFolder;
 
@@ -131,7 +131,7 @@ fn disk_argument(disk: &Disk) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guests::controller::Kind;
+    use crate::guests::disk::Kind;
 
     #[test]
     fn a_disk_is_typed_as_mptctl_reads_it() {

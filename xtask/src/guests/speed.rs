@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use crate::guests::controller::CONTROLLERS;
-use crate::guests::group::{Group, Rig};
-use crate::guests::packages::KERNELS;
+use crate::guests::rig::Rig;
 use crate::guests::workshop::Workshop;
 
 /// Turns of each guest.
@@ -55,13 +53,7 @@ pub(crate) fn measure(workshop: &Workshop) -> Result<Speeds, String> {
 }
 
 fn boot(workshop: &Workshop, name: &str) -> Result<Rig, String> {
-    let controller = CONTROLLERS.iter().find(|controller| controller.name == name);
-    let controller = controller.ok_or_else(|| format!("there is no controller {name}"))?;
-    let group = Group { controller, kernel: &KERNELS[0], image: 0 };
-    let folder = format!("speed-of-{}", name.replace([' ', '\''], "-"));
-    let logs = workshop.logs.join(&folder);
-    let mut rig = Rig::new(workshop, &group, &logs, &workshop.disks.join(&folder), CPUS)?;
-    rig.attach()?;
+    let mut rig = Rig::alone(workshop, name, "speed", CPUS)?;
     // Blocks that were never written would be answered without the file.
     let (_, device) = rig.disk(0)?;
     rig.machine

@@ -4,7 +4,9 @@ pub(crate) mod emulate;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
 
@@ -49,6 +51,51 @@ pub(crate) struct Global {
     /// Show no progress
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+}
+
+/// The command line's description. `emulate` and `knob` open no bus, so they do not offer what is
+/// for one; [`Cli::read`] refuses it there.
+pub(crate) fn command() -> clap::Command {
+    let unused = |id: &'static str| Arg::new(id).long(id).global(true).hide(true);
+    let bus = || unused("bus").value_parser(clap::value_parser!(BusName));
+    let trace = || unused("trace").action(ArgAction::SetTrue);
+    let disks = || {
+        let disks = Arg::new("disks").long("disk").value_name("FILE[,OPTION]...");
+        disks.action(ArgAction::Append).value_parser(clap::value_parser!(PathBuf))
+    };
+    let help = "A disk on a file or block device, with options; may be given several times";
+    Cli::command()
+        .mut_subcommand("emulate", |emulate| {
+            emulate.arg(bus()).arg(trace()).arg(disks().help(help))
+        })
+        .mut_subcommand("knob", |knob| {
+            knob.arg(bus()).arg(trace()).arg(disks().global(true).hide(true))
+        })
+}
+
+impl Cli {
+    /// Reads the arguments of this process.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let mut description = command();
+        let matches = description.try_get_matches_from_mut(std::env::args_os())?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let (name, takes_disks) = match cli.command {
+            Command::Emulate(_) => ("emulate", true),
+            Command::Knob(_) => ("knob", false),
+            _ => return Ok(cli),
+        };
+        let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let (option, hint) = match () {
+            () if typed("bus") => ("--bus", "name an emulated chip with emulate --chip"),
+            () if typed("trace") => ("--trace", "have the guest's own driver say more"),
+            () if typed("disks") && !takes_disks => {
+                ("--disk", "plug a disk in with: mptctl knob --control PATH add-disk FILE")
+            }
+            () => return Ok(cli),
+        };
+        let sentence = format!("{name} takes no {option}: it opens no bus of its own; {hint}\n");
+        Err(clap::Error::raw(ErrorKind::UnknownArgument, sentence))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -390,11 +437,10 @@ fn byte(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -108,10 +108,10 @@ fn set(disk: &mut DiskSpec, option: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A number of bytes, with K, M, G, T or P for powers of 1024.
+/// A number of bytes, with K, M, G, T, P or E for powers of 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size, like 64M or 3T");
-    let units = ["", "k", "m", "g", "t", "p"];
+    let units = ["", "k", "m", "g", "t", "p", "e"];
     let (digits, unit) = match text.char_indices().last() {
         Some((at, letter)) if letter.is_ascii_alphabetic() => text.split_at(at),
         _ => (text, ""),
@@ -122,7 +122,9 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << (10 * power))
         .filter(|bytes| *bytes > 0 && *bytes <= i64::MAX as u64)
-        .ok_or_else(|| format!("{text:?} is not between 1 byte and 8 EiB"))
+        .ok_or_else(|| {
+            format!("{text:?} is out of range: a size is at least 1 byte and less than 8 EiB (8E)")
+        })
 }
 
 #[cfg(test)]
@@ -140,6 +142,8 @@ mod tests {
         assert!(disk.sata && disk.read_only && !disk.cache);
         let usual = DiskSpec::new(Medium::Memory { bytes: 64 << 20 });
         assert_eq!(memory("64m"), Ok(usual));
+        assert_eq!((size("7E"), size("8191P")), (Ok(7 << 60), Ok(8191 << 50)));
+        assert!(size("8E").is_err_and(|sentence| sentence.contains("less than 8 EiB")));
     }
 
     #[test]

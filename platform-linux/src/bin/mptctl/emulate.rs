@@ -1,5 +1,7 @@
 //! `emulate`: a software controller as a PCI device of a virtual machine, until it is told to stop.
 
+mod watchdog;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::interrupt;
-use fusion_mpt_mock::control::{self, DiskSpec, Panel, Reply, Request};
+use fusion_mpt_mock::control::{self, DiskSpec, DiskStatus, Medium, Panel, Reply, Request};
 use fusion_mpt_mock::model::Model;
 use fusion_mpt_mock::vfio_user::{Card, Event, Server, ServerError, Stop};
 use serde::Serialize;
@@ -18,13 +20,15 @@ use crate::cli::Global;
 use crate::cli::emulate::Emulate;
 use crate::{disk_argument, output};
 
+use watchdog::Watchdog;
+
 /// How soon a signal is noticed.
 const TICK: Duration = Duration::from_millis(50);
 /// How often the disks' files and the model's complaints are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Warnings each time; what is more is only counted.
 const MOST_WARNINGS: usize = 10;
-/// How long the server may take to end between two clients.
+/// How long the server may take to end: it hangs up on its client within 50 ms, and leaves the card.
 const END: Duration = Duration::from_millis(500);
 
 /// What is said on standard output: a line, or with --json an object on a line.
@@ -58,13 +62,7 @@ impl fmt::Display for Said<'_> {
                     1 => "1 disk".into(),
                     count => format!("{count} disks"),
                 };
-                let quoted: Vec<String> = qemu
-                    .iter()
-                    .map(|word| match word.contains(['{', ' ', '\'']) {
-                        true => format!("'{}'", word.replace('\'', "'\\''")),
-                        false => word.clone(),
-                    })
-                    .collect();
+                let quoted: Vec<String> = qemu.iter().map(|word| quoted(word)).collect();
                 write!(f, "ready: {chip} with {disks}; start QEMU with: {}", quoted.join(" "))
             }
             Said::Connected => f.write_str("a virtual machine connected"),
@@ -172,16 +170,19 @@ pub(crate) fn run(global: &Global, arguments: &Emulate) -> Result<(), Error> {
     serving.map_err(|error| {
         Error::failed(format!("cannot start serving: {error}; end other programs first"))
     })?;
-    let watched = watch(global, &panel, &told);
+    let watchdog = Watchdog::start(global.json, named(&disks))?;
+    let watched = watch(global, &panel, &told, &listing(control.as_ref()));
 
     // From here on nothing moves any more that a flush could miss.
     stop.stop();
+    watchdog.end();
     card.with_model(|model| model.stop_answering(true));
+    watchdog.call_off();
     let served = match ended.recv_timeout(END) {
         Ok(result) => result.map_err(cannot),
-        // A virtual machine is connected; it goes with this process.
+        // It is still busy with its client, and goes with this process.
         Err(_) => {
-            // Its server has no chance to.
+            // The server has no chance to.
             let _ = std::fs::remove_file(&socket);
             Ok(())
         }
@@ -207,12 +208,17 @@ fn disks(global: &Global, arguments: &Emulate) -> Result<Vec<DiskSpec>, Error> {
 }
 
 fn plug_in(panel: &Panel<Arc<Card>>, disks: &[DiskSpec]) -> Result<(), Error> {
+    let mut asked_read_only = Vec::new();
     for disk in disks {
-        panel.add_disk(disk).map_err(Error::failed)?;
+        let slot = panel.add_disk(disk).map_err(Error::failed)?;
+        if disk.read_only {
+            asked_read_only.push(slot);
+        }
     }
     let Reply::Status(status) = panel.apply(&Request::Status {}) else { return Ok(()) };
-    let asked = |slot: u8| disks.iter().any(|disk| disk.slot == Some(slot) && disk.read_only);
-    for disk in status.disks.iter().filter(|disk| disk.write_protected && !asked(disk.slot)) {
+    let surprising =
+        |disk: &&DiskStatus| disk.write_protected && !asked_read_only.contains(&disk.slot);
+    for disk in status.disks.iter().filter(surprising) {
         warn(&format!(
             "the disk {} is read-only, so the guest's writes to slot {} will be refused",
             disk.medium, disk.slot
@@ -221,11 +227,49 @@ fn plug_in(panel: &Panel<Arc<Card>>, disks: &[DiskSpec]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The files that the guest can write to, in words.
+fn named(disks: &[DiskSpec]) -> String {
+    let files: Vec<String> = disks
+        .iter()
+        .filter(|disk| !disk.read_only)
+        .filter_map(|disk| match &disk.medium {
+            Medium::File { path, .. } => Some(path.display().to_string()),
+            Medium::Memory { .. } => None,
+        })
+        .collect();
+    match files.is_empty() {
+        true => "the files of disks that were added by knob, if any".into(),
+        false => format!("{}, and the files of disks that were added by knob", files.join(", ")),
+    }
+}
+
+/// How all complaints can be listed.
+fn listing(control: Option<&control::Server>) -> String {
+    match control {
+        Some(server) => {
+            let path = server.path();
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            let path = quoted(&path.to_string_lossy());
+            format!("list them with: mptctl knob --control {path} complaints")
+        }
+        None => "to have them listed, start with --control PATH and say: mptctl knob --control PATH complaints".into(),
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    match word.contains(['{', ' ', '\'']) {
+        true => format!("'{}'", word.replace('\'', "'\\''")),
+        false => word.to_owned(),
+    }
+}
+
 /// Says what happens until a signal comes or the server has ended.
 fn watch(
     global: &Global,
     panel: &Panel<Arc<Card>>,
     told: &mpsc::Receiver<Event>,
+    listing: &str,
 ) -> Result<(), Error> {
     let mut looked = Instant::now();
     while !interrupt::asked() {
@@ -244,10 +288,7 @@ fn watch(
                 warn(line);
             }
             if news.len() > MOST_WARNINGS {
-                warn(&format!(
-                    "and {} more; list them with: mptctl knob complaints",
-                    news.len() - MOST_WARNINGS
-                ));
+                warn(&format!("and {} more; {listing}", news.len() - MOST_WARNINGS));
             }
         }
     }

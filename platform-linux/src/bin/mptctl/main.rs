@@ -19,7 +19,6 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::Host;
 use fusion_mpt_linux::interrupt;
@@ -32,7 +31,7 @@ use cli::{Cli, Command, Global};
 const COMMANDS: u16 = 256;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return wrong_usage(&error),
     };

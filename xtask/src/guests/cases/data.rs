@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use crate::guests::controller::Disk;
-use crate::guests::group::Rig;
+use crate::guests::disk::Disk;
+use crate::guests::rig::Rig;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

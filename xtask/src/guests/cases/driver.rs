@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::guests::cases::data::{expect_pattern, write_pattern};
-use crate::guests::group::Rig;
+use crate::guests::rig::Rig;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::guests::group::Rig;
+use crate::guests::rig::Rig;
 
 const LIMIT: Duration = Duration::from_secs(90);
 

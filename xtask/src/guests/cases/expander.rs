@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::guests::controller::{Disk, Kind};
-use crate::guests::group::Rig;
+use crate::guests::disk::{Disk, Kind};
+use crate::guests::rig::Rig;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

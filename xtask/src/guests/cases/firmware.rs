@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::guests::cases::errors::{checksum, shorten_timeout, under_load};
-use crate::guests::group::Rig;
+use crate::guests::rig::Rig;
 
 /// The drivers' own patience is 30 s for each step of recovery.
 const LIMIT: Duration = Duration::from_secs(150);
