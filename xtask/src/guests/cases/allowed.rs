@@ -89,25 +89,6 @@ pub(super) const COREDUMP: &[Allowed] = &[
     Allowed { text: "_base_fault_reset_work: hard reset: success", reason: "it has recovered" },
 ];
 
-/// Firmware that no longer takes anything: abort and resets are tried in turn, up to one that
-/// starts the firmware anew.
-pub(super) const NO_ANSWER: &[Allowed] = &[
-    Allowed { text: "attempting ", reason: "each step is announced" },
-    Allowed { text: "task abort: FAILED", reason: "nobody aborts" },
-    Allowed { text: "device reset: FAILED", reason: "nobody resets" },
-    Allowed { text: "target reset: FAILED", reason: "nobody resets" },
-    Allowed { text: "lun reset: FAILED", reason: "nobody resets" },
-    Allowed { text: "bus reset: FAILED", reason: "nobody resets" },
-    Allowed {
-        text: "mpt3sas_scsih_issue_tm: timeout",
-        reason: "mpt3sas names who went unanswered",
-    },
-    Allowed { text: "Command Timeout", reason: "mpt3sas names who went unanswered" },
-    Allowed { text: "mf:", reason: "mpt3sas dumps the request that went unanswered" },
-    Allowed { text: "Issuing Reset from mptscsih_IssueTaskMgmt!!", reason: "how mptsas goes on" },
-    Allowed { text: "TaskMgmt request", reason: "mptsas names what went unanswered" },
-];
-
 /// A card whose registers read as all ones.
 pub(super) const YANKED: &[Allowed] = &[
     Allowed { text: "SAS host is non-operational !!!!", reason: "mpt3sas's watchdog has seen it" },

@@ -61,7 +61,7 @@ pub(super) fn a_core_dump_is_recovered(rig: &mut Rig) -> Result<(), String> {
     rig.expect_in_log("_base_fault_reset_work: hard reset: success")
 }
 
-pub(super) fn stopped_firmware_is_reset(rig: &mut Rig) -> Result<(), String> {
+pub(super) fn stopped_firmware_is_waited_for(rig: &mut Rig) -> Result<(), String> {
     let (_, device) = rig.disk(0)?;
     let before = checksum(rig, &device)?;
     shorten_timeout(rig, &device)?;
@@ -75,7 +75,7 @@ pub(super) fn stopped_firmware_is_reset(rig: &mut Rig) -> Result<(), String> {
     if output.status != 0 || output.text != before {
         return Err(format!("what was read is not {before} but {}", output.text));
     }
-    rig.expect_in_log("attempting task abort!")
+    rig.expect_in_log("task abort: SUCCESS")
 }
 
 pub(super) fn a_card_comes_and_goes(rig: &mut Rig) -> Result<(), String> {
