@@ -18,6 +18,8 @@ use super::{CONFIG_REGION, Event};
 /// The system interface registers are the first KiB of their BAR; what follows is the MSI-X
 /// table, which clients keep themselves.
 const REGISTERS_END: u64 = 0x400;
+/// The chip's front (doorbell, resets, interrupts) has its last register here; queues' follow.
+const FRONT_END: u32 = 0x34;
 const DOORBELL: u32 = 0x00;
 const INTERRUPT_STATUS: u32 = 0x30;
 
@@ -131,7 +133,7 @@ impl<'a> Backend<'a> {
             _ => return,
         };
         let write = Write { offset: offset as u32, value, wide };
-        if !matches!(write.offset, DOORBELL | INTERRUPT_STATUS) {
+        if write.offset > FRONT_END {
             // A guest that is faster than the firmware for long waits for it, or the post would
             // grow without end.
             if shared.inbox.post(write) >= MOST_WRITES {
@@ -139,9 +141,12 @@ impl<'a> Backend<'a> {
             }
             return;
         }
+        // A reset counts its time from when it was asked for, so these are not put off.
         shared.with_model(|model| {
             write.apply(model);
-            shared.settle(model);
+            if matches!(write.offset, DOORBELL | INTERRUPT_STATUS) {
+                shared.settle(model);
+            }
         });
     }
 
