@@ -129,8 +129,27 @@ impl GroupRun<'_> {
         }
     }
 
-    /// Boots a guest; it is a case of its own the first time.
+    /// Boots a guest; it is a case of its own the first time, which a host that was busy for a
+    /// moment may try again.
     fn boot(&mut self, is_case: bool) -> Result<(), String> {
+        let mut booted_in = self.boot_once()?;
+        if !is_case {
+            return Ok(());
+        }
+        if booted_in >= BOOT_BOUND {
+            booted_in = booted_in.min(self.boot_once()?);
+        }
+        let outcome = if booted_in < BOOT_BOUND {
+            Ok(())
+        } else {
+            Err(format!("it took {:.1} s, twice", booted_in.as_secs_f64()))
+        };
+        self.report(BOOTS, outcome, booted_in);
+        Ok(())
+    }
+
+    /// Boots a guest in place of the one before, if there was one; how long that took.
+    fn boot_once(&mut self) -> Result<Duration, String> {
         self.rig = None;
         self.boots += 1;
         let folder = self.group.folder_name();
@@ -140,15 +159,7 @@ impl GroupRun<'_> {
             Rig::new(self.workshop, self.group.controller, self.group.image, &logs, &disks, CPUS)?;
         let booted_in = rig.machine.booted_in();
         self.rig = Some(rig);
-        if is_case {
-            let outcome = if booted_in < BOOT_BOUND {
-                Ok(())
-            } else {
-                Err(format!("it took {:.1} s", booted_in.as_secs_f64()))
-            };
-            self.report(BOOTS, outcome, booted_in);
-        }
-        Ok(())
+        Ok(booted_in)
     }
 
     /// Loads the driver; false if there is nothing to test with.
