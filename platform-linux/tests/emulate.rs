@@ -2,83 +2,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, ChildStdout, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Folder, Ran, command, mptctl};
+use common::emulator::Emulator;
+use common::{Folder, Ran, mptctl};
 use serde_json::Value;
-
-/// A running emulator. It is stopped with the test, however that ends.
-struct Emulator {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    ready: String,
-}
-
-impl Emulator {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = command(&[&["emulate"], arguments].concat())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("mptctl starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut ready = String::new();
-        stdout.read_line(&mut ready).expect("a line");
-        let mut emulator = Self { child, stdout, ready };
-        if emulator.ready.is_empty() {
-            let (_, stderr) = emulator.end();
-            panic!("{arguments:?}: {stderr}");
-        }
-        emulator
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = std::process::Command::new("kill").args([name, &pid]).status().expect("kill");
-        assert!(sent.success());
-    }
-
-    /// Waits for the end; the exit code, and what was said after the ready line, errors last.
-    fn end(&mut self) -> (Option<i32>, String) {
-        let started = Instant::now();
-        let status = loop {
-            match self.child.try_wait().expect("waited for") {
-                Some(status) => break status,
-                None if started.elapsed() > Duration::from_secs(20) => {
-                    panic!("the emulator does not end")
-                }
-                None => std::thread::sleep(Duration::from_millis(10)),
-            }
-        };
-        let mut said = String::new();
-        self.stdout.read_to_string(&mut said).expect("UTF-8");
-        self.child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
-        assert!(!said.contains("panicked"), "{said}");
-        (status.code(), said)
-    }
-
-    fn stop(self) -> String {
-        self.signal("-TERM");
-        self.stop_signalled()
-    }
-
-    fn stop_signalled(mut self) -> String {
-        let (code, said) = self.end();
-        assert_eq!(code, Some(0), "{said}");
-        said
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn refused(code: i32, arguments: &[&str]) -> String {
     let ran = mptctl(arguments);

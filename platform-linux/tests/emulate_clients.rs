@@ -9,45 +9,36 @@ mod driver;
 #[path = "../../platform-mock/tests/vfio/mod.rs"]
 mod vfio;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Stdio};
 
-use common::{Folder, command, mptctl};
+use common::emulator::Emulator;
+use common::{Folder, mptctl};
 use driver::{Random, Rig};
 use fusion_mpt::generation::Mpi2;
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
 use vfio::guest::Guest;
 use vfio::raw::{REGION_READ, Raw, access, header, message, version};
-use vfio::until;
 
 /// A running emulator of a SAS3008 with a disk on a file; ended with the test, however that ends.
-struct Emulator {
-    child: Child,
+struct Card {
+    emulator: Emulator,
     socket: String,
     control: String,
     disk: String,
     _folder: Folder,
 }
 
-impl Emulator {
+impl Card {
     fn start() -> Self {
         let folder = Folder::new();
         let (socket, control) = (folder.name("card"), folder.name("knobs"));
         let disk = folder.file("d.img", &vec![0; 4 << 20]);
         let arguments = ["--socket", &socket, "--control", &control, "--disk", &disk];
-        let mut child = command(&[&["emulate", "--chip", "sas3008"], &arguments[..]].concat())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("mptctl starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut ready = String::new();
-        stdout.read_line(&mut ready).expect("a line");
-        assert!(ready.starts_with("ready"), "{ready}");
-        child.stdout = Some(stdout.into_inner());
-        Self { child, socket, control, disk, _folder: folder }
+        let emulator = Emulator::start(&[&["--chip", "sas3008"], &arguments[..]].concat());
+        assert!(emulator.ready.starts_with("ready"), "{}", emulator.ready);
+        Self { emulator, socket, control, disk, _folder: folder }
     }
 
     fn path(&self) -> &Path {
@@ -56,48 +47,23 @@ impl Emulator {
 
     /// Tells it to end, which it does well; what it said since it was ready.
     fn stop(&mut self) -> String {
-        let pid = self.child.id().to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.expect("kill").success());
-        let mut status = None;
-        until("the emulator's end", || {
-            status = self.child.try_wait().expect("waited for");
-            status.is_some()
-        });
-        let mut said = String::new();
-        self.child.stdout.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
-        self.child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
-        assert_eq!(status.and_then(|status| status.code()), Some(0), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
+        self.emulator.signal("-TERM");
+        let (code, said) = self.emulator.end();
+        assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("stopped: disks flushed, sockets removed"), "{said}");
         assert!(!self.path().exists() && !Path::new(&self.control).exists());
         said
     }
 }
 
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A driver that finds the disk and reads what it has written.
-fn assert_serves(emulator: &Emulator) {
-    let mut rig = Rig::<_, Mpi2>::new(Guest::at(emulator.path()));
-    let device = rig.device(0);
-    rig.clear_attention(device);
-    let data = rig.data(4096);
-    data.fill(0x5a);
-    rig.run_out(device, &Cdb::write(0, 8), &data, 4096).assert_good(4096);
-    data.fill(0);
-    rig.run_in(device, &Cdb::read(0, 8), &data, 4096).assert_good(4096);
-    assert_eq!(data.read(0, 4096), [0x5a; 4096]);
+fn assert_serves(card: &Card) {
+    Rig::<_, Mpi2>::new(Guest::at(card.path())).assert_keeps(0, 0, 4096);
 }
 
 #[test]
 fn garbage_at_the_socket_ends_its_client_and_never_the_emulator() {
-    let mut emulator = Emulator::start();
+    let mut card = Card::start();
     let hello = message(1, &version());
     let with_hello = |bytes: &[u8]| [&hello[..], bytes].concat();
     let mut garbage: Vec<Vec<u8>> = vec![
@@ -125,37 +91,37 @@ fn garbage_at_the_socket_ends_its_client_and_never_the_emulator() {
         random.bytes(length)
     }));
     for bytes in &garbage {
-        let mut raw = Raw::connect(emulator.path());
+        let mut raw = Raw::connect(card.path());
         raw.try_send(bytes);
         raw.0.shutdown(std::net::Shutdown::Write).expect("half closed");
         // Whatever it answers; in the end it hangs up.
         let mut rest = Vec::new();
         let _ = raw.0.read_to_end(&mut rest);
     }
-    assert_serves(&emulator);
-    let said = emulator.stop();
+    assert_serves(&card);
+    let said = card.stop();
     assert!(said.contains("where 16 to 1048608 can be"), "{said}");
 }
 
 #[test]
 fn a_signal_while_commands_are_in_flight_flushes_the_disks_and_removes_the_sockets() {
-    let mut emulator = Emulator::start();
-    let mut rig = Rig::<_, Mpi2>::new(Guest::at(emulator.path()));
+    let mut card = Card::start();
+    let mut rig = Rig::<_, Mpi2>::new(Guest::at(card.path()));
     let device = rig.device(0);
     rig.clear_attention(device);
     let data = rig.data(64 << 10);
     let bytes = Random::new(11).bytes(64 << 10);
     data.write(0, &bytes);
     rig.run_out(device, &Cdb::write(0, 128), &data, 64 << 10).assert_good(64 << 10);
-    mptctl(&["knob", "--control", &emulator.control, "slow-down", "20ms"]).good();
+    mptctl(&["knob", "--control", &card.control, "slow-down", "20ms"]).good();
     let segments = [data.segment(0, 64 << 10)];
     for _ in 0..64 {
         let cdb = Cdb::write(4096, 128);
         rig.submit(device, &driver::command(&cdb, Direction::Write, &segments));
     }
-    let said = emulator.stop();
+    let said = card.stop();
     assert!(said.contains("a virtual machine connected"), "{said}");
-    let file = std::fs::read(&emulator.disk).expect("there");
+    let file = std::fs::read(&card.disk).expect("there");
     assert_eq!(file.len(), 4 << 20);
     assert!(file[..64 << 10] == bytes, "what was acknowledged is not on the disk");
     let late = &file[4096 * 512..][..64 << 10];
@@ -167,19 +133,19 @@ fn a_signal_while_commands_are_in_flight_flushes_the_disks_and_removes_the_socke
 
 #[test]
 fn a_client_that_vanishes_with_commands_in_flight_is_told_of_and_the_next_one_is_served() {
-    let mut emulator = Emulator::start();
-    let mut rig = Rig::<_, Mpi2>::new(Guest::at(emulator.path()));
+    let mut card = Card::start();
+    let mut rig = Rig::<_, Mpi2>::new(Guest::at(card.path()));
     let device = rig.device(0);
     rig.clear_attention(device);
-    mptctl(&["knob", "--control", &emulator.control, "slow-down", "5ms"]).good();
+    mptctl(&["knob", "--control", &card.control, "slow-down", "5ms"]).good();
     let data = rig.data(4096);
     for block in 0..32 {
         let cdb = Cdb::read(block, 8);
         rig.submit(device, &driver::command(&cdb, Direction::Read, &[data.segment(0, 4096)]));
     }
     drop(rig);
-    mptctl(&["knob", "--control", &emulator.control, "slow-down", "0s"]).good();
-    assert_serves(&emulator);
-    let said = emulator.stop();
+    mptctl(&["knob", "--control", &card.control, "slow-down", "0s"]).good();
+    assert_serves(&card);
+    let said = card.stop();
     assert_eq!(said.matches("the virtual machine disconnected").count(), 2, "{said}");
 }

@@ -4,10 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::memory::{TransferCause, TransferError};
-
-/// Bytes that are held between a file and a buffer at a time.
-const PIECE: usize = 16 * 1024;
+use crate::memory::{PIECE, TransferCause, TransferError, bounce};
 
 /// The memory of a command, as the initiator described it.
 pub trait DataBuffer {
@@ -48,7 +45,7 @@ pub trait DataBuffer {
         file: &File,
         position: u64,
     ) -> Result<(), TransferError> {
-        bounce(bytes, |moved, piece| {
+        bounce(&mut [0; PIECE], bytes, |moved, piece| {
             file.read_exact_at(piece, position + moved).map_err(TransferCause::Disk)?;
             self.write(offset + moved, piece).map_err(|DataError| TransferCause::Memory)
         })
@@ -67,26 +64,11 @@ pub trait DataBuffer {
         file: &File,
         position: u64,
     ) -> Result<(), TransferError> {
-        bounce(bytes, |moved, piece| {
+        bounce(&mut [0; PIECE], bytes, |moved, piece| {
             self.read(offset + moved, piece).map_err(|DataError| TransferCause::Memory)?;
             file.write_all_at(piece, position + moved).map_err(TransferCause::Disk)
         })
     }
-}
-
-/// Calls `carry` with the offset of, and room for, piece after piece.
-fn bounce(
-    bytes: u64,
-    mut carry: impl FnMut(u64, &mut [u8]) -> Result<(), TransferCause>,
-) -> Result<(), TransferError> {
-    let mut buffer = [0; PIECE];
-    let mut moved = 0;
-    while moved < bytes {
-        let length = usize::try_from(bytes - moved).unwrap_or(PIECE).min(PIECE);
-        carry(moved, &mut buffer[..length]).map_err(|cause| TransferError { moved, cause })?;
-        moved += length as u64;
-    }
-    Ok(())
 }
 
 /// The initiator's memory could not be reached.

@@ -170,7 +170,7 @@ pub(crate) fn fill_piecewise<M: DeviceMemory + ?Sized>(
     file: &File,
     offset: u64,
 ) -> Result<(), TransferError> {
-    bounce(segments, offset, |at, offset, piece| {
+    bounce_segments(segments, offset, |at, offset, piece| {
         file.read_exact_at(piece, offset).map_err(TransferCause::Disk)?;
         memory.write(at, piece).map_err(|_| TransferCause::Memory)
     })
@@ -183,33 +183,45 @@ pub(crate) fn store_piecewise<M: DeviceMemory + ?Sized>(
     file: &File,
     offset: u64,
 ) -> Result<(), TransferError> {
-    bounce(segments, offset, |at, offset, piece| {
+    bounce_segments(segments, offset, |at, offset, piece| {
         memory.read(at, piece).map_err(|_| TransferCause::Memory)?;
         file.write_all_at(piece, offset).map_err(TransferCause::Disk)
     })
 }
 
 /// Bytes that are held between a file and memory at a time.
-const PIECE: usize = 16 * 1024;
+pub(crate) const PIECE: usize = 16 * 1024;
 
-/// Calls `carry` with the bus address, the file offset and room for the bytes of piece after piece.
-fn bounce(
+/// Calls `carry` with the offset of, and in `buffer` room for, piece after piece of `bytes` bytes.
+pub(crate) fn bounce(
+    buffer: &mut [u8; PIECE],
+    bytes: u64,
+    mut carry: impl FnMut(u64, &mut [u8]) -> Result<(), TransferCause>,
+) -> Result<(), TransferError> {
+    let mut moved = 0;
+    while moved < bytes {
+        let length = usize::try_from(bytes - moved).unwrap_or(PIECE).min(PIECE);
+        carry(moved, &mut buffer[..length]).map_err(|cause| TransferError { moved, cause })?;
+        moved += length as u64;
+    }
+    Ok(())
+}
+
+/// The same over segments: `carry` is told the bus address and the file offset.
+fn bounce_segments(
     segments: &[Segment],
     offset: u64,
     mut carry: impl FnMut(u64, u64, &mut [u8]) -> Result<(), TransferCause>,
 ) -> Result<(), TransferError> {
     let mut buffer = [0; PIECE];
-    let mut moved = 0;
+    let mut before = 0;
     for segment in segments {
-        let end = u64::from(segment.bytes);
-        let mut inside = 0;
-        while inside < end {
-            let length = usize::try_from(end - inside).unwrap_or(PIECE).min(PIECE);
-            let (at, piece) = (segment.at.wrapping_add(inside), &mut buffer[..length]);
-            carry(at, offset + moved, piece).map_err(|cause| TransferError { moved, cause })?;
-            inside += length as u64;
-            moved += length as u64;
-        }
+        let bytes = u64::from(segment.bytes);
+        bounce(&mut buffer, bytes, |inside, piece| {
+            carry(segment.at.wrapping_add(inside), offset + before + inside, piece)
+        })
+        .map_err(|error| TransferError { moved: before + error.moved, ..error })?;
+        before += bytes;
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! Controllers that do not come up, die, or lie: every one ends in a bounded time, with a sentence
 //! that helps, nothing lost and no panic.
 
-#[allow(unreachable_pub, reason = "shared by several tests")]
+mod chips;
 mod hostile;
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use chips::on_every_chip;
 use fusion_mpt::bringup::Reset;
 use fusion_mpt::controller::Action;
 use fusion_mpt::error::{Error, SubmitError, Waited};
@@ -20,7 +21,7 @@ use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::in_process::{MockBus, MockRegisters, Options};
 use fusion_mpt_mock::model::{Chip, FactsOverride, Model, disks};
-use hostile::{DISK, Rig, Started, assert_sentence, core_chip, on_every_chip, start};
+use hostile::{DISK, Rig, Started, assert_sentence, core_chip, start};
 
 on_every_chip! {
     a_controller_that_never_becomes_ready_is_given_up = never_ready;

@@ -1,10 +1,11 @@
 //! Disks that fail: what they say arrives byte for byte, and what they do not say has a name.
 
-#[allow(unreachable_pub, reason = "shared by several tests")]
+mod chips;
 mod hostile;
 
 use std::time::Duration;
 
+use chips::on_every_chip;
 use fusion_mpt::controller::Action;
 use fusion_mpt::error::SubmitError;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
@@ -17,7 +18,7 @@ use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::in_process::Options;
 use fusion_mpt_mock::model::{Chip, disk};
 use fusion_mpt_mock::target::{SenseData, SenseKey as Key, Target, status};
-use hostile::{DISK, Done, Rig, on_every_chip};
+use hostile::{DISK, Done, Rig};
 
 on_every_chip! {
     every_sense_arrives_byte_for_byte_and_is_put_to_words = every_sense;

@@ -1,8 +1,9 @@
 //! The driver on controllers that fault, vanish, lie, or hold commands back.
 
-#[allow(unreachable_pub, dead_code, reason = "shared by several tests")]
+mod chips;
 mod driver;
 
+use chips::on_every_chip;
 use driver::{Rig, bring_up};
 use fusion_mpt::controller::{Action, TaskRoute};
 use fusion_mpt::error::Error;
@@ -18,15 +19,6 @@ use fusion_mpt_mock::in_process::{MockBus, Options};
 use fusion_mpt_mock::model::{Chip, FactsOverride, State, disks};
 
 const DISK: TargetId = TargetId(0);
-
-macro_rules! on_every_chip {
-    ($($name:ident = $check:ident;)*) => {
-        mod sas1068 { use super::*; $(#[test] fn $name() { $check::<Mpi1>(Chip::SAS1068) })* }
-        mod sas2008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS2008) })* }
-        mod sas3008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3008) })* }
-        mod sas3816 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3816) })* }
-    };
-}
 
 on_every_chip! {
     a_faulted_controller_is_reset_and_comes_up = faulted_before;

@@ -1,8 +1,9 @@
 //! The driver on every software controller, step by step and with a bouncing bus.
 
-#[allow(unreachable_pub, dead_code, reason = "shared by several tests")]
+mod chips;
 mod driver;
 
+use chips::on_every_chip;
 use driver::{Rig, segments};
 use std::time::Duration;
 
@@ -17,16 +18,6 @@ use fusion_mpt_mock::in_process::{MockBus, Options};
 use fusion_mpt_mock::model::{Chip, disk, disks};
 
 const DISK: u64 = 16 << 20;
-
-/// Runs a check on each chip.
-macro_rules! on_every_chip {
-    ($($name:ident = $check:ident;)*) => {
-        mod sas1068 { use super::*; $(#[test] fn $name() { $check::<Mpi1>(Chip::SAS1068) })* }
-        mod sas2008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS2008) })* }
-        mod sas3008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3008) })* }
-        mod sas3816 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3816) })* }
-    };
-}
 
 on_every_chip! {
     discovery_finds_every_disk_with_its_name_and_slot = discovery;

@@ -1,10 +1,11 @@
 //! Controllers that say what cannot be true: each lie is counted and changes nothing else.
 
-#[allow(unreachable_pub, reason = "shared by several tests")]
+mod chips;
 mod hostile;
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use chips::on_every_chip;
 use fusion_mpt::generation::chips::{Chip as CoreChip, Quirks};
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::memory_plan::Wants;
@@ -16,7 +17,7 @@ use fusion_mpt::targets::TargetId;
 use fusion_mpt::trace::TraceKind;
 use fusion_mpt_mock::in_process::{MockBus, Options};
 use fusion_mpt_mock::model::{Chip, FactsOverride, disks};
-use hostile::{DISK, Rig, core_chip, frame, on_every_chip, rig_with_reads, smid_of, start};
+use hostile::{DISK, Rig, core_chip, frame, rig_with_reads, smid_of, start};
 use proptest::prelude::*;
 
 on_every_chip! {

@@ -1,11 +1,12 @@
 //! Lies in what the driver asks for itself, and in the news of disks: each ends, and the disks that
 //! are there are found all the same.
 
-#[allow(unreachable_pub, reason = "shared by several tests")]
+mod chips;
 mod hostile;
 
 use std::time::Duration;
 
+use chips::on_every_chip;
 use fusion_mpt::controller::Action;
 use fusion_mpt::error::Error;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
@@ -16,7 +17,7 @@ use fusion_mpt::targets::TargetId;
 use fusion_mpt::wire::config::{ExtPageType, PageId};
 use fusion_mpt::wire::task::TaskType;
 use fusion_mpt_mock::model::{Chip, Model, disk};
-use hostile::{DISK, Rig, frame, on_every_chip, rig_with_reads, smid_of};
+use hostile::{DISK, Rig, frame, rig_with_reads, smid_of};
 
 /// Within this time every chip has told of a disk that was plugged in: a SAS1068 tells of its link,
 /// and a second later of the disk.

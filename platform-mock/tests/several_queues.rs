@@ -1,7 +1,6 @@
 //! Several reply queues, each in a thread of its own, sharing nothing but the reply frames of
 //! commands that fail.
 
-#[allow(unreachable_pub, reason = "shared by several tests")]
 mod hostile;
 
 use std::collections::{HashMap, HashSet};

@@ -1,6 +1,5 @@
 //! Controllers with a thread of their own: data under load, and several queues.
 
-#[allow(unreachable_pub, dead_code, reason = "shared by several tests")]
 mod driver;
 
 use std::time::{Duration, Instant};

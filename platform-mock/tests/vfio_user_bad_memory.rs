@@ -1,6 +1,7 @@
 //! Memory that a client shares wrongly: refused, or a DMA fault where the card meets it, and the
 //! next driver's reset brings the card back.
 
+mod chips;
 mod common;
 mod vfio;
 
@@ -8,6 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
+use chips::on_each;
 use common::{Rig, command};
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::platform::{BusAddr, DmaRegion};
@@ -31,15 +33,7 @@ fn served(chip: Chip) -> Served {
 /// Commands for the first disk are read and written again by a driver that starts anew.
 #[track_caller]
 fn assert_next_driver_works<G: Generation>(guest: Guest) {
-    let mut rig = Rig::<_, G>::new(guest);
-    let device = rig.device(0);
-    rig.clear_attention(device);
-    let data = rig.data(8192);
-    data.fill(0x5a);
-    rig.run_out(device, &Cdb::write(8, 16), &data, 8192).assert_good(8192);
-    data.fill(0);
-    rig.run_in(device, &Cdb::read(8, 16), &data, 8192).assert_good(8192);
-    assert_eq!(data.read(0, 8192), [0x5a; 8192]);
+    Rig::<_, G>::new(guest).assert_keeps(0, 1, 8192);
 }
 
 #[test]
@@ -187,15 +181,6 @@ fn faults_and_recovers<G: Generation>(
     drop(controller);
     mend(&bus);
     assert_next_driver_works::<G>(bus);
-}
-
-macro_rules! on_each {
-    ($check:ident) => {
-        $check::<Mpi1>(Chip::SAS1068);
-        $check::<Mpi2>(Chip::SAS2008);
-        $check::<Mpi2>(Chip::SAS3008);
-        $check::<Mpi2>(Chip::SAS3816);
-    };
 }
 
 /// Submits a command whose data is somewhere that need not be the guest's.

@@ -1,10 +1,12 @@
 //! Clients that behave: a whole driver over a real socket, without a virtual machine.
 
+mod chips;
 mod common;
 mod vfio;
 
 use std::time::Duration;
 
+use chips::on_every_chip;
 use common::{Random, Rig, command};
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::memory_plan::Wants;
@@ -15,16 +17,6 @@ use vfio::guest::{CONFIG, Guest, INTX, Interrupt, MSI, MSIX};
 use vfio::{LIMIT, Served};
 
 const DISK: u64 = 16 << 20;
-
-/// Runs a check on each chip.
-macro_rules! on_every_chip {
-    ($($name:ident = $check:ident;)*) => {
-        mod sas1068 { use super::*; $(#[test] fn $name() { $check::<Mpi1>(Chip::SAS1068) })* }
-        mod sas2008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS2008) })* }
-        mod sas3008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3008) })* }
-        mod sas3816 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3816) })* }
-    };
-}
 
 on_every_chip! {
     the_driver_comes_up_and_finds_every_disk = discovery;

@@ -1,11 +1,13 @@
 //! Clients that vanish, wherever they were: the next one finds a card as after power-on, and the
 //! disks with every byte that was acknowledged.
 
+mod chips;
 mod common;
 mod vfio;
 
 use std::time::{Duration, Instant};
 
+use chips::on_each;
 use common::{Random, Rig, command, ready};
 
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
@@ -23,16 +25,6 @@ use vfio::{LIMIT, Served, until};
 
 const DISK: u64 = 16 << 20;
 const BLOCK: usize = 512;
-
-/// Runs a check on each chip.
-macro_rules! on_each {
-    ($check:ident) => {
-        $check::<Mpi1>(Chip::SAS1068);
-        $check::<Mpi2>(Chip::SAS2008);
-        $check::<Mpi2>(Chip::SAS3008);
-        $check::<Mpi2>(Chip::SAS3816);
-    };
-}
 
 /// The next client: finds nothing of the one before it, and reads these bytes from block 0 on.
 #[track_caller]

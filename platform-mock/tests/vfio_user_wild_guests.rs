@@ -222,14 +222,7 @@ fn worked<G: Generation>(served: &Served) -> Guest {
 fn assert_works<G: Generation>(guest: Guest, served: &Served) {
     let mut rig = Rig::<_, G>::new(guest);
     assert_eq!(rig.controller.targets().count(), 2, "{:?}", served.complaints());
-    let device = rig.device(1);
-    rig.clear_attention(device);
-    let data = rig.data(4096);
-    data.fill(0x5a);
-    rig.run_out(device, &Cdb::write(64, 8), &data, 4096).assert_good(4096);
-    data.fill(0);
-    rig.run_in(device, &Cdb::read(64, 8), &data, 4096).assert_good(4096);
-    assert_eq!(data.read(0, 4096), [0x5a; 4096]);
+    rig.assert_keeps(1, 8, 4096);
 }
 
 fn rages<G: Generation>(chip: Chip) {

@@ -25,6 +25,10 @@ pub struct Chip {
     pub board_name: &'static str,
     /// PCI device id.
     pub device_id: u16,
+    /// PCI revision.
+    pub revision: u8,
+    /// PCI subsystem id of the board; the vendor's is LSI's own.
+    pub subsystem_id: u16,
     /// Which messages it speaks.
     pub family: Family,
     /// Phys, each with room for one disk.
@@ -80,6 +84,8 @@ impl Chip {
         chip_name: "C1068",
         board_name: "SAS3081X-R",
         device_id: 0x0054,
+        revision: 0x01,
+        subsystem_id: 0x3080,
         family: Family::Mpi1,
         phys: 8,
         message_version: 0x0105,
@@ -102,6 +108,8 @@ impl Chip {
         chip_name: "LSISAS2008",
         board_name: "SAS9211-8i",
         device_id: 0x0072,
+        revision: 0x03,
+        subsystem_id: 0x3020,
         family: Family::Mpi20,
         phys: 8,
         message_version: 0x0200,
@@ -124,6 +132,8 @@ impl Chip {
         chip_name: "LSISAS3008",
         board_name: "SAS9300-8i",
         device_id: 0x0097,
+        revision: 0x02,
+        subsystem_id: 0x30e0,
         family: Family::Mpi25,
         phys: 8,
         message_version: 0x0205,
@@ -146,6 +156,8 @@ impl Chip {
         chip_name: "SAS3816",
         board_name: "HBA 9500-16i",
         device_id: 0x00e6,
+        revision: 0x00,
+        subsystem_id: 0x4050,
         family: Family::Mpi26,
         phys: 16,
         message_version: 0x0206,

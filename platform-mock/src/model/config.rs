@@ -25,6 +25,11 @@ const ACTION_READ_DEFAULT: u8 = 5;
 const ACTION_READ_NVRAM: u8 = 6;
 const LAST_ACTION: u8 = 6;
 
+/// Whether a configuration page request may change what a page says.
+pub(crate) fn may_change(frame: &[u8]) -> bool {
+    matches!(byte(frame, 0), ACTION_WRITE_CURRENT | ACTION_DEFAULT | ACTION_WRITE_NVRAM)
+}
+
 /// Answers a configuration page request.
 pub(crate) fn answer(
     memory: &dyn DeviceMemory,

@@ -115,8 +115,10 @@ impl Model {
                 let (chip, devices, lie) = (&self.chip, &self.devices, self.knobs.page_lie);
                 let answer =
                     config::answer(memory, chip, devices, &mut self.settings, request, lie);
-                self.coalesce();
-                self.turn_phys();
+                if config::may_change(&request.frame) {
+                    self.coalesce();
+                    self.turn_phys();
+                }
                 answer
             }
             FUNCTION_EVENT_NOTIFICATION => {

@@ -38,6 +38,12 @@ pub(crate) mod page_type {
 }
 use page_type as kind;
 
+/// `DeviceInfo` of the controller and its own phys: an end device; SSP, STP and SMP initiator.
+const CONTROLLER_INFO: u32 = 0x0071;
+/// `DeviceInfo` of an expander: edge expander, SMP target.
+const EXPANDER_INFO: u32 = 0x0102;
+/// `PhyInfo` of an expander's phy that leads back to the controller: subtractive routing.
+const SUBTRACTIVE: u32 = 0x0010;
 /// `DeviceInfo` of a SAS disk: an end device, SSP target.
 pub(crate) const DEVICE_INFO: u32 = 0x0401;
 /// `DeviceInfo` of a SATA disk: an end device, SATA device.
@@ -200,6 +206,53 @@ fn expander_at(devices: &Devices, address: u32) -> Result<Expander, NoPage> {
         _ => false,
     };
     if found { Ok(expander) } else { Err(NoPage::Number) }
+}
+
+/// The expander and its phy that the address of an expander page 1 names.
+fn expander_phy_at(devices: &Devices, address: u32) -> Result<(Expander, u8), NoPage> {
+    let expander = expander_at(devices, address)?;
+    let phy = (address >> 16) as u8;
+    if address >> 28 == 1 && phy < expander.phys() {
+        Ok((expander, phy))
+    } else {
+        Err(NoPage::Number)
+    }
+}
+
+/// Who is at the other end of an expander's phy: nobody, if the handle is 0.
+struct ExpanderNeighbour<'d> {
+    handle: u16,
+    info: u32,
+    phy: u8,
+    /// How frames are routed there, as `PhyInfo` has it.
+    routing: u32,
+    disk: Option<&'d Device>,
+}
+
+fn expander_neighbour<'d>(
+    devices: &'d Devices,
+    expander: &Expander,
+    phy: u8,
+) -> ExpanderNeighbour<'d> {
+    if phy >= expander.bays {
+        let own = devices.wide_port() + (phy - expander.bays);
+        let handle = devices.controller_handle(own);
+        return ExpanderNeighbour {
+            handle,
+            info: CONTROLLER_INFO,
+            phy: own,
+            routing: SUBTRACTIVE,
+            disk: None,
+        };
+    }
+    let disk = devices.slot(devices.phys() + phy);
+    ExpanderNeighbour {
+        handle: disk.map_or(0, |disk| disk.handle),
+        info: disk.map_or(0, device_info),
+        phy: 0,
+        routing: 0,
+        disk,
+    }
 }
 
 /// Enclosure page 0, of 0x28 bytes on all generations.

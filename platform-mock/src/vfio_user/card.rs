@@ -14,7 +14,7 @@ use super::guest_memory::GuestMemory;
 use super::interrupts::Interrupts;
 
 /// For how long the firmware works before it interrupts the host and lets others have a look.
-const ROUND: Duration = Duration::from_micros(100);
+const ROUND_NS: u64 = 100_000;
 /// Nothing that could happen to an idle card is later noticed than this.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// A message unit reset is over sooner; a diagnostic reset is not, and its host has to wait.
@@ -110,11 +110,13 @@ impl Shared {
         // Held for the round, so that memory that was taken away is not touched any more when the
         // client hears that it was.
         let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
-        let began = Instant::now();
+        let began = self.now();
+        let mut now = began;
         let mut worked = false;
-        while model.step(&*memory, self.now()) {
+        while model.step(&*memory, now) {
             worked = true;
-            if began.elapsed() >= ROUND || self.wanted.load(Ordering::Acquire) > 0 {
+            now = self.now();
+            if now - began >= ROUND_NS || self.wanted.load(Ordering::Acquire) > 0 {
                 break;
             }
             self.inbox.take(model);

@@ -65,9 +65,6 @@ const fn bar(kind: u32, bytes: u32, behind: Behind) -> Bar {
 /// What a chip is on PCI, beyond what its firmware says.
 #[derive(Debug, Clone, Copy)]
 struct Card {
-    revision: u8,
-    subsystem_vendor: u16,
-    subsystem: u16,
     bars: [Bar; 6],
     /// Messages that its MSI-X table has, which may be more than its firmware uses.
     msix: u16,
@@ -93,9 +90,6 @@ fn card(chip: &Chip) -> Card {
     };
     match chip.family {
         Family::Mpi1 => Card {
-            revision: 0x01,
-            subsystem_vendor: 0x1000,
-            subsystem: 0x3080,
             bars: early(0x4000, 0x1_0000),
             msix: 1,
             table: (1, 0x2000, 0x3000),
@@ -103,9 +97,6 @@ fn card(chip: &Chip) -> Card {
             link: (0, 0),
         },
         Family::Mpi20 => Card {
-            revision: 0x03,
-            subsystem_vendor: 0x1000,
-            subsystem: 0x3020,
             bars: early(0x4000, 0x4_0000),
             msix: 15,
             table: (1, 0x2000, 0x3800),
@@ -113,9 +104,6 @@ fn card(chip: &Chip) -> Card {
             link: (8, 2),
         },
         Family::Mpi25 => Card {
-            revision: 0x02,
-            subsystem_vendor: 0x1000,
-            subsystem: 0x30e0,
             bars: early(0x1_0000, 0x4_0000),
             msix: 96,
             table: (1, 0xe000, 0xf000),
@@ -123,9 +111,6 @@ fn card(chip: &Chip) -> Card {
             link: (8, 3),
         },
         Family::Mpi26 => Card {
-            revision: 0x00,
-            subsystem_vendor: 0x1000,
-            subsystem: 0x4050,
             bars: [
                 bar(MEMORY_64_PREFETCHABLE, 0x10_0000, Registers),
                 NO_BAR,
@@ -201,12 +186,12 @@ impl ConfigSpace {
         self.put16(0x00, 0x1000);
         self.put16(0x02, chip.device_id);
         self.put16(0x06, STATUS_CAPABILITIES);
-        self.put(0x08, &[card.revision]);
+        self.put(0x08, &[chip.revision]);
         // Mass storage: serial attached SCSI since MPI 2, SCSI before.
         let subclass = if chip.is_mpi1() { 0x00 } else { 0x07 };
         self.put(0x09, &[0x00, subclass, 0x01]);
-        self.put16(0x2c, card.subsystem_vendor);
-        self.put16(0x2e, card.subsystem);
+        self.put16(0x2c, 0x1000);
+        self.put16(0x2e, chip.subsystem_id);
         // INTA.
         self.put(0x3d, &[1]);
         // I/O, memory, bus master, parity, SERR, INTx disable; cache line; latency; line.

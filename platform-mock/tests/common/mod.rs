@@ -312,6 +312,21 @@ where
         self.run(device, &command(cdb, Direction::Write, &[data.segment(0, bytes)]))
     }
 
+    /// Asserts that a target keeps what is written to `bytes` bytes, whole pages, from page `page`
+    /// of it on, in blocks of 512 bytes.
+    #[track_caller]
+    pub fn assert_keeps(&mut self, id: u16, page: u64, bytes: usize) {
+        let (lba, blocks) = (page * 8, (bytes / 512) as u32);
+        let device = self.device(id);
+        self.clear_attention(device);
+        let data = self.data(bytes);
+        data.fill(0x5a);
+        self.run_out(device, &Cdb::write(lba, blocks), &data, bytes).assert_good(bytes as u32);
+        data.fill(0);
+        self.run_in(device, &Cdb::read(lba, blocks), &data, bytes).assert_good(bytes as u32);
+        assert_eq!(data.read(0, bytes), vec![0x5a; bytes]);
+    }
+
     /// Takes unit attention conditions until the device has no more.
     #[track_caller]
     pub fn clear_attention(&mut self, device: Device) {

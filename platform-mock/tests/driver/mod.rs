@@ -1,5 +1,7 @@
 //! The driver on a software controller, with everything it needs around it.
 
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses its part of it")]
+
 use std::time::{Duration, Instant};
 
 use embedded_hal::delay::DelayNs;

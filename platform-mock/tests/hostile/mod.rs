@@ -1,7 +1,7 @@
 //! A driver whose bus the test can break: registers that die at any access, and the driver's own
 //! memory as the device sees it.
 
-#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses its part of it")]
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,19 +30,6 @@ use fusion_mpt_mock::model::{Chip, disks};
 
 /// Bytes of each disk.
 pub const DISK: u64 = 16 << 20;
-
-/// Runs a check on each chip.
-#[allow(unused_macros, reason = "as above")]
-macro_rules! on_every_chip {
-    ($($name:ident = $check:ident;)*) => {
-        mod sas1068 { use super::*; $(#[test] fn $name() { $check::<Mpi1>(Chip::SAS1068) })* }
-        mod sas2008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS2008) })* }
-        mod sas3008 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3008) })* }
-        mod sas3816 { use super::*; $(#[test] fn $name() { $check::<Mpi2>(Chip::SAS3816) })* }
-    };
-}
-#[allow(unused_imports, reason = "as above")]
-pub(crate) use on_every_chip;
 
 /// What a [`Probe`] has seen, and when it dies.
 #[derive(Debug)]

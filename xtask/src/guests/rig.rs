@@ -266,6 +266,12 @@ fn find_script(wwn: u64) -> String {
     )
 }
 
+/// A field of what `fio --minimal` says, counted from 1 as fio's own manual does (terse version 3).
+pub(super) fn fio_field(said: &str, number: usize) -> Option<&str> {
+    let result = said.lines().find(|line| line.starts_with("3;fio-"))?;
+    result.split(';').nth(number - 1)
+}
+
 /// A sentence as a file's name.
 pub(super) fn file_name(text: &str) -> String {
     let mut name = String::new();
@@ -282,6 +288,14 @@ pub(super) fn file_name(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_of_fios_is_found_between_other_lines() {
+        let said = "fio: a warning\n3;fio-3.39;speed;0;7;1;2;13325;9\n";
+        assert_eq!(fio_field(said, 5), Some("7"));
+        assert_eq!(fio_field(said, 8), Some("13325"));
+        assert_eq!(fio_field("no result", 5), None);
+    }
 
     #[test]
     fn a_sentence_makes_a_tame_file_name() {

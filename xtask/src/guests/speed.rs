@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::guests::rig::Rig;
+use crate::guests::rig::{Rig, fio_field};
 use crate::guests::workshop::Workshop;
 
 /// Turns of each guest.
@@ -73,8 +73,7 @@ fn turn(rig: &mut Rig) -> Result<f64, String> {
          --rw=randread --size=32m --time_based --runtime={SECONDS} --minimal"
     );
     let said = rig.machine.check(&script, LIMIT)?;
-    // Field 8 of the terse form, as fio's own manual counts.
-    let result = said.lines().find(|line| line.starts_with("3;fio-"));
-    let speed = result.and_then(|line| line.split(';').nth(7)?.parse().ok());
+    // Reads a second.
+    let speed = fio_field(&said, 8).and_then(|field| field.parse().ok());
     speed.ok_or_else(|| format!("fio names no speed:\n{said}"))
 }

@@ -5,15 +5,13 @@ mod fabric;
 mod raid;
 
 use super::{
-    CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, Settings, device_info,
-    device_rate, enclosure_0, kind, rate,
+    CONTROLLER_INFO, CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, Settings,
+    device_info, device_rate, enclosure_0, kind, rate,
 };
 use crate::model::chip::{Chip, Family};
 use crate::model::coalescing;
 use crate::model::devices::Devices;
 
-/// `DeviceInfo` of the controller: an end device; SSP, STP and SMP initiator.
-const CONTROLLER_INFO: u32 = 0x0071;
 /// NVDATA's version, and the option ROM's.
 const NVDATA: u32 = 0x1400_0601;
 const OPTION_ROM: u32 = 0x0727_0000;
@@ -32,7 +30,7 @@ pub(super) fn build(
     let built = match (page_kind, number) {
         (kind::MANUFACTURING, 1) => page(0).zeros_to(0x104),
         (kind::MANUFACTURING, 2 | 3) => {
-            page(0).u16(chip.device_id).u8(pci_identity(chip).0).zeros_to(0x0c)
+            page(0).u16(chip.device_id).u8(chip.revision).zeros_to(0x0c)
         }
         (kind::MANUFACTURING, 4) => page(0x0a).zeros_to(0x69).u8(10).u8(14).u8(2),
         (kind::MANUFACTURING, 5) => manufacturing_5(chip, page(3)),
@@ -62,17 +60,14 @@ pub(super) fn build(
             page(0).zeros_to(0x0c).u8(1).zeros_to(0x10).u16(52).u16(0).u8(1).zeros_to(0x20)
         }
         (kind::IO_UNIT, 10) => page(1).u8(1).zeros_to(0x10).u8(100).zeros_to(0x14),
-        (kind::IOC, 0) => {
-            let (revision, subsystem) = pci_identity(chip);
-            page(2)
-                .zeros_to(0x0c)
-                .u16(0x1000)
-                .u16(chip.device_id)
-                .u32(revision.into())
-                .u32(0x0107_0000)
-                .u16(0x1000)
-                .u16(subsystem)
-        }
+        (kind::IOC, 0) => page(2)
+            .zeros_to(0x0c)
+            .u16(0x1000)
+            .u16(chip.device_id)
+            .u32(chip.revision.into())
+            .u32(0x0107_0000)
+            .u16(0x1000)
+            .u16(chip.subsystem_id),
         // Bus, slot and segment of the controller are not known to it.
         (kind::IOC, 1) => page(5)
             .u32(coalescing::DEFAULT_FLAGS)
@@ -157,17 +152,6 @@ fn missing(newest: bool, page_kind: u8) -> NoPage {
         | kind::EXTENDED_MANUFACTURING => NoPage::Number,
         kind::PCIE_IO_UNIT..=kind::PCIE_LINK | kind::DRIVER_TRIGGER if newest => NoPage::Number,
         _ => NoPage::Type,
-    }
-}
-
-/// PCI revision and subsystem id, as the card's configuration space has them
-/// (`vfio_user/config_space.rs`).
-fn pci_identity(chip: &Chip) -> (u8, u16) {
-    match chip.family {
-        Family::Mpi1 => (0x01, 0x3080),
-        Family::Mpi20 => (0x03, 0x3020),
-        Family::Mpi25 => (0x02, 0x30e0),
-        Family::Mpi26 => (0x00, 0x4050),
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use crate::guests::disk::Disk;
-use crate::guests::rig::Rig;
+use crate::guests::rig::{Rig, fio_field};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -30,10 +30,8 @@ fn verify(rig: &mut Rig, depth: u32) -> Result<(), String> {
          --verify=crc32c --do_verify=1 --verify_fatal=1 --verify_dump=0 --minimal"
     );
     let said = rig.machine.check(&script, LIMIT)?;
-    // Field 5 of the terse form is the number of errors, as fio's own manual says.
-    let result = said.lines().find(|line| line.starts_with("3;fio-"));
-    let errors = result.and_then(|line| line.split(';').nth(4));
-    match errors {
+    // The number of errors.
+    match fio_field(&said, 5) {
         Some("0") => Ok(()),
         _ => Err(format!("fio reports errors:\n{said}")),
     }

@@ -1,24 +1,18 @@
 //! Pages of the fabric: the controller's phys, SAS devices, the expander, enclosures.
 
 use super::super::{
-    CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, device_info, expander_at, phy_at,
-    rate,
+    CONTROLLER_INFO, CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, EXPANDER_INFO, NO_LINK, NoPage, Page,
+    device_info, expander_at, expander_neighbour, expander_phy_at, phy_at, rate,
 };
 use crate::model::chip::Chip;
 use crate::model::devices::{
     Device, Devices, ENCLOSURE_HANDLE, EXPANDER_ENCLOSURE_HANDLE, Expander, Neighbour,
 };
 
-/// `DeviceInfo` of the controller's own phys: an end device, initiator of SSP, STP and SMP.
-const CONTROLLER_INFO: u32 = 0x0071;
-/// `DeviceInfo` of an expander: edge expander, SMP target.
-const EXPANDER_INFO: u32 = 0x0102;
 /// `Flags` of a SAS device: it is there.
 const FLAG_PRESENT: u16 = 0x0001;
 /// `Flags` of a SATA disk: FUA, NCQ, SMART, 48-bit addresses.
 const SATA_FLAGS: u16 = 0x00f0;
-/// `PhyInfo` of an expander's phy that leads back to the controller: subtractive routing.
-const SUBTRACTIVE: u32 = 0x0010;
 
 /// Who a SAS device page can be of.
 enum Found<'d> {
@@ -215,20 +209,9 @@ pub(super) fn expander_1(
     address: u32,
     page: Page,
 ) -> Result<Page, NoPage> {
-    let expander = expander_at(devices, address)?;
-    let phy = (address >> 16) as u8;
-    if address >> 28 != 1 || phy >= expander.phys() {
-        return Err(NoPage::Number);
-    }
-    let (handle, info, its_phy, link, routing) = if phy >= expander.bays {
-        let own = devices.wide_port() + (phy - expander.bays);
-        (devices.controller_handle(own), CONTROLLER_INFO, own, rate(chip), SUBTRACTIVE)
-    } else {
-        match devices.slot(devices.phys() + phy) {
-            Some(device) => (device.handle, device_info(device), 0, rate(chip), 0),
-            None => (0, 0, 0, 0, 0),
-        }
-    };
+    let (expander, phy) = expander_phy_at(devices, address)?;
+    let neighbour = expander_neighbour(devices, &expander, phy);
+    let link = if neighbour.handle == 0 { 0 } else { rate(chip) };
     let rates = rate(chip) << 4 | 0x08;
     Ok(page
         .u8(devices.wide_port())
@@ -238,13 +221,13 @@ pub(super) fn expander_1(
         .u16(0)
         .u8(rates)
         .u8(rates)
-        .u16(handle)
-        .u32(routing)
-        .u32(info)
+        .u16(neighbour.handle)
+        .u32(neighbour.routing)
+        .u32(neighbour.info)
         .u16(expander.handle)
         .u8(0)
         .u8(link)
         .u8(phy)
-        .u8(its_phy)
+        .u8(neighbour.phy)
         .zeros_to(0x28))
 }

@@ -1,9 +1,11 @@
 //! Pages of the fabric: SAS devices, expanders, phys, enclosures.
 
-use super::super::expander_at;
+use super::super::{
+    CONTROLLER_INFO, EXPANDER_INFO, expander_at, expander_neighbour, expander_phy_at,
+};
 use super::{
-    CONTROLLER_INFO, CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, Settings,
-    device_info, device_rate, rate,
+    CONTROLLER_SAS_ADDRESS, DEVICE_FLAGS, NO_LINK, NoPage, Page, Settings, device_info,
+    device_rate, rate,
 };
 use crate::model::chip::{Chip, Family};
 use crate::model::devices::{
@@ -11,13 +13,9 @@ use crate::model::devices::{
     WIDE_PORT_PHYS,
 };
 
-/// `DeviceInfo` of an expander: edge expander, SMP target.
-const EXPANDER_INFO: u32 = 0x0102;
 /// `PhyInfo`, `AttachedPhyInfo`: the link came up when power came on.
 const POWER_ON: u32 = 0x0001_0000;
 const ATTACHED_POWER_ON: u32 = 0x0000_0001;
-/// `PhyInfo` of an expander's phy that leads back to the controller: subtractive routing.
-const SUBTRACTIVE: u32 = 0x0000_0010;
 
 /// A rate as the logical and the physical one.
 fn both(rate: u8) -> u8 {
@@ -238,26 +236,15 @@ pub(super) fn expander_1(
     address: u32,
     page: Page,
 ) -> Result<Page, NoPage> {
-    let expander = expander_at(devices, address)?;
-    let phy = (address >> 16) as u8;
-    if address >> 28 != 1 || phy >= expander.phys() {
-        return Err(NoPage::Number);
-    }
+    let (expander, phy) = expander_phy_at(devices, address)?;
+    let neighbour = expander_neighbour(devices, &expander, phy);
     let rates = rate(chip) << 4 | 0x08;
-    // Handle, kind, phy and rate of the neighbour, and how frames are routed to it.
-    let (handle, info, its_phy, speed, routing) = if phy >= expander.bays {
-        let own = devices.wide_port() + (phy - expander.bays);
-        let handle = devices.controller_handle(own);
-        (handle, CONTROLLER_INFO, own, both(rate(chip)), SUBTRACTIVE)
-    } else {
-        match devices.slot(devices.phys() + phy) {
-            Some(device) => {
-                (device.handle, device_info(device), 0, both(device_rate(chip, device)), 0)
-            }
-            None => (0, 0, 0, 0, 0),
-        }
+    let up = neighbour.handle != 0;
+    let speed = match neighbour.disk {
+        Some(disk) => both(device_rate(chip, disk)),
+        None if up => both(rate(chip)),
+        None => 0,
     };
-    let up = handle != 0;
     Ok(page
         .u8(devices.wide_port())
         .zeros_to(0x0c)
@@ -266,14 +253,14 @@ pub(super) fn expander_1(
         .u16(0)
         .u8(rates)
         .u8(rates)
-        .u16(handle)
-        .u32(routing | if up { POWER_ON } else { 0 })
-        .u32(info)
+        .u16(neighbour.handle)
+        .u32(neighbour.routing | if up { POWER_ON } else { 0 })
+        .u32(neighbour.info)
         .u16(expander.handle)
         .u8(0)
         .u8(speed)
         .u8(phy)
-        .u8(its_phy)
+        .u8(neighbour.phy)
         .u16(0)
         .u32(if up { ATTACHED_POWER_ON } else { 0 })
         .zeros_to(0x2c))
