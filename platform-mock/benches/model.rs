@@ -7,7 +7,6 @@
 //! `reads_per_second_two_cores` lets them have a processor each. Both are the best of some runs, as
 //! whatever else runs on the machine can only make it slower.
 
-#[allow(unreachable_pub, dead_code, reason = "shared with the tests")]
 #[path = "../tests/driver/mod.rs"]
 mod driver;
 
