@@ -24,9 +24,9 @@ use crate::input::Input;
 /// Where the driver's memory begins on the bus, by the input's choice.
 const BASES: [u64; 4] = [0x1_2340_0000, 0x10_0000, 0xffff_f000_0000, 0xfff8_0000];
 /// Bytes of the bus's memory, of which the last part belongs to nobody.
-const ARENA: usize = 512 << 10;
+const ARENA: usize = 320 << 10;
 /// Bytes that the driver has set aside.
-pub(crate) const MEMORY: usize = 448 << 10;
+pub(crate) const MEMORY: usize = 256 << 10;
 /// Bytes of each disk.
 const DISK: u64 = 1 << 20;
 /// Operations, at most.
@@ -139,7 +139,7 @@ fn store(dma: &MockDma, offset: usize, bytes: &[u8]) {
 }
 
 /// Turns a knob, or does something to a disk.
-fn turn(model: &mut Model, input: &Input<'_>, which: u8) {
+pub(crate) fn turn(model: &mut Model, input: &Input<'_>, which: u8) {
     match which % 22 {
         0 => model.bus_reset(),
         1 => {

@@ -189,7 +189,7 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
         if how & 2 != 0 {
             controller.set_trace(&mut trace);
         }
-        let run = Run {
+        let driver = Driver {
             card: &card,
             input,
             controller,
@@ -197,7 +197,7 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
             queues: Vec::new(),
             data: data.clone(),
         };
-        if let Some(next) = run.to_its_end() {
+        if let Some(next) = driver.run() {
             card.memory.revoke(&region);
             reset = next;
         }
@@ -205,7 +205,7 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
 }
 
 /// A driver in operation.
-struct Run<'c, 't, G: Generation> {
+struct Driver<'c, 't, G: Generation> {
     card: &'c Card<'c>,
     input: &'c Input<'c>,
     controller: Controller<'t, G, Window<'c>, Region>,
@@ -214,10 +214,10 @@ struct Run<'c, 't, G: Generation> {
     data: Region,
 }
 
-impl<'c, G: Generation> Run<'c, '_, G> {
+impl<'c, G: Generation> Driver<'c, '_, G> {
     /// Operates the driver as long as the input says, and takes it apart. The way to start again,
     /// if the controller was reset.
-    fn to_its_end(mut self) -> Option<Reset<G, Window<'c>>> {
+    fn run(mut self) -> Option<Reset<G, Window<'c>>> {
         for _ in 0..MOST_OPERATIONS {
             let Some(operation) = next_operation(self.card, self.input) else { break };
             self.card.new_call();

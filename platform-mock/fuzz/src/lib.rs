@@ -15,4 +15,5 @@ pub mod hostile_controller;
 pub mod input;
 pub mod lies;
 pub mod memory;
+pub mod seeds;
 pub mod targets_scsi;
