@@ -14,9 +14,11 @@ use crate::memory::HostMemory;
 
 /// Pieces of the firmware's work that are done at a time, at most.
 const STEPS: usize = 64;
-/// What a driver may still do, in one call, on a card that is not there any more: register accesses
-/// and waits. It looks at a status register after at most 64 polls, and then it knows.
-const AFTERLIFE: u32 = 1_000;
+/// Register accesses that a driver may still make, in one call, of a card that is not there any
+/// more: it does not look at a status register each time that it writes something, but soon.
+const LATE_ACCESSES: u32 = 200;
+/// Times that it may still wait: for a second until it looks again, for its own queues.
+const LATE_WAITS: u32 = 20_000;
 
 /// The card in its slot.
 #[derive(Debug)]
@@ -29,8 +31,8 @@ pub struct Card<'i> {
     clock_ns: Cell<u64>,
     /// Register accesses and waits until the card is pulled.
     patience: Cell<u32>,
-    /// Register accesses and waits since it was, in this call.
-    afterlife: Cell<u32>,
+    /// Register accesses since it was, in this call, and waits.
+    late: Cell<(u32, u32)>,
     /// Register reads that give arbitrary words.
     babble: Cell<u16>,
     hung: Cell<bool>,
@@ -49,7 +51,7 @@ impl<'i> Card<'i> {
             lies: RefCell::default(),
             clock_ns: Cell::new(0),
             patience: Cell::new(patience),
-            afterlife: Cell::new(0),
+            late: Cell::new((0, 0)),
             babble: Cell::new(0),
             hung: Cell::new(false),
             eager,
@@ -81,7 +83,7 @@ impl<'i> Card<'i> {
 
     /// The driver is called anew.
     pub fn new_call(&self) {
-        self.afterlife.set(0);
+        self.late.set((0, 0));
     }
 
     /// Milliseconds since the beginning.
@@ -115,13 +117,13 @@ impl<'i> Card<'i> {
     }
 
     /// Counts a register access or a wait; whether the card is still there.
-    fn is_there(&self) -> bool {
+    fn is_there(&self, is_wait: bool) -> bool {
         if self.is_pulled() {
-            self.afterlife.set(self.afterlife.get() + 1);
-            assert!(
-                self.afterlife.get() < AFTERLIFE,
-                "the driver goes on with a card that is not there any more"
-            );
+            let (accesses, waits) = self.late.get();
+            let late = (accesses + u32::from(!is_wait), waits + u32::from(is_wait));
+            assert!(late.0 < LATE_ACCESSES, "the driver goes on with a card that is not there");
+            assert!(late.1 < LATE_WAITS, "the driver waits for a card that is not there");
+            self.late.set(late);
             return false;
         }
         self.patience.set(self.patience.get() - 1);
@@ -144,7 +146,7 @@ impl<'i> Card<'i> {
     }
 
     fn read(&self, offset: u16) -> u32 {
-        if !self.is_there() {
+        if !self.is_there(false) {
             return u32::MAX;
         }
         if self.babble.get() > 0 {
@@ -168,7 +170,7 @@ impl<'i> Card<'i> {
     }
 
     fn write(&self, apply: impl Fn(&mut Model)) {
-        if !self.is_there() {
+        if !self.is_there(false) {
             return;
         }
         let lie = self.lie_on(Occasion::Write);
@@ -202,6 +204,10 @@ impl Registers for Window<'_> {
     fn write64(&self, offset: u16, value: u64) {
         self.0.write(|model| model.write64(offset.into(), value));
     }
+
+    fn cut_off(&self) {
+        self.0.memory.cut_off();
+    }
 }
 
 /// Time that passes only while the driver waits.
@@ -212,7 +218,7 @@ impl DelayNs for Wait<'_> {
     fn delay_ns(&mut self, ns: u32) {
         let card = self.0;
         card.clock_ns.set(card.clock_ns.get() + u64::from(ns));
-        if card.is_there() {
+        if card.is_there(true) {
             card.lie_on(Occasion::Wait);
             card.work(STEPS);
         }

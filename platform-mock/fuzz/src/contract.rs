@@ -8,11 +8,19 @@ use fusion_mpt::io_queue::Completion;
 const MOST_SENSE: usize = 252;
 
 /// Commands of one queue that are out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
     /// Bytes that each asked for, by cookie.
     out: HashMap<u64, u32>,
     next: u64,
+}
+
+impl Default for Ledger {
+    /// Cookies are the caller's, so the highest is as good as any: a driver that keeps it for
+    /// itself is found out.
+    fn default() -> Self {
+        Self { out: HashMap::new(), next: u64::MAX - 1 }
+    }
 }
 
 impl Ledger {
@@ -24,7 +32,7 @@ impl Ledger {
     /// The next command was accepted.
     pub(crate) fn accept(&mut self, requested: u32) {
         self.out.insert(self.next, requested);
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
     }
 
     /// Commands that are out.
@@ -34,8 +42,8 @@ impl Ledger {
 
     /// The cookie of a command that is out, chosen by `pick`.
     pub(crate) fn pick(&self, pick: u8) -> Option<u64> {
-        let first = self.next.checked_sub(u64::from(pick) + 1)?;
-        self.out.contains_key(&first).then_some(first)
+        let cookie = self.next.wrapping_sub(u64::from(pick) + 1);
+        self.out.contains_key(&cookie).then_some(cookie)
     }
 
     /// A command came back.

@@ -4,7 +4,8 @@
 //! sense length and transfer count; a card that is gone is left alone; every call ends.
 
 use fusion_mpt::bringup::{Reset, Tables};
-use fusion_mpt::controller::{Controller, TaskRoute};
+use fusion_mpt::controller::{Controller, Health, TaskRoute};
+use fusion_mpt::error::Error;
 use fusion_mpt::generation::chips::Chip as CoreChip;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::io_queue::{Completion, Queue};
@@ -12,11 +13,11 @@ use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::Failure;
 use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::{BusAddr, DmaRegion};
-use fusion_mpt::recovery::{TaskRequest, TaskType};
+use fusion_mpt::recovery::{InFlight, Policy, TaskRequest, TaskType};
 use fusion_mpt::request::{Command, Device, TaskAttribute};
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 use fusion_mpt::trace::Trace;
@@ -170,14 +171,10 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
         let region = card.memory.allocate(plan.bytes);
         let mut slots = vec![SlotRecord::NEW; usize::from(plan.slots)];
         let replies: Vec<_> = (0..plan.reply_frames).map(|_| ReplyRecord::new()).collect();
-        let host_index = HostIndex::new();
+        let shared = SharedRecord::new();
         let mut trace = Trace::new();
-        let tables = Tables {
-            slots: &mut slots,
-            replies: &replies,
-            host_index: &host_index,
-            targets: &mut targets,
-        };
+        let tables =
+            Tables { slots: &mut slots, replies: &replies, shared: &shared, targets: &mut targets };
         card.new_call();
         let now = card.now_ms();
         let started = match how & 1 {
@@ -218,32 +215,51 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
     /// Operates the driver as long as the input says, and takes it apart. The way to start again,
     /// if the controller was reset.
     fn run(mut self) -> Option<Reset<G, Window<'c>>> {
+        let mut orderly = false;
         for _ in 0..MOST_OPERATIONS {
             let Some(operation) = next_operation(self.card, self.input) else { break };
             self.card.new_call();
-            if self.operate(operation % 24) {
-                break;
+            match operation % 32 {
+                23 => break,
+                27 => {
+                    orderly = true;
+                    break;
+                }
+                operation => self.operate(operation),
             }
             assert_eq!(usize::from(self.controller.outstanding()), self.ledger.len());
+            if matches!(self.controller.health(), Health::Gone | Health::Offline) {
+                self.ledger.assert_empty("its end");
+            }
             for (queue, ledger) in &self.queues {
                 assert_eq!(usize::from(queue.outstanding()), ledger.len());
             }
         }
         self.card.new_call();
         let Self { card, controller, mut ledger, queues, .. } = self;
-        let (parts, result) =
-            controller.into_reset(&mut Wait(card), |completion| ledger.complete(&completion));
-        ledger.assert_empty("into_reset");
+        let complete = |completion: Completion<'_>| ledger.complete(&completion);
+        let mut wait = Wait(card);
+        let (parts, result) = if orderly {
+            let (parts, _, result) = controller.stop(card.now_ms(), &mut wait, complete);
+            (parts, result)
+        } else {
+            controller.into_reset(&mut wait, complete)
+        };
+        ledger.assert_empty("its end");
         for (mut queue, mut ledger) in queues {
             card.new_call();
-            queue.halt(Failure::ControllerReset, |completion| ledger.complete(&completion));
-            ledger.assert_empty("halt");
+            if orderly {
+                queue.halt(Failure::ControllerReset, |completion| ledger.complete(&completion));
+            } else {
+                queue.poll(|completion| ledger.complete(&completion));
+            }
+            ledger.assert_empty("its controller's end");
         }
         result.is_ok().then_some(parts.reset)
     }
 
-    /// Does one operation; whether it was the last.
-    fn operate(&mut self, operation: u8) -> bool {
+    /// Does one operation.
+    fn operate(&mut self, operation: u8) {
         let Self { card, input, controller, ledger, .. } = self;
         let mut wait = Wait(card);
         let idle = ledger.len() == 0;
@@ -301,9 +317,38 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
                     queue.poll(|completion| ledger.complete(&completion));
                 }
             }
-            _ => return true,
+            24 => {
+                let pick = usize::from(input.u8());
+                let count = self.queues.len().max(1);
+                if let Some((queue, ledger)) = self.queues.get_mut(pick % count) {
+                    queue.tick(card.now_ms(), |completion| ledger.complete(&completion));
+                }
+            }
+            25 => {
+                let done = controller.reset(card.now_ms(), &mut wait, complete);
+                let fails = controller.policy().in_flight == InFlight::Fail;
+                match done {
+                    Err(Error::QueuesHeld) => {}
+                    Ok(()) if !fails => {}
+                    _ => ledger.assert_empty("a reset"),
+                }
+            }
+            26 => controller.set_policy(policy(input)),
+            28 => {
+                // Minutes, and whoever has queues lives through them too.
+                for _ in 0..input.u8() & 63 {
+                    card.pass(1_000);
+                    card.new_call();
+                    controller.tick(card.now_ms(), |completion| ledger.complete(&completion));
+                    for (queue, ledger) in &mut self.queues {
+                        queue.tick(card.now_ms(), |completion| ledger.complete(&completion));
+                    }
+                }
+            }
+            // Its owner goes, and with it those whom its commands mattered to.
+            29 => drop(self.queues.pop()),
+            _ => _ = controller.poll(complete),
         }
-        false
     }
 
     fn submit(&mut self) {
@@ -355,6 +400,25 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
     }
 }
 
+/// Limits of recovery: shorter than usual, so that much happens.
+fn policy(input: &Input<'_>) -> Policy {
+    let how = input.u8();
+    let mut limit_ms = || u32::from(input.u8()) * 50;
+    Policy {
+        command_limit_ms: limit_ms(),
+        abort_limit_ms: limit_ms(),
+        unit_reset_limit_ms: limit_ms(),
+        target_reset_limit_ms: limit_ms(),
+        answer_limit_ms: limit_ms(),
+        own_request_limit_ms: limit_ms(),
+        queue_limit_ms: u32::from(how >> 4) * 10,
+        drain_limit_ms: limit_ms(),
+        flush_limit_ms: limit_ms(),
+        reset_attempts: how >> 1 & 7,
+        in_flight: if how & 1 == 0 { InFlight::Fail } else { InFlight::HandBack },
+    }
+}
+
 /// A page that is asked for.
 fn page(input: &Input<'_>) -> PageRequest {
     let (kind, number, address) = (input.u8(), input.u8(), input.u32());
@@ -374,6 +438,7 @@ struct Asked {
     attribute: TaskAttribute,
     tag: Option<u16>,
     lun: Lun,
+    timeout_ms: u32,
 }
 
 impl Asked {
@@ -421,6 +486,7 @@ impl Asked {
             },
             tag: (how & 0x80 != 0).then(|| u16::from(input.u8() & 31)),
             lun: Lun::peripheral(if more { lba } else { 0 }),
+            timeout_ms: if more { input.u32() } else { 0 },
         }
     }
 
@@ -434,6 +500,7 @@ impl Asked {
             attribute: self.attribute,
             tag: self.tag,
             cookie,
+            timeout_ms: self.timeout_ms,
         }
     }
 }

@@ -94,6 +94,11 @@ impl HostMemory {
         self.pieces.borrow_mut().retain(|piece| !Rc::ptr_eq(piece, &region.0));
     }
 
+    /// Takes all memory away from the device but for the first piece.
+    pub fn cut_off(&self) {
+        self.pieces.borrow_mut().truncate(1);
+    }
+
     /// Writes as a device that has run wild: `offset` bytes into the newest piece, and from its start
     /// again where that lies beyond its end.
     pub fn scribble(&self, offset: u32, bytes: &[u8]) {

@@ -62,8 +62,20 @@ mod script {
         &[36, 36, 37, 0x01, 5, 0, 0, 37, 0x09, 5, 1, 0, 13, 40, 38, 0, 38, 1];
     /// Commands that the device keeps.
     pub(super) const HELD: &[u8] = &[7, 1, 16, 0x01, 5, 0, 16, 0x01, 6, 0, 13, 40, 22];
+    /// Commands that are late, and what becomes of them; a reset, and work after it.
+    pub(super) const LATE: &[u8] = &[
+        42, 0x14, 4, 9, 9, 9, 9, 9, 9, 9, 7, 1, 16, 0x01, 5, 0, 16, 0x01, 6, 0, 13, 40, 22, 44, 9,
+        26, 9, 44, 30, 26, 9, 7, 0, 13, 40, 22, 41, 13, 40, 22, 44, 9, 26, 9,
+    ];
+    /// Commands that a reset hands back, after a queue was taken.
+    pub(super) const HAND_BACK: &[u8] = &[
+        42, 0x17, 40, 9, 9, 9, 9, 9, 9, 9, 36, 37, 0x01, 5, 0, 0, 16, 0x01, 5, 0, 41, 38, 0, 41,
+        13, 90, 22, 44, 9, 26, 9, 40, 0, 37, 0x01, 5, 0, 0, 13, 40, 40, 0,
+    ];
     /// Ends.
     pub(super) const END: &[u8] = &[39];
+    /// Stops in order.
+    pub(super) const STOP: &[u8] = &[43];
 }
 
 fn hostile_controller() -> Vec<Vec<u8>> {
@@ -71,11 +83,19 @@ fn hostile_controller() -> Vec<Vec<u8>> {
     for chip in 0..4 {
         // Two disks, an expander, an eager firmware; tags and two queues.
         let header = |shape: u8, patience: u8| vec![chip, shape, patience, 20, 4, 1, 12, 96];
-        let parts = [script::WORK, script::MORE, script::TASKS, script::PAGES, script::QUEUES];
+        let parts = [
+            script::WORK,
+            script::MORE,
+            script::TASKS,
+            script::PAGES,
+            script::QUEUES,
+            script::LATE,
+            script::HAND_BACK,
+        ];
         for part in parts {
             for shape in [2, 7, 18, 26] {
                 let start = [script::START, part, script::END].concat();
-                let again = [script::RESTART, script::WORK].concat();
+                let again = [script::RESTART, script::WORK, script::STOP].concat();
                 seeds.push([header(shape, 0x45), start, again].concat());
             }
         }
@@ -112,7 +132,8 @@ fn hostile_controller() -> Vec<Vec<u8>> {
             &[14, 0xff, 0, 8, 0, 32, 0, 32, 64, 0, 1, 8, 0, 1, 0, 0, 0, 0],
         ];
         for deed in deeds {
-            let busy = [script::START, script::HELD, deed, script::WORK, script::END].concat();
+            let after = [script::WORK, &[44, 40, 41, 44, 5, 26, 9], script::WORK].concat();
+            let busy = [script::START, script::HELD, deed, &after, script::STOP].concat();
             seeds.push([header(18, 0x44), busy, script::START.to_vec()].concat());
             let before = [deed, script::START, script::WORK, script::END].concat();
             seeds.push([header(2, 0x44), before].concat());

@@ -18,7 +18,7 @@ use fusion_mpt::recovery::{TaskRequest, TaskType};
 use fusion_mpt::request::{Command, TaskAttribute};
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 use fusion_mpt_mock::bus::Bus;
@@ -166,14 +166,10 @@ fn tape<G: Generation>(chip: Chip, shape: u8, part: Part) -> Vec<u8> {
     assert!(plan.bytes as u64 <= DATA, "{plan:?}");
     let mut slots = vec![SlotRecord::NEW; usize::from(plan.slots)];
     let replies: Vec<_> = (0..plan.reply_frames).map(|_| ReplyRecord::new()).collect();
-    let host_index = HostIndex::new();
+    let shared = SharedRecord::new();
     let mut targets = vec![TargetRecord::default(); 16];
-    let tables = Tables {
-        slots: &mut slots,
-        replies: &replies,
-        host_index: &host_index,
-        targets: &mut targets,
-    };
+    let tables =
+        Tables { slots: &mut slots, replies: &replies, shared: &shared, targets: &mut targets };
     let mut controller =
         ready.start(&plan, recorder.clone(), tables, 0, &mut delay).expect("an honest controller");
     match part {
@@ -225,6 +221,7 @@ fn commands<G: Generation>(controller: &mut Controller<'_, G, Recorder, Recorder
                 attribute: TaskAttribute::Simple,
                 tag: None,
                 cookie: 0,
+                timeout_ms: 0,
             };
             // Not every shape has as many disks.
             let _ = controller.submit(TargetId(target), &command);
