@@ -58,7 +58,7 @@ impl Decorator for Frame {
             let mut changed = Vec::new();
             for _ in 0..hand.random.between(1, 8) {
                 let at = hand.random.below(length) as usize;
-                message.put(at, &[hand.random.next() as u8]);
+                message.put(at, &[hand.random.bits() as u8]);
                 changed.push(format!("{at:#x}"));
             }
             hand.note(format!("bytes {} of {} are garbage", changed.join(", "), reply.in_words()));
@@ -85,13 +85,13 @@ impl Decorator for Sense {
             return;
         };
         let (at, room) = hand.model.parse(&request).sense();
-        let garbage: Vec<u8> = (0..room).map(|_| hand.random.next() as u8).collect();
+        let garbage: Vec<u8> = (0..room).map(|_| hand.random.bits() as u8).collect();
         // A buffer that is not the host's is the host's mistake, and nothing is written then.
         let _ = memory.write(at, &garbage);
         let told = match hand.random.below(3) {
             0 => u32::from(room),
             1 => hand.random.below(u64::from(room) + 1) as u32,
-            _ => hand.random.next() as u32,
+            _ => hand.random.bits() as u32,
         };
         if let Answer::Frame(message) = &mut framed.reply.answer {
             message.put(0x0c, &[STATUS_CHECK_CONDITION, STATE_AUTOSENSE_VALID]);

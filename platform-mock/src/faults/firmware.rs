@@ -39,13 +39,15 @@ impl Decorator for Stop {
 #[derive(Debug)]
 pub(super) struct Slow {
     us: u32,
+    /// It has been noted that it is slow: once is enough.
+    noted: bool,
     /// When it goes on.
     until: Option<u64>,
 }
 
 impl Slow {
     pub(super) fn new(us: u32) -> Self {
-        Self { us, until: None }
+        Self { us, noted: false, until: None }
     }
 }
 
@@ -57,8 +59,11 @@ impl Decorator for Slow {
 
     fn stepped(&mut self, worked: bool, hand: &mut Hand<'_>) {
         if worked && hand.fires() {
-            if self.until.is_none() && *hand.left % 64 == 0 {
-                hand.note(format!("the firmware takes {} us for what it does", self.us));
+            if !std::mem::replace(&mut self.noted, true) {
+                hand.note(format!(
+                    "the firmware takes {} us for a piece of its work from now on",
+                    self.us
+                ));
             }
             self.until = Some(hand.now().saturating_add(u64::from(self.us) * 1_000));
         }

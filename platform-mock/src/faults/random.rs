@@ -14,22 +14,22 @@ impl Random {
     /// A generator of its own for the `index`-th user of this seed.
     pub(crate) fn split(seed: u64, index: u64) -> Self {
         let mut parent = Self(seed ^ index.wrapping_mul(0xd6e8_feb8_6659_fd93));
-        Self(parent.next())
+        Self(parent.bits())
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ bits >> 31
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
     }
 
     /// A number below `bound`; 0 if that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias of a remainder is of no consequence to a test.
-        self.next().checked_rem(bound).unwrap_or(0)
+        self.bits().checked_rem(bound).unwrap_or(0)
     }
 
     /// A number from `low` to `high`, both included.
@@ -39,7 +39,7 @@ impl Random {
 
     /// Heads or tails.
     pub fn coin(&mut self) -> bool {
-        self.next() >> 63 != 0
+        self.bits() >> 63 != 0
     }
 
     /// One of several; `None` of none.
@@ -56,7 +56,7 @@ mod tests {
     fn a_seed_gives_the_same_numbers_again_and_another_seed_others() {
         let numbers = |seed| {
             let mut random = Random::new(seed);
-            [(); 8].map(|()| random.next())
+            [(); 8].map(|()| random.bits())
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));

@@ -162,7 +162,7 @@ impl Stack {
         if self.hides_interrupt() {
             let _ = model.take_vectors();
         }
-        worked
+        worked || model.is_up() && self.common.late.next().is_some_and(|due| due <= now_ns)
     }
 
     /// Takes what came by past the decorators.
