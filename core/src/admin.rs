@@ -8,12 +8,13 @@
 use heapless::Deque;
 
 use crate::error::Error;
-use crate::generation::{Generation, Post, ReplyHeader};
+use crate::generation::{Facts, Generation, Post, ReplyHeader};
 use crate::io_queue::{Other, Queue};
 use crate::log_info::LogInfo;
 use crate::pages::{PageRequest, Step};
 use crate::platform::{DmaRegion, Registers};
 use crate::reply::News;
+use crate::startup::PORT_ENABLE_LIMIT_MS;
 use crate::targets::Targets;
 use crate::wire::{Function, IocStatus};
 
@@ -49,8 +50,34 @@ enum Purpose {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
-    EventAcknowledge { code: u32, context: u32 },
-    Page { request: PageRequest, purpose: Purpose, attempts: u8 },
+    EventAcknowledge {
+        code: u32,
+        context: u32,
+    },
+    Page {
+        request: PageRequest,
+        purpose: Purpose,
+        attempts: u8,
+    },
+    /// Has the IOC forget a device that went.
+    Remove {
+        handle: u16,
+    },
+    /// Tells RAID firmware that the system goes down.
+    RaidShutdown {
+        facts: Facts,
+    },
+}
+
+impl Job {
+    const fn function(&self) -> Function {
+        match self {
+            Self::EventAcknowledge { .. } => Function::EVENT_ACK,
+            Self::Page { .. } => Function::CONFIG,
+            Self::Remove { .. } => Function::SAS_IO_UNIT_CONTROL,
+            Self::RaidShutdown { .. } => Function::RAID_ACTION,
+        }
+    }
 }
 
 /// A page that the caller asked for.
@@ -77,6 +104,11 @@ pub(crate) struct Admin {
     port_enable_underway: bool,
     port_enable: Option<Result<(), Error>>,
     events_on: bool,
+    /// When what is under way, port enable and event notification were asked for; event
+    /// notification only until it is answered.
+    underway_ms: u64,
+    port_enable_asked_ms: u64,
+    events_asked_ms: Option<u64>,
 }
 
 impl Admin {
@@ -91,7 +123,45 @@ impl Admin {
             port_enable_underway: false,
             port_enable: None,
             events_on: false,
+            underway_ms: 0,
+            port_enable_asked_ms: 0,
+            events_asked_ms: None,
         }
+    }
+
+    /// A request that was not answered in time: `limit_ms` milliseconds, or what port enable has.
+    pub(crate) fn overdue(&self, now_ms: u64, limit_ms: u32) -> Option<Function> {
+        let late = |since: u64, limit: u32| now_ms.saturating_sub(since) >= u64::from(limit);
+        match self.underway {
+            Some(job) if late(self.underway_ms, limit_ms) => return Some(job.function()),
+            _ => {}
+        }
+        if self.events_asked_ms.is_some_and(|asked| late(asked, limit_ms)) {
+            return Some(Function::EVENT_NOTIFICATION);
+        }
+        let enabling = self.port_enable_underway;
+        (enabling && late(self.port_enable_asked_ms, PORT_ENABLE_LIMIT_MS))
+            .then_some(Function::PORT_ENABLE)
+    }
+
+    /// Has the IOC forget a device that went; `false` if there is no room to remember it.
+    pub(crate) fn remove_device(&mut self, handle: u16) -> bool {
+        self.waiting.push_back(Job::Remove { handle }).is_ok()
+    }
+
+    /// Tells RAID firmware, if there is any, that the system goes down.
+    pub(crate) fn raid_shutdown(&mut self, facts: Facts) {
+        let _ = self.waiting.push_front(Job::RaidShutdown { facts });
+    }
+
+    /// Whether nothing is awaited that could become overdue.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.underway.is_none() && self.events_asked_ms.is_none() && !self.port_enable_underway
+    }
+
+    /// Whether no request is under way or waits, discovery aside.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.underway.is_none() && self.waiting.is_empty()
     }
 
     /// Asks for events.
@@ -99,7 +169,8 @@ impl Admin {
         &mut self,
         queue: &mut Queue<'_, G, R, D>,
     ) {
-        queue.post_own(EVENT_SLOT, Post::Default, |smid| G::event_notification(smid));
+        queue.post_own(EVENT_SLOT, Post::Default, |_, context| G::event_notification(context));
+        self.events_asked_ms = Some(queue.now_ms());
     }
 
     /// Whether the IOC has agreed to send events.
@@ -112,8 +183,9 @@ impl Admin {
         &mut self,
         queue: &mut Queue<'_, G, R, D>,
     ) {
-        let posted =
-            queue.post_own(PORT_ENABLE_SLOT, Post::Default, |smid| G::port_enable(smid, 0));
+        let posted = queue
+            .post_own(PORT_ENABLE_SLOT, Post::Default, |_, context| G::port_enable(context, 0));
+        self.port_enable_asked_ms = queue.now_ms();
         self.port_enable_underway = posted.is_some();
     }
 
@@ -243,6 +315,7 @@ impl Admin {
                     self.scan();
                 }
                 EVENT_SLOT => {
+                    self.events_asked_ms = None;
                     self.events_on = check(Function::EVENT_NOTIFICATION, header).is_ok();
                     // MPI1 answers with the first event in the same frame.
                     if self.events_on {
@@ -250,6 +323,8 @@ impl Admin {
                     }
                 }
                 SLOT => {
+                    // Whether a device was forgotten and what RAID firmware made of the shutdown
+                    // changes nothing that could be done here.
                     if let Some(Job::Page { request, purpose, attempts }) = self.underway.take() {
                         self.page::<G>(header, frame, request, purpose, attempts, targets, page);
                     }
@@ -413,13 +488,18 @@ impl Admin {
             return;
         }
         let buffer = queue.memory.bus(queue.layout.page as usize);
-        let posted = queue.post_own(SLOT, Post::Default, |smid| match &job {
-            Job::EventAcknowledge { code, context } => G::event_ack(smid, *code, *context),
-            Job::Page { request, .. } => G::config(smid, request, buffer),
+        let posted = queue.post_message_of(SLOT, Post::Default, |_, context| match &job {
+            Job::EventAcknowledge { code, context: event } => {
+                Some(G::event_ack(context, *code, *event))
+            }
+            Job::Page { request, .. } => Some(G::config(context, request, buffer)),
+            Job::Remove { handle } => G::remove_device(context, *handle),
+            Job::RaidShutdown { facts } => G::raid_shutdown(context, facts),
         });
-        // Only a halted queue refuses, and then `give_up` has cleared or will clear the rest.
+        // Only a closed queue refuses, and then `give_up` has cleared or will clear the rest.
         if posted.is_some() {
             self.underway = Some(job);
+            self.underway_ms = queue.now_ms();
         }
     }
 }

@@ -9,30 +9,25 @@
 //! ```
 //!
 //! Every wait is bounded and says what it waited for; an error leaves the controller in a state
-//! from which the next `make_ready` recovers it.
+//! from which the next `make_ready` recovers it. A controller in operation is reset in place by
+//! [`Controller::reset`].
 
 use embedded_hal::delay::DelayNs;
 
-use crate::controller::{Controller, PORT_ENABLE_LIMIT_MS};
-use crate::doorbell::handshake;
+use crate::controller::{Controller, Stopped};
 use crate::error::Error;
 use crate::generation::chips::Chip;
-use crate::generation::{Facts, Generation, HostMemory, PortFacts, expect};
+use crate::generation::{Facts, Generation, PortFacts};
 use crate::io_queue::Completion;
 use crate::mem::Memory;
 use crate::memory_plan::{MemoryPlan, Wants};
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery::{self, ResetKind};
-use crate::regs::{Bus, DOORBELL, Doorbell, IocState};
-use crate::shared::{HostIndex, ReplyFrames, ReplyRecord};
+use crate::regs::{Bus, DOORBELL};
+use crate::shared::{ReplyFrames, ReplyRecord, SharedRecord};
 use crate::slots::SlotRecord;
+use crate::startup::{ask_facts, start_ioc};
 use crate::targets::TargetRecord;
-use crate::wire::Function;
-
-/// How long IOC init may take from its reply to OPERATIONAL (Linux: 10 s).
-const OPERATIONAL_LIMIT_MS: u32 = 10_000;
-/// How often facts are asked for; the first answer after a reset may be cut short (FreeBSD: 5).
-const FACTS_ATTEMPTS: u32 = 5;
 
 /// The tables that a controller works in, supplied by the platform and sized from the plan.
 #[derive(Debug)]
@@ -42,7 +37,7 @@ pub struct Tables<'a> {
     /// [`MemoryPlan::reply_frames`] entries.
     pub replies: &'a [ReplyRecord],
     /// One.
-    pub host_index: &'a HostIndex,
+    pub shared: &'a SharedRecord,
     /// As many as targets are wanted. Kept from one start to the next, they keep their ids.
     pub targets: &'a mut [TargetRecord],
 }
@@ -85,21 +80,7 @@ impl<G: Generation, R: Registers> Reset<G, R> {
     }
 
     fn ask(self, delay: &mut impl DelayNs, reset: ResetKind) -> Result<Ready<G, R>, Error> {
-        let mut attempt = 1;
-        let facts = loop {
-            match G::facts(&self.bus, delay, self.chip) {
-                Ok(facts) => break facts,
-                Err(error @ (Error::Gone | Error::Fault(_) | Error::BadFacts { .. })) => {
-                    return Err(error);
-                }
-                Err(error) if attempt == FACTS_ATTEMPTS => return Err(error),
-                Err(_) => {
-                    // A handshake cut short leaves the doorbell in use.
-                    recovery::make_ready::<G, R>(&self.bus, delay, self.chip)?;
-                }
-            }
-            attempt += 1;
-        };
+        let facts = ask_facts::<G, R>(&self.bus, delay, self.chip)?;
         let port = G::port_facts(&self.bus, delay, 0)?;
         Ok(Ready {
             bus: self.bus,
@@ -168,7 +149,7 @@ impl<G: Generation, R: Registers> Ready<G, R> {
     ) -> Result<Controller<'a, G, R, D>, Error> {
         let memory = Memory::new(region);
         plan.check(memory.bus(0), memory.len())?;
-        let Tables { slots, replies, host_index, targets } = tables;
+        let Tables { slots, replies, shared, targets } = tables;
         let supplied = slots.len();
         let needed = plan.slots;
         let Some(slots) = slots.get_mut(..usize::from(needed)) else {
@@ -180,25 +161,8 @@ impl<G: Generation, R: Registers> Ready<G, R> {
             return Err(Error::TableTooSmall { table: "reply frame", needed, supplied });
         };
 
-        memory.fill(0, plan.bytes, 0);
-        G::prepare(&memory, plan);
-        let host = HostMemory { plan, bus: memory.bus(0) };
-        G::init(&self.bus, delay, &self.facts, host, now_ms)?;
-        self.bus.wait(
-            delay,
-            DOORBELL,
-            "the IOC to become OPERATIONAL after IOC init",
-            OPERATIONAL_LIMIT_MS,
-            |doorbell: Doorbell| doorbell.state() == IocState::Operational,
-        )?;
-        if G::PORT_ENABLE_BY_DOORBELL {
-            let message = G::port_enable(0, 0);
-            let mut reply = [0u8; 64];
-            let length =
-                handshake(&self.bus, delay, message.bytes(), &mut reply, PORT_ENABLE_LIMIT_MS)?;
-            expect::<G>(Function::PORT_ENABLE, &reply, length)?;
-        }
-        let replies = ReplyFrames::new(replies, host_index);
+        start_ioc::<G, R, D>(&self.bus, delay, &self.facts, plan, &memory, now_ms)?;
+        let replies = ReplyFrames::new(replies, shared);
         let mut controller = Controller::new(
             self.bus, self.chip, self.facts, self.port, plan, memory, slots, replies, targets,
         );
@@ -235,6 +199,22 @@ pub struct Parts<G, R, D> {
 }
 
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
+    /// Stops the controller in order: accepts nothing more, drains, flushes the write cache of every
+    /// target, tells RAID firmware that the system goes down, and resets the IOC to READY; bounded
+    /// by the [`Policy`](recovery::Policy). `now_ms` as for `tick`. [`Controller::into_reset`] says
+    /// what comes back; the [`Stopped`] says what was achieved before, and is worth a look whatever
+    /// the result: only with nothing undrained and unflushed is everything on the medium.
+    pub fn stop(
+        mut self,
+        now_ms: u64,
+        delay: &mut impl DelayNs,
+        mut complete: impl FnMut(Completion<'_>),
+    ) -> (Parts<G, R, D>, Stopped, Result<(), Error>) {
+        let stopped = self.quiesce(now_ms, delay, &mut complete);
+        let (parts, result) = self.into_reset(delay, complete);
+        (parts, stopped, result)
+    }
+
     /// Takes the controller apart for another start, memory included; the tables are the caller's
     /// again, and the target table keeps its ids. Everything outstanding
     /// completes as reset. The IOC is reset first, so that it no longer writes the memory (trap

@@ -2,7 +2,8 @@
 //!
 //! Passive: it has no thread, no clock and no callbacks of its own. The platform submits commands,
 //! polls when an interrupt or its own patience says so, calls `tick` with the time now and then,
-//! and takes actions out of [`Controller::next_action`].
+//! and takes actions out of [`Controller::next_action`]. Only [`Controller::reset`] and
+//! [`Controller::stop`] take their time, and say at most how long.
 
 use embedded_hal::delay::DelayNs;
 
@@ -10,33 +11,37 @@ use crate::admin::Admin;
 use crate::error::{Error, SubmitError};
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Device, Facts, Generation, PortFacts};
-use crate::io_queue::{Completion, Other, Queue};
+use crate::io_queue::{Completion, DRAINS, Other, Queue};
 use crate::mem::Memory;
 use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
 use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
-use crate::recovery;
+use crate::recovery::{Policy, RecoveryCounters, ResetReason};
 use crate::regs::{
     Bus, DOORBELL, Doorbell, HOST_INTERRUPT_MASK, HOST_INTERRUPT_STATUS, HostInterruptMask,
     HostInterruptStatus, IocState,
 };
 use crate::shared::ReplyFrames;
 use crate::slots::SlotRecord;
+use crate::startup::PORT_ENABLE_LIMIT_MS;
 use crate::targets::{Target, TargetChange, TargetId, TargetRecord, Targets};
 use crate::trace::{Counters, Trace};
 use crate::wire::Function;
 
+mod ending;
 mod management;
+mod recovering;
+mod restart;
 
+pub use ending::Stopped;
 use management::Task;
 pub use management::TaskRoute;
+use recovering::Recovery;
 
 /// How often the doorbell is looked at (Linux: every second).
 const WATCH_INTERVAL_MS: u64 = 1_000;
 /// How long discovery may take beyond port enable before something is wrong.
 const DISCOVERY_LIMIT_MS: u32 = 60_000;
-/// How long port enable may take: firmware waits for slow disks (Linux: 300 s).
-pub(crate) const PORT_ENABLE_LIMIT_MS: u32 = 300_000;
 
 /// Something for the platform to act on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,21 +53,72 @@ pub enum Action {
     TargetGone(TargetId),
     /// The controller is gone; every command has been completed.
     ControllerGone,
-    /// The IOC is in FAULT with this code; every command has been completed. Take the controller
-    /// apart with [`Controller::into_reset`] and start again.
-    ControllerFault(u16),
-    /// Somebody else has reset the IOC; every command has been completed. As for a fault.
-    ControllerReset,
+    /// The controller must be reset: call [`Controller::reset`]. Nothing is accepted until then,
+    /// and what is outstanding has not completed, since the controller may still write its memory.
+    ResetNeeded(ResetReason),
+    /// The controller works again after a reset, and knows its disks.
+    ControllerReady,
+    /// The controller could not be reset and has been cut off; every command has been completed.
+    ControllerOffline,
+}
+
+/// How a controller fares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// All is well.
+    Running,
+    /// A command is late, and something is being done about it; the other devices run on.
+    Recovering,
+    /// It waits for [`Controller::reset`].
+    ResetNeeded(ResetReason),
+    /// It has been reset and looks for its disks.
+    Rediscovering,
+    /// It could not be reset.
+    Offline,
+    /// It is gone.
+    Gone,
 }
 
 /// What the controller is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Running,
+    NeedsReset(ResetReason),
+    /// After a reset, until this time at most.
+    Rediscovering {
+        until_ms: u64,
+    },
+    Offline,
     Gone,
-    Fault(u16),
-    /// No longer operational, and not by our doing.
-    Reset,
+}
+
+impl State {
+    /// Whether the IOC is believed to be operational.
+    const fn works(self) -> bool {
+        matches!(self, Self::Running | Self::Rediscovering { .. })
+    }
+
+    /// What commands complete as that end with the IOC.
+    const fn ends_commands_as(self) -> Failure {
+        match self {
+            Self::NeedsReset(ResetReason::Fault(code) | ResetReason::CoreDump(code)) => {
+                Failure::ControllerFault(code)
+            }
+            Self::Gone => Failure::ControllerGone,
+            Self::Offline => Failure::ControllerOffline,
+            _ => Failure::ControllerReset,
+        }
+    }
+
+    /// Why a call that needs the IOC cannot be served, if so.
+    const fn error(self) -> Option<Error> {
+        match self {
+            Self::Running | Self::Rediscovering { .. } => None,
+            Self::NeedsReset(reason) => Some(reason.error()),
+            Self::Offline => Some(Error::NotOperational),
+            Self::Gone => Some(Error::Gone),
+        }
+    }
 }
 
 /// Where everything in the reply queue goes that is no command's completion.
@@ -70,7 +126,10 @@ enum State {
 struct Desk<'a> {
     targets: Targets<'a>,
     admin: Admin,
+    /// Task management that the caller asked for.
     task: Option<Task>,
+    /// Task management of the driver's own.
+    own_task: Option<Task>,
     /// Where the page buffer lies.
     page_at: usize,
     /// Something came in that may let the next request go.
@@ -81,19 +140,21 @@ impl Desk<'_> {
     #[cold]
     fn take_in<G: Generation, D: DmaRegion>(&mut self, memory: &Memory<D>, other: &Other<'_>) {
         self.has_news = true;
-        match (other, self.task.as_mut()) {
-            (Other::Reply { smid, header, frame }, Some(task)) if task.smid == *smid => {
+        if let Other::Reply { smid, header, frame } = other {
+            let mut tasks = self.task.iter_mut().chain(self.own_task.iter_mut());
+            if let Some(task) = tasks.find(|task| task.smid == *smid) {
                 let function = Function::SCSI_TASK_MANAGEMENT;
                 let (claimed, bytes) = (header.function, header.length);
                 let reply = G::task_reply(frame).filter(|_| claimed == function);
                 task.reply = Some(reply.ok_or(Error::BadReply { function, claimed, bytes }));
+                return;
             }
-            // The late answer to task management that was given up is nothing to it.
-            (other, _) => self.admin.take_in::<G>(other, &mut self.targets, |into| {
-                memory.copy_out(self.page_at, into);
-                into.len()
-            }),
         }
+        // The late answer to task management that was given up is nothing to it.
+        self.admin.take_in::<G>(other, &mut self.targets, |into| {
+            memory.copy_out(self.page_at, into);
+            into.len()
+        });
     }
 }
 
@@ -111,7 +172,9 @@ pub struct Controller<'a, G: Generation, R, D> {
     facts: Facts,
     port_facts: PortFacts,
     state: State,
-    state_reported: bool,
+    /// What the platform has not been told of the state yet.
+    news: Option<Action>,
+    recovery: Recovery,
     watched_at_ms: u64,
     now_ms: u64,
 }
@@ -134,7 +197,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             Some(split) => split,
             None => (&mut [][..], &mut [][..]),
         };
-        let port = G::port(plan, &facts, chip, memory.bus(0), 0);
+        let port = G::port(plan, &facts, chip, memory.bus(0), 0, 0);
         let queue = Queue::new(bus, memory, plan, port, 0, first, replies);
         Self {
             queue,
@@ -145,6 +208,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
                 targets: Targets::new(targets),
                 admin: Admin::new(),
                 task: None,
+                own_task: None,
                 page_at: plan.layout.page as usize,
                 has_news: false,
             },
@@ -153,19 +217,26 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             facts,
             port_facts,
             state: State::Running,
-            state_reported: true,
+            news: None,
+            recovery: Recovery::new(),
             watched_at_ms: 0,
             now_ms: 0,
         }
     }
 
-    /// Primes the queues and sets discovery going.
+    /// Primes the queues of a controller that starts and sets discovery going.
     pub(crate) fn begin(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.watched_at_ms = now_ms;
+        self.queue.start_clock(now_ms, self.recovery.policy.command_limit_ms);
+        self.desk.targets.lose_all();
+        self.set_going();
+    }
+
+    /// Primes the queues of an IOC that has just become operational and sets discovery going.
+    fn set_going(&mut self) {
         G::start_queues(&self.queue.bus, &self.plan, &self.queue.port);
         self.queue.give_all_reply_frames();
-        self.desk.targets.lose_all();
         self.desk.admin.ask_for_events(&mut self.queue);
         if G::PORT_ENABLE_BY_DOORBELL {
             self.desk.admin.port_is_enabled();
@@ -184,7 +255,18 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     pub fn submit(&mut self, target: TargetId, command: &Command<'_>) -> Result<u16, SubmitError> {
         match self.desk.targets.device(target) {
             Some(device) => self.queue.submit(device, command),
-            None => Err(SubmitError::NoTarget),
+            None => Err(self.refusal(target)),
+        }
+    }
+
+    /// Why a target that is not there takes no command.
+    #[cold]
+    fn refusal(&self, target: TargetId) -> SubmitError {
+        match self.state {
+            State::Gone => SubmitError::Gone,
+            State::Offline => SubmitError::NotOperational,
+            _ if self.desk.targets.may_return(target) => SubmitError::Held,
+            _ => SubmitError::NoTarget,
         }
     }
 
@@ -216,14 +298,27 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         found
     }
 
-    /// Tells the controller the time, in milliseconds from any start. Once a second it looks at
-    /// the doorbell: if the IOC has faulted or gone, everything outstanding is completed.
+    /// Tells the controller the time, in milliseconds from any start. Takes what has been answered,
+    /// looks at the doorbell once a second, and at commands that are late by now: see
+    /// [`recovery`](crate::recovery).
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
+        // All answers first: what has been answered is not late.
+        for _ in 0..DRAINS {
+            if self.poll(&mut complete) == 0 {
+                break;
+            }
+        }
         self.now_ms = now_ms;
-        self.queue.set_now(now_ms);
+        self.queue.advance(now_ms);
+        if self.queue.bus.is_gone() && self.state != State::Gone {
+            self.lose(&mut complete);
+        }
         if now_ms.saturating_sub(self.watched_at_ms) >= WATCH_INTERVAL_MS {
             self.watched_at_ms = now_ms;
             self.watch_state(&mut complete);
+        }
+        if self.state.works() && self.has_work() {
+            self.recover(&mut complete);
         }
     }
 
@@ -234,46 +329,84 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
 
     #[inline(never)]
     fn watch_state(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
-        if self.state != State::Running {
+        if matches!(self.state, State::Gone | State::Offline) {
             return;
         }
-        let (state, reason, error) = match self.queue.bus.status::<_, Doorbell>(DOORBELL) {
-            Ok(doorbell) => match doorbell.state() {
-                IocState::Operational => return,
-                IocState::Fault | IocState::Coredump => {
-                    let code = doorbell.data();
-                    (State::Fault(code), Failure::ControllerFault(code), Error::Fault(code))
-                }
-                // Somebody else has reset it.
-                _ => (State::Reset, Failure::ControllerReset, Error::NotOperational),
-            },
-            Err(_) => (State::Gone, Failure::ControllerGone, Error::Gone),
+        let doorbell = match self.queue.bus.status::<_, Doorbell>(DOORBELL) {
+            Ok(doorbell) => doorbell,
+            Err(_) => return self.lose(complete),
         };
-        self.state = state;
-        self.state_reported = false;
-        if state == State::Gone {
-            self.desk.targets.lose_all();
+        if self.state.works() {
+            match doorbell.state() {
+                IocState::Operational => {}
+                IocState::Fault => self.need_reset(ResetReason::Fault(doorbell.data())),
+                IocState::Coredump => self.need_reset(ResetReason::CoreDump(doorbell.data())),
+                // Somebody else has reset it.
+                _ => self.need_reset(ResetReason::NotOperational),
+            }
         }
+    }
+
+    /// The controller is gone: everything outstanding completes, nothing is touched any more.
+    #[cold]
+    fn lose(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
+        self.state = State::Gone;
+        self.news = Some(Action::ControllerGone);
+        self.give_up(Error::Gone);
+        self.desk.targets.rediscovered();
+        self.desk.targets.lose_all();
+        self.replies.standing().lose(Failure::ControllerGone);
+        self.queue.halt_to(Failure::ControllerGone, complete);
+    }
+
+    /// Nothing more is asked of the IOC.
+    fn give_up(&mut self, error: Error) {
         self.desk.admin.give_up(error);
         self.desk.task = None;
-        self.queue.halt_to(reason, complete);
+        self.desk.own_task = None;
+        self.recovery.give_up();
     }
 
     /// The next thing for the platform to act on. Call until `None` after each poll and tick.
     pub fn next_action(&mut self) -> Option<Action> {
-        if !self.state_reported {
-            self.state_reported = true;
-            match self.state {
-                State::Running => {}
-                State::Gone => return Some(Action::ControllerGone),
-                State::Fault(code) => return Some(Action::ControllerFault(code)),
-                State::Reset => return Some(Action::ControllerReset),
-            }
+        if let Some(news) = self.news.take() {
+            return Some(news);
         }
         self.desk.targets.next_change().map(|change| match change {
             TargetChange::Appeared(id) => Action::TargetAppeared(id),
             TargetChange::Gone(id) => Action::TargetGone(id),
         })
+    }
+
+    /// How the controller fares.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        match self.state {
+            State::Running if self.recovery.is_climbing() => Health::Recovering,
+            State::Running => Health::Running,
+            State::NeedsReset(reason) => Health::ResetNeeded(reason),
+            State::Rediscovering { .. } => Health::Rediscovering,
+            State::Offline => Health::Offline,
+            State::Gone => Health::Gone,
+        }
+    }
+
+    /// Sets the limits of recovery from now on; commands that are out keep theirs.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.recovery.policy = policy;
+        self.queue.set_limit(policy.command_limit_ms);
+    }
+
+    /// The limits of recovery.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.recovery.policy
+    }
+
+    /// What recovery has done.
+    #[must_use]
+    pub const fn recovery_counters(&self) -> RecoveryCounters {
+        self.recovery.counters
     }
 
     /// Whether port enable has been answered and discovery has nothing left to do.
@@ -409,43 +542,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     pub fn trace(&self) -> Option<&Trace> {
         self.queue.trace()
     }
-
-    /// Takes the controller apart: what [`Controller::into_reset`] does, but for the types.
-    pub(crate) fn take_apart(
-        mut self,
-        delay: &mut impl DelayNs,
-        complete: impl FnMut(Completion<'_>),
-    ) -> (Bus<R>, &'static Chip, D, Result<(), Error>) {
-        let reason = match self.state {
-            State::Gone => Failure::ControllerGone,
-            _ => Failure::ControllerReset,
-        };
-        self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
-        let result = match self.state {
-            State::Gone => Ok(()),
-            State::Fault(_) => recovery::diagnostic_reset(&self.queue.bus, delay),
-            // The capability rule: without event replay a message unit reset loses discovery.
-            State::Running | State::Reset if self.chip.is_mpi1() || self.facts.event_replay => {
-                match recovery::message_unit_reset(&self.queue.bus, delay) {
-                    Err(error) if error != Error::Gone => {
-                        recovery::diagnostic_reset(&self.queue.bus, delay)
-                    }
-                    result => result,
-                }
-            }
-            State::Running | State::Reset => recovery::diagnostic_reset(&self.queue.bus, delay),
-        };
-        self.queue.halt(reason, complete);
-        let (bus, region) = self.queue.into_parts();
-        (bus, self.chip, region, result)
-    }
 }
 
 impl<'a, G: Generation, R: Registers + Clone, D: DmaRegion + Clone> Controller<'a, G, R, D> {
     /// Hands out the next queue of the plan for a thread of its own; `None` when all are out.
     ///
-    /// Commands on it need a [`Device`], which [`Controller::device`] gives. When the controller
-    /// reports a fault, a reset or its end, the queue's owner calls [`Queue::halt`].
+    /// Commands on it need a [`Device`], which [`Controller::device`] gives. Its owner polls it and
+    /// calls [`Queue::tick`]: so it learns when the controller is reset or gone. Once it works
+    /// again, handles may have changed: ask [`Controller::device`] anew.
     pub fn take_queue(&mut self) -> Option<Queue<'a, G, R, D>> {
         if self.next_queue >= self.plan.queues {
             return None;
@@ -457,8 +561,12 @@ impl<'a, G: Generation, R: Registers + Clone, D: DmaRegion + Clone> Controller<'
         let index = self.next_queue;
         self.next_queue += 1;
         let memory = self.queue.memory.clone();
-        let port = G::port(&self.plan, &self.facts, self.chip, memory.bus(0), index);
+        let epoch = self.recovery.epoch;
+        let port = G::port(&self.plan, &self.facts, self.chip, memory.bus(0), index, epoch);
         let bus = self.queue.bus.another();
-        Some(Queue::new(bus, memory, &self.plan, port, index, records, self.replies))
+        let mut queue = Queue::new(bus, memory, &self.plan, port, index, records, self.replies);
+        queue.start_clock(self.now_ms, self.recovery.policy.command_limit_ms);
+        queue.enter();
+        Some(queue)
     }
 }

@@ -8,7 +8,7 @@ use embedded_hal::delay::DelayNs;
 
 use crate::error::{Error, Waited};
 use crate::platform::Registers;
-use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptStatus};
+use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptStatus, Patience};
 
 /// How long the IOC has to take the handshake's first word (mpt3sas uses the same).
 const START_LIMIT_MS: u32 = 5_000;
@@ -81,10 +81,7 @@ pub fn send_only<R: Registers>(
     delay: &mut impl DelayNs,
     request: &[u8],
 ) -> Result<(), Error> {
-    send(bus, delay, request, Meanwhile::Completions)?;
-    wait_for_ioc(bus, delay, "the IOC to take the request from the doorbell", WORD_LIMIT_MS)?;
-    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
-    Ok(())
+    send(bus, delay, request, Meanwhile::Completions)
 }
 
 /// Reads to its end a reply that an earlier driver left unread, and says whether the doorbell is
@@ -116,7 +113,7 @@ pub(crate) fn read_out<R: Registers>(
 }
 
 /// Whether commands may complete while a request goes through the doorbell.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Meanwhile {
     /// Bring-up: nothing is outstanding, and the doorbell is not read between the words, where
     /// some chips may answer zero.
@@ -126,7 +123,118 @@ enum Meanwhile {
     Completions,
 }
 
-/// Sends a request, again if the IOC lets go of the doorbell before it has all of it.
+/// What a request that is being sent waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Nothing: it has not begun.
+    Begin,
+    /// The IOC's answer to the handshake function.
+    Answer,
+    /// The IOC to take what was written last.
+    Taken,
+    /// The IOC to say that it has it all.
+    End,
+    /// Nothing: it is sent.
+    Sent,
+}
+
+impl Stage {
+    /// What is waited for, and for how long, in milliseconds.
+    const fn wait(self) -> (&'static str, u32) {
+        match self {
+            Self::Begin | Self::Answer => ("the IOC to answer the doorbell", START_LIMIT_MS),
+            Self::Taken => ("the IOC to take a word of the request", WORD_LIMIT_MS),
+            Self::End | Self::Sent => {
+                ("the IOC to take the request from the doorbell", WORD_LIMIT_MS)
+            }
+        }
+    }
+}
+
+/// A request on its way through the doorbell, moved on by looks that do not wait.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    stage: Stage,
+    /// Words that were written.
+    written: usize,
+    attempts: u32,
+    meanwhile: Meanwhile,
+}
+
+impl Sending {
+    /// A request that is answered through the reply FIFO, while commands come and go.
+    pub(crate) const fn new() -> Self {
+        Self::with(Meanwhile::Completions)
+    }
+
+    const fn with(meanwhile: Meanwhile) -> Self {
+        Self { stage: Stage::Begin, written: 0, attempts: 0, meanwhile }
+    }
+
+    /// Moves on as far as the IOC is ready for; `true` when all is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DoorbellBusy`] if a handshake of somebody else's is under way, or the IOC lets go
+    /// of ours again and again; [`Error::Gone`].
+    #[inline(never)]
+    pub(crate) fn advance<R: Registers>(
+        &mut self,
+        bus: &Bus<R>,
+        request: &[u8],
+    ) -> Result<bool, Error> {
+        // Each turn writes a word, waits or ends; a request has at most 255 words.
+        for _ in 0..2 * SEND_ATTEMPTS + MOST_HALVES {
+            let status = || bus.status::<_, HostInterruptStatus>(HOST_INTERRUPT_STATUS);
+            match self.stage {
+                Stage::Begin => {
+                    if self.attempts == SEND_ATTEMPTS || bus.status(DOORBELL)?.used() {
+                        return Err(Error::DoorbellBusy);
+                    }
+                    self.attempts += 1;
+                    self.written = 0;
+                    // A stale doorbell interrupt would be taken for the acknowledgement.
+                    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+                    let dwords =
+                        u8::try_from(request.len() / 4).map_err(|_| Error::DoorbellBusy)?;
+                    bus.put(DOORBELL, Doorbell::handshake(dwords));
+                    self.stage = Stage::Answer;
+                }
+                Stage::Answer if status()?.ioc_to_system() => {
+                    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+                    self.stage = Stage::Taken;
+                }
+                Stage::Taken if !status()?.system_to_ioc() => {
+                    let Some(word) = request.chunks_exact(4).nth(self.written) else {
+                        // Who waits for a reply in the doorbell finds it there.
+                        self.stage = match self.meanwhile {
+                            Meanwhile::Nothing => Stage::Sent,
+                            Meanwhile::Completions => Stage::End,
+                        };
+                        continue;
+                    };
+                    if self.meanwhile == Meanwhile::Completions && !bus.status(DOORBELL)?.used() {
+                        self.stage = Stage::Begin;
+                        continue;
+                    }
+                    let word =
+                        word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+                    bus.put(DOORBELL, Doorbell(word));
+                    self.written += 1;
+                }
+                Stage::End if status()?.ioc_to_system() => {
+                    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+                    self.stage = Stage::Sent;
+                }
+                Stage::Sent => return Ok(true),
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Sends a request and waits until it is sent.
 #[inline(never)]
 fn send<R: Registers>(
     bus: &Bus<R>,
@@ -134,41 +242,20 @@ fn send<R: Registers>(
     request: &[u8],
     meanwhile: Meanwhile,
 ) -> Result<(), Error> {
-    for _ in 0..SEND_ATTEMPTS {
-        if bus.status(DOORBELL)?.used() {
-            return Err(Error::DoorbellBusy);
+    let mut sending = Sending::with(meanwhile);
+    let mut patience = Patience::new();
+    let mut at = (sending.stage, 0);
+    while !sending.advance(bus, request)? {
+        let now = (sending.stage, sending.written);
+        if at != now {
+            (at, patience) = (now, Patience::new());
         }
-        if send_once(bus, delay, request, meanwhile)? {
-            return Ok(());
+        let (what, limit_ms) = sending.stage.wait();
+        if !patience.wait(delay, limit_ms) {
+            return explain(bus, Err(Error::Timeout(Waited { what, limit_ms, last: 0 })));
         }
     }
-    Err(Error::DoorbellBusy)
-}
-
-/// Sends a request; `false` if the IOC let go of the doorbell before it had all of it.
-fn send_once<R: Registers>(
-    bus: &Bus<R>,
-    delay: &mut impl DelayNs,
-    request: &[u8],
-    meanwhile: Meanwhile,
-) -> Result<bool, Error> {
-    // A stale doorbell interrupt would be taken for the acknowledgement.
-    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
-    let dwords = u8::try_from(request.len() / 4).map_err(|_| Error::DoorbellBusy)?;
-    bus.put(DOORBELL, Doorbell::handshake(dwords));
-    wait_for_ioc(bus, delay, "the IOC to answer the doorbell", START_LIMIT_MS)?;
-    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
-    wait_for_acknowledge(bus, delay, "the IOC to accept the handshake")?;
-
-    for word in request.chunks_exact(4) {
-        if meanwhile == Meanwhile::Completions && !bus.status(DOORBELL)?.used() {
-            return Ok(false);
-        }
-        let word = word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
-        bus.put(DOORBELL, Doorbell(word));
-        wait_for_acknowledge(bus, delay, "the IOC to take a word of the request")?;
-    }
-    Ok(true)
+    Ok(())
 }
 
 /// Waits until the IOC wrote its doorbell, and says "fault" instead of "timeout" if that is why
@@ -182,17 +269,6 @@ fn wait_for_ioc<R: Registers>(
 ) -> Result<(), Error> {
     let waited =
         bus.wait(delay, HOST_INTERRUPT_STATUS, what, limit_ms, |status| status.ioc_to_system());
-    explain(bus, waited)
-}
-
-#[inline(never)]
-fn wait_for_acknowledge<R: Registers>(
-    bus: &Bus<R>,
-    delay: &mut impl DelayNs,
-    what: &'static str,
-) -> Result<(), Error> {
-    let waited = bus
-        .wait(delay, HOST_INTERRUPT_STATUS, what, WORD_LIMIT_MS, |status| !status.system_to_ioc());
     explain(bus, waited)
 }
 

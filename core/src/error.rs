@@ -68,6 +68,19 @@ pub enum Error {
     Busy,
     /// The controller is not in a state to take this; it wants a reset first.
     NotOperational,
+    /// A queue that was handed out has not been polled since the controller was to be reset, so
+    /// that it might still post: poll it, or drop it, and reset again.
+    QueuesHeld,
+    /// After a reset the IOC's facts have changed, so that the memory plan no longer fits: take the
+    /// controller apart and start it again with a new plan.
+    FactsChanged {
+        /// The field.
+        field: &'static str,
+        /// What it was.
+        was: u32,
+        /// What it is.
+        is: u32,
+    },
     /// A request for which this generation or this controller has no form.
     Unsupported(&'static str),
     /// A message of the driver's own did not fit where it must.
@@ -168,6 +181,13 @@ impl fmt::Display for Error {
             Self::NotOperational => f.write_str(
                 "the controller takes no requests in its state; reset it first",
             ),
+            Self::QueuesHeld => f.write_str(
+                "a queue of the controller is in use elsewhere and has not been polled, so nothing was reset; poll it, then reset again",
+            ),
+            Self::FactsChanged { field, was, is } => write!(
+                f,
+                "after the reset the IOC's {field} is {is}, it was {was}; take the controller apart and start it again"
+            ),
             Self::Unsupported(what) => write!(f, "this controller cannot do {what}"),
             Self::Sgl(error) => error.fmt(f),
         }
@@ -206,6 +226,10 @@ pub enum SubmitError {
     Gone,
     /// The controller takes no commands in its state (fault, reset under way).
     NotOperational,
+    /// The controller or the device is being recovered: submit again in a while.
+    Held,
+    /// The device has said that it is busy or full: submit again after a completion or a second.
+    Throttled,
     /// Every slot of the queue's own pool is taken: complete some first.
     Full,
     /// The caller's tag is out of the range that the plan set aside for tags.
@@ -230,6 +254,12 @@ impl fmt::Display for SubmitError {
         match self {
             Self::Gone => Error::Gone.fmt(f),
             Self::NotOperational => Error::NotOperational.fmt(f),
+            Self::Held => {
+                f.write_str("the controller or the device is being recovered; submit again later")
+            }
+            Self::Throttled => f.write_str(
+                "the device is full or busy; submit again after one of its commands has completed",
+            ),
             Self::Full => f.write_str("every slot is taken; complete some commands first"),
             Self::TagOutOfRange { tag, tags } => {
                 write!(f, "tag {tag} is out of range: the plan set {tags} tags aside")

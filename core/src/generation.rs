@@ -192,14 +192,27 @@ pub(crate) mod sealed {
         /// Fills in what the IOC expects in memory before [`Sealed::init`].
         fn prepare<D: DmaRegion>(memory: &Memory<D>, plan: &MemoryPlan);
 
-        /// The port of queue `queue`.
+        /// The port of queue `queue`, of a controller that was reset `epoch` times since its start.
         fn port(
             plan: &MemoryPlan,
             facts: &Facts,
             chip: &Chip,
             bus: BusAddr,
             queue: u8,
+            epoch: u32,
         ) -> Self::Port;
+
+        /// Makes a port as it was at the start, after the reset that begins `epoch`.
+        fn rearm(port: &mut Self::Port, epoch: u32);
+
+        /// What a message names itself by, where it does (MPI1: `MsgContext`).
+        fn context(port: &Self::Port, smid: u16) -> u32;
+
+        /// The SMID that a reply frame's context stands for; `None` if it is none of this epoch.
+        fn smid(port: &Self::Port, context: u32) -> Option<u16>;
+
+        /// Where the logical unit stands in a SCSI I/O message, in bytes.
+        const LUN_AT: usize;
 
         /// Gives the reply frame at `offset` to the IOC; takes and returns where the reply free
         /// queue's host index stands.
@@ -254,22 +267,33 @@ pub(crate) mod sealed {
         fn scsi_reply(frame: &[u8], requested: u32, sense_capacity: u8) -> Option<ReplyFacts>;
 
         /// A configuration page request; the page goes to or comes from `buffer`.
-        fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message;
+        fn config(context: u32, request: &PageRequest, buffer: BusAddr) -> Message;
 
         /// How long the page is, by a configuration reply.
         fn page_size(frame: &[u8]) -> Option<PageSize>;
 
         /// Port enable.
-        fn port_enable(smid: u16, port: u8) -> Message;
+        fn port_enable(context: u32, port: u8) -> Message;
 
         /// Asks for events.
-        fn event_notification(smid: u16) -> Message;
+        fn event_notification(context: u32) -> Message;
 
         /// Acknowledges an event.
-        fn event_ack(smid: u16, event: u32, context: u32) -> Message;
+        fn event_ack(context: u32, event: u32, event_context: u32) -> Message;
 
         /// Task management.
-        fn task_management(smid: u16, request: &crate::request::TaskRequest) -> Message;
+        fn task_management(
+            port: &Self::Port,
+            context: u32,
+            request: &crate::request::TaskRequest,
+        ) -> Message;
+
+        /// Has the IOC forget a device that has gone, after its target reset; `None` where there
+        /// is no such request.
+        fn remove_device(context: u32, handle: u16) -> Option<Message>;
+
+        /// Tells the IOC's RAID firmware that the system goes down; `None` where it has none.
+        fn raid_shutdown(context: u32, facts: &Facts) -> Option<Message>;
 
         /// The reply to task management.
         fn task_reply(frame: &[u8]) -> Option<crate::reply::TaskReply>;

@@ -7,6 +7,7 @@
 //! [`Controller::take_queue`](crate::controller::Controller::take_queue). Only reply frames, which
 //! come with errors, return to a pool that all share (`shared.rs`).
 
+use crate::deadlines::with_margin;
 use crate::error::SubmitError;
 use crate::generation::sealed::Place;
 use crate::generation::{Command, Device, Generation, Message, Post, Reply, ReplyHeader};
@@ -16,9 +17,11 @@ use crate::memory_plan::{INTERNAL_SLOTS, Layout, MemoryPlan, TASK_SLOTS};
 use crate::outcome::{Failure, Outcome, judge};
 use crate::platform::{DmaRegion, Registers};
 use crate::regs::Bus;
-use crate::scsi::Cdb;
+use crate::scsi::{Cdb, Lun, ScsiStatus};
 use crate::shared::ReplyFrames;
-use crate::slots::{Finished, SlotRecord, Slots};
+use crate::slots::{Finished, LateCommand, SlotRecord, Slots};
+use crate::standing::{Stand, Standing};
+use crate::throttle::{Complaint, Throttles};
 use crate::trace::{Counters, TRACED_BYTES, Trace, TraceKind};
 use crate::wire::Function;
 
@@ -26,6 +29,8 @@ use crate::wire::Function;
 const REPLY_BYTES: usize = 128;
 /// The longest sense a SCSI I/O message can ask for.
 const SENSE_BYTES: usize = 252;
+/// Drains of a quarter of the ring each before a command is called late: two rings full.
+pub(crate) const DRAINS: u32 = 8;
 
 /// The end of one command. Each accepted command has exactly one.
 #[derive(Clone, Copy, Debug)]
@@ -96,12 +101,40 @@ pub struct Queue<'a, G: Generation, R, D> {
     own_outstanding: u16,
     /// What each of them asks, by slot.
     own_functions: [Function; (INTERNAL_SLOTS + TASK_SLOTS) as usize],
-    /// Why nothing is accepted any more.
+    /// Why no command is accepted, if so.
     halted: Option<Failure>,
-    /// Whether there is such a reason.
-    closed: bool,
+    /// Whether the device takes requests of the driver's own.
+    live: bool,
+    throttles: Throttles,
+    /// The device that is given nothing while it is being recovered.
+    held: Option<u16>,
+    presence: Presence<'a>,
     trace: Option<&'a mut Trace>,
     now_ms: u64,
+}
+
+/// How a queue that was handed out stands to its controller (`standing.rs`). It leaves when it is
+/// dropped, so that a controller does not wait for a thread that has ended.
+#[derive(Debug)]
+struct Presence<'a> {
+    standing: &'a Standing,
+    /// The standing that the queue has acted upon.
+    seen: u32,
+    inside: bool,
+}
+
+impl Presence<'_> {
+    fn leave(&mut self) {
+        if core::mem::take(&mut self.inside) {
+            self.standing.leave();
+        }
+    }
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
@@ -132,9 +165,41 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             own_outstanding: 0,
             own_functions: [Function(0); (INTERNAL_SLOTS + TASK_SLOTS) as usize],
             halted: None,
-            closed: false,
+            live: true,
+            throttles: Throttles::default(),
+            held: None,
+            presence: Presence {
+                standing: replies.standing(),
+                seen: replies.standing().raw(),
+                inside: false,
+            },
             trace: None,
             now_ms: 0,
+        }
+    }
+
+    /// Begins to count time. A command that names no timeout of its own has `limit_ms`
+    /// milliseconds.
+    pub(crate) fn start_clock(&mut self, now_ms: u64, limit_ms: u32) {
+        self.now_ms = now_ms;
+        self.slots.start_clock(now_ms, limit_ms);
+    }
+
+    /// Sets what a command has that names no timeout of its own, in milliseconds.
+    pub(crate) fn set_limit(&mut self, limit_ms: u32) {
+        self.slots.set_limit(limit_ms, self.now_ms);
+    }
+
+    /// Lets a queue that is to be handed out in.
+    pub(crate) fn enter(&mut self) {
+        let standing = self.presence.standing;
+        self.presence.seen = standing.raw();
+        self.presence.inside = match standing.read() {
+            Stand::Works { epoch } => standing.enter(epoch),
+            Stand::Halting | Stand::Lost(_) => false,
+        };
+        if !self.presence.inside {
+            self.close(Failure::ControllerReset);
         }
     }
 
@@ -148,8 +213,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// A [`SubmitError`]: nothing was posted and no completion will come.
     #[inline]
     pub fn submit(&mut self, device: Device, command: &Command<'_>) -> Result<u16, SubmitError> {
-        if self.closed {
-            return Err(refusal(self.halted));
+        let attended = self.bus.needs_attention();
+        if attended {
+            self.admit(device)?;
         }
         // Where every CDB fits there is nothing to compare.
         if G::LONGEST_CDB < Cdb::LONGEST && command.cdb.length() > G::LONGEST_CDB {
@@ -170,9 +236,13 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             self.slots.put_back(smid);
             return Err(error);
         }
+        if command.timeout_ms != 0 {
+            let limit_ms = u64::from(with_margin(command.timeout_ms));
+            self.slots.set_deadline(smid, self.now_ms.saturating_add(limit_ms));
+        }
         let post = Post::ScsiIo(device);
         let word = G::word(&self.port, smid, post);
-        if self.bus.needs_attention() {
+        if attended {
             self.post_attended(smid, word, post);
         } else {
             G::post(&self.port, &self.bus, word, post);
@@ -188,9 +258,69 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         // Only commands are posted on a queue of its own, and events go to queue 0: whatever else
         // comes here was not asked for.
         let mut uncalled_for = 0;
-        let found = self.drain(&mut complete, &mut |_, _| uncalled_for += 1);
+        // Outside it may not touch the controller or its ring.
+        let found = match self.presence.inside {
+            true => self.drain(&mut complete, &mut |_, _| uncalled_for += 1),
+            false => 0,
+        };
         self.counters.bad_replies += uncalled_for;
+        if self.presence.standing.raw() != self.presence.seen {
+            self.follow(&mut complete);
+        }
         found
+    }
+
+    /// Tells a queue from `take_queue` the time, in milliseconds from the controller's start: looks
+    /// for answers, then reports to the controller what is late.
+    pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
+        for _ in 0..DRAINS {
+            if self.poll(&mut complete) == 0 {
+                break;
+            }
+        }
+        self.advance(now_ms);
+        if let Some(LateCommand { smid, device }) = self.slots.late()
+            && self.presence.inside
+        {
+            self.presence.standing.report_late(smid, device);
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn advance(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.slots.advance(now_ms);
+        if !self.throttles.is_empty() {
+            self.throttles.tick(now_ms);
+            self.pay_attention();
+        }
+    }
+
+    /// Does what the controller's standing asks of a queue that was handed out.
+    #[cold]
+    fn follow(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
+        let standing = self.presence.standing;
+        self.presence.seen = standing.raw();
+        match standing.read() {
+            Stand::Halting => {
+                self.close(Failure::ControllerReset);
+                self.presence.leave();
+            }
+            Stand::Works { epoch } => {
+                // Whatever the queue still holds was ended by a reset, seen or not.
+                self.presence.leave();
+                self.end_all(standing.ended_as(), complete);
+                self.renew(epoch);
+                self.presence.inside = standing.enter(epoch);
+                if self.presence.inside {
+                    self.open();
+                }
+            }
+            Stand::Lost(reason) => {
+                self.presence.leave();
+                self.halt_to(reason, complete);
+            }
+        }
     }
 
     #[inline]
@@ -201,7 +331,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     ) -> u32 {
         self.note_peak();
         let limit = G::drain_limit(&self.port);
-        let tracing = self.trace.is_some();
         let (mut found, mut other_kinds) = (0, 0);
         while found < limit {
             if G::EMPTY_READ_COSTS
@@ -218,8 +347,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             match reply {
                 Reply::Success { smid } => match self.slots.finish(smid) {
                     Some(finished) => {
-                        if tracing {
+                        if self.bus.needs_attention() {
                             self.trace_word(TraceKind::Reply, word);
+                            self.throttles.ended(finished.device);
                         }
                         complete(Completion {
                             cookie: finished.cookie,
@@ -309,7 +439,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         let smid = match smid {
             Some(smid) => smid,
-            None => u16::try_from(header.context).unwrap_or(0),
+            None => G::smid(&self.port, header.context).unwrap_or(0),
         };
         if self.slots.finish_internal(smid) {
             self.own_outstanding = self.own_outstanding.saturating_sub(1);
@@ -323,15 +453,22 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             self.counters.events += 1;
             return Verdict::Event { header };
         }
+        let late = self.slots.is_late(smid);
         let Some(finished) = self.slots.finish(smid) else {
             self.stray(word);
             return Verdict::Nothing;
         };
-        self.finish_command(smid, finished, header)
+        self.finish_command(smid, finished, header, late)
     }
 
     /// A command that ended with a reply frame.
-    fn finish_command(&mut self, smid: u16, finished: Finished, header: ReplyHeader) -> Verdict {
+    fn finish_command(
+        &mut self,
+        smid: u16,
+        finished: Finished,
+        header: ReplyHeader,
+        late: bool,
+    ) -> Verdict {
         self.counters.completed += 1;
         self.counters.with_reply_frame += 1;
         let is_scsi_io = header.function == Function::SCSI_IO
@@ -343,7 +480,16 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             None
         };
         let outcome = match facts {
-            Some(facts) => judge(&facts),
+            // What ended a late command is its deadline.
+            Some(facts) => match judge(&facts) {
+                Outcome::Failed(
+                    Failure::TaskTerminated
+                    | Failure::IocTerminated
+                    | Failure::ExtTerminated
+                    | Failure::Terminated,
+                ) if late => Outcome::Failed(Failure::TimedOut),
+                outcome => outcome,
+            },
             None => {
                 self.counters.bad_replies += 1;
                 Outcome::Failed(Failure::BadReply)
@@ -356,7 +502,69 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 self.memory.copy_out(at as usize, part);
             }
         }
+        self.throttles.ended(finished.device);
+        let complaint = match outcome {
+            Outcome::Complete { status: ScsiStatus::TASK_SET_FULL, .. } => Some(Complaint::Full),
+            Outcome::Complete { status: ScsiStatus::BUSY, .. } => Some(Complaint::Busy),
+            _ => None,
+        };
+        if let Some(complaint) = complaint {
+            let device = finished.device;
+            let outstanding = self.slots.outstanding_on(device);
+            self.throttles.complain(device, complaint, outstanding, self.now_ms);
+            self.counters.throttled += 1;
+            self.pay_attention();
+        }
         Verdict::Command { cookie: finished.cookie, outcome, log_info: header.log_info }
+    }
+
+    /// The time of the last tick.
+    pub(crate) const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Whether a command may be given to this device, on a queue that somebody looks at.
+    #[cold]
+    fn admit(&mut self, device: Device) -> Result<(), SubmitError> {
+        if self.bus.is_gone() {
+            return Err(SubmitError::Gone);
+        }
+        match self.halted {
+            Some(Failure::ControllerGone) => return Err(SubmitError::Gone),
+            Some(Failure::ControllerReset) => return Err(SubmitError::Held),
+            Some(_) => return Err(SubmitError::NotOperational),
+            None => {}
+        }
+        if self.held == Some(device.address) {
+            return Err(SubmitError::Held);
+        }
+        if !self.throttles.has_room(device.address) {
+            return Err(SubmitError::Throttled);
+        }
+        Ok(())
+    }
+
+    /// Decides whether submissions and completions must be looked at.
+    fn pay_attention(&self) {
+        let needed = self.halted.is_some()
+            || self.trace.is_some()
+            || self.held.is_some()
+            || !self.throttles.is_empty();
+        self.bus.attend(needed);
+    }
+
+    /// Gives this device nothing until it is let go: `None` lets go.
+    pub(crate) fn hold(&mut self, device: Option<Device>) {
+        self.held = device.map(|device| device.address);
+        self.pay_attention();
+    }
+
+    /// The logical unit that the command in frame `smid` is for. Read from the frame that the
+    /// device has read too: if it was tampered with, its author gets his own unit back.
+    pub(crate) fn lun_of(&self, smid: u16) -> Lun {
+        let mut lun = [0; 8];
+        self.memory.copy_out(self.place(smid).frame_word * WORD + G::LUN_AT, &mut lun);
+        Lun(lun)
     }
 
     #[cold]
@@ -389,13 +597,26 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         &mut self,
         slot: u16,
         post: Post,
-        build: impl FnOnce(u16) -> Message,
+        build: impl FnOnce(&G::Port, u32) -> Message,
     ) -> Option<u16> {
-        if self.halted.is_some() {
+        self.post_message_of(slot, post, |port, context| Some(build(port, context)))
+    }
+
+    /// As [`Queue::post_own`], for a request that this generation may not have: then `None` too.
+    pub(crate) fn post_message_of(
+        &mut self,
+        slot: u16,
+        post: Post,
+        build: impl FnOnce(&G::Port, u32) -> Option<Message>,
+    ) -> Option<u16> {
+        if !self.live {
             return None;
         }
         let smid = self.slots.take_internal(slot)?;
-        let message = build(smid);
+        let Some(message) = build(&self.port, G::context(&self.port, smid)) else {
+            self.slots.finish_internal(smid);
+            return None;
+        };
         self.note_own(slot, message.function());
         self.post_message(smid, post, &message);
         Some(smid)
@@ -416,6 +637,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     #[cold]
     fn post_attended(&mut self, smid: u16, word: u64, post: Post) {
         self.trace_request(smid, word);
+        if let Post::ScsiIo(device) = post {
+            self.throttles.given(device.address);
+        }
         if !self.bus.is_gone() {
             G::post(&self.port, &self.bus, word, post);
         }
@@ -423,7 +647,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Takes internal slot `slot` for a request that goes another way than the queue.
     pub(crate) fn take_own(&mut self, slot: u16, function: Function) -> Option<u16> {
-        if self.halted.is_some() {
+        if !self.live {
             return None;
         }
         let smid = self.slots.take_internal(slot)?;
@@ -447,21 +671,39 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Accepts nothing any more and completes everything outstanding with `reason`.
     ///
-    /// The owner of a queue calls this when its controller reports that it is gone, faulted or
-    /// about to be reset.
+    /// A queue that is polled needs no such call: it learns from its controller when that is
+    /// reset, offline or gone.
     pub fn halt(&mut self, reason: Failure, mut complete: impl FnMut(Completion<'_>)) {
         self.halt_to(reason, &mut complete);
     }
 
     #[cold]
     pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
+        self.close(reason);
+        self.end_all(reason, complete);
+    }
+
+    /// Accepts nothing any more; what is outstanding stays so.
+    #[cold]
+    pub(crate) fn close(&mut self, reason: Failure) {
         self.note_peak();
         self.halted = Some(reason);
-        self.closed = true;
-        self.own_outstanding = 0;
+        self.live = false;
         if reason == Failure::ControllerGone {
             self.bus.close();
         }
+        self.pay_attention();
+    }
+
+    /// Accepts commands again.
+    pub(crate) fn open(&mut self) {
+        self.halted = None;
+        self.pay_attention();
+    }
+
+    /// Completes everything outstanding with `reason`: the device cannot answer it any more.
+    #[cold]
+    pub(crate) fn end_all(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         let mut from = 0;
         while let Some(finished) = self.slots.finish_any(&mut from) {
             self.counters.completed += 1;
@@ -472,6 +714,18 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 log_info: LogInfo(0),
             });
         }
+        self.slots.order_free();
+    }
+
+    /// Makes the queue as it was at the start, after the reset that begins `epoch`. Commands that
+    /// it still has are kept, out of the device's reach, until [`Queue::end_all`].
+    pub(crate) fn renew(&mut self, epoch: u32) {
+        self.own_outstanding = 0;
+        self.slots.keep_all();
+        self.throttles.clear();
+        self.held = None;
+        self.live = true;
+        G::rearm(&mut self.port, epoch);
     }
 
     /// Gives every reply frame to the IOC.
@@ -519,18 +773,13 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// Records what passes from now on.
     pub fn set_trace(&mut self, trace: &'a mut Trace) {
         self.trace = Some(trace);
-        self.bus.attend();
+        self.pay_attention();
     }
 
     /// The trace, if one was set.
     #[must_use]
     pub fn trace(&self) -> Option<&Trace> {
         self.trace.as_deref()
-    }
-
-    /// The time that traces show.
-    pub(crate) fn set_now(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
     }
 
     #[cold]
@@ -558,13 +807,5 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// Takes the queue apart for a new start.
     pub(crate) fn into_parts(self) -> (Bus<R>, D) {
         (self.bus, self.memory.into_inner())
-    }
-}
-
-#[cold]
-fn refusal(reason: Option<Failure>) -> SubmitError {
-    match reason {
-        Some(Failure::ControllerGone) => SubmitError::Gone,
-        _ => SubmitError::NotOperational,
     }
 }

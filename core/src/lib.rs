@@ -11,8 +11,8 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | the driver | [`bringup`], [`controller`], `admin`, [`recovery`], [`targets`] | everything below |
-//! | one queue | [`io_queue`], with [`slots`], [`shared`], [`trace`] | a generation |
+//! | the driver | [`bringup`], [`controller`], `startup`, `admin`, [`recovery`], [`targets`] | everything below |
+//! | one queue | [`io_queue`], with [`slots`], `deadlines`, `throttle`, [`shared`], `standing`, [`trace`] | a generation |
 //! | generations | [`generation`]: `Mpi1`, `Mpi2`, and the table of chips; [`queue`]: rings and FIFOs | [`memory_plan`], [`doorbell`] |
 //! | in neutral terms | [`facts`], [`request`], [`reply`], [`pages`], [`sgl`], [`outcome`], [`log_info`] | the wire |
 //! | the wire | [`wire`], [`scsi`] | bytes only |
@@ -93,6 +93,7 @@ mod admin;
 pub mod bringup;
 mod codes;
 pub mod controller;
+mod deadlines;
 pub mod doorbell;
 pub mod error;
 pub mod facts;
@@ -115,6 +116,9 @@ pub mod scsi;
 pub mod sgl;
 pub mod shared;
 pub mod slots;
+mod standing;
+mod startup;
 pub mod targets;
+mod throttle;
 pub mod trace;
 pub mod wire;

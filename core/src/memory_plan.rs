@@ -29,8 +29,9 @@ const PAGE_BYTES: u32 = 4096;
 const EVENT_FRAMES: u16 = 16;
 /// Requests of the driver's own: pages and acknowledgements, port enable, event notification.
 pub(crate) const INTERNAL_SLOTS: u16 = 3;
-/// Slots for task management.
-pub(crate) const TASK_SLOTS: u16 = 2;
+/// Slots for task management: the caller's, the ladder's, and one for each rung of it that was not
+/// answered.
+pub(crate) const TASK_SLOTS: u16 = 4;
 /// More commands than any of these controllers takes.
 const MOST_COMMANDS: u16 = 30_000;
 

@@ -113,6 +113,11 @@ pub enum Failure {
     ControllerFault(u16),
     /// The controller was reset; what it held is lost.
     ControllerReset,
+    /// The controller was reset while it held the command, and works again: submit the command
+    /// anew if it is still wanted ([`InFlight::HandBack`](crate::recovery::InFlight)).
+    HandedBack,
+    /// The controller could not be reset and is cut off.
+    ControllerOffline,
     /// The device was removed while the command was outstanding.
     TargetGone,
     /// No answer before the deadline.
@@ -154,6 +159,7 @@ impl Failure {
             | Self::ResidualMismatch
             | Self::DataError
             | Self::ProtocolError
+            | Self::HandedBack
             | Self::NcqFlushed => Retry::Now,
             Self::Terminated
             | Self::NoStatus
@@ -172,6 +178,7 @@ impl Failure {
             | Self::Protection(_)
             | Self::RequestRefused(_)
             | Self::ControllerGone
+            | Self::ControllerOffline
             | Self::TargetGone => Retry::Never,
         }
     }
@@ -217,6 +224,12 @@ impl fmt::Display for Failure {
                 return write!(f, "the controller's firmware stopped with fault {code:#06x}");
             }
             Self::ControllerReset => "the controller was reset while it held the command",
+            Self::HandedBack => {
+                "the controller was reset while it held the command and works again: submit it anew"
+            }
+            Self::ControllerOffline => {
+                "the controller could not be reset and has been cut off; power-cycle it"
+            }
             Self::TargetGone => "the device was removed while the command was outstanding",
             Self::TimedOut => "the device did not answer before the deadline",
         })

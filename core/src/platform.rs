@@ -66,6 +66,11 @@ pub trait Registers {
     /// Writes the 32-bit register at `offset`.
     fn write32(&self, offset: u16, value: u32);
 
+    /// Cuts the device's access to memory, as far as the platform can: bus mastering off, an IOMMU
+    /// mapping removed. Called once when a controller cannot be reset, before its commands complete
+    /// and their memory is used for something else (trap T41). The default does nothing.
+    fn cut_off(&self) {}
+
     /// Writes 64 bits at `offset` as one bus write where the bus can.
     ///
     /// The default writes the low half, then the high half, which commits. It is only right while
@@ -89,6 +94,9 @@ impl<T: Registers + ?Sized> Registers for &T {
     #[inline]
     fn write64(&self, offset: u16, value: u64) {
         (**self).write64(offset, value);
+    }
+    fn cut_off(&self) {
+        (**self).cut_off();
     }
 }
 

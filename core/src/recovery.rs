@@ -17,6 +17,12 @@ use crate::regs::{
     HostDiagnostic, HostInterruptMask, HostInterruptStatus, IocState, WRITE_SEQUENCE,
 };
 
+mod ladder;
+mod policy;
+
+pub(crate) use ladder::{Climb, Step, Subject};
+pub use policy::{InFlight, Policy, RecoveryCounters, ResetReason};
+
 pub use crate::reply::TaskReply;
 pub use crate::request::TaskRequest;
 pub use crate::wire::task::TaskType;

@@ -355,8 +355,8 @@ impl<R: Registers> Bus<R> {
     }
 
     /// From now on posts are traced.
-    pub(crate) fn attend(&self) {
-        self.attention.set(true);
+    pub(crate) fn attend(&self, needed: bool) {
+        self.attention.set(needed || self.gone.get());
     }
 
     /// Writes a register without asking whether the controller is gone: the caller has.
@@ -400,24 +400,21 @@ impl<R: Registers> Bus<R> {
         waited: Waited,
         done: &dyn Fn(u32) -> bool,
     ) -> Result<u32, Error> {
-        // The first answers come within microseconds; after a while a millisecond does.
-        const QUICK_POLLS: u32 = 100;
-        const QUICK_STEP_US: u32 = 10;
-        let mut waited_us = 0u64;
-        let mut polls = 0u32;
+        let mut patience = Patience::new();
         loop {
             let word = self.status_at(offset)?;
             if done(word) {
                 return Ok(word);
             }
-            if waited_us >= u64::from(waited.limit_ms) * 1000 {
+            if !patience.wait(delay, waited.limit_ms) {
                 return Err(Error::Timeout(Waited { last: word, ..waited }));
             }
-            let step = if polls < QUICK_POLLS { QUICK_STEP_US } else { 1000 };
-            delay.delay_us(step);
-            waited_us += u64::from(step);
-            polls = polls.saturating_add(1);
         }
+    }
+
+    /// Cuts the device's access to memory ([`Registers::cut_off`]).
+    pub(crate) fn cut_off(&self) {
+        self.registers.cut_off();
     }
 
     /// Whether the controller was found gone.
@@ -431,5 +428,39 @@ impl<R: Registers> Bus<R> {
     #[must_use]
     pub fn accesses(&self) -> (u64, u64) {
         (self.reads.get(), self.writes.get())
+    }
+}
+
+/// Waits for one thing in steps: the first answers come within microseconds, later a millisecond
+/// does.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    waited_us: u64,
+    polls: u32,
+}
+
+impl Patience {
+    pub(crate) const fn new() -> Self {
+        Self { waited_us: 0, polls: 0 }
+    }
+
+    /// Waits a step; `false`, without waiting, once `limit_ms` milliseconds have been waited.
+    #[inline(never)]
+    pub(crate) fn wait(&mut self, delay: &mut dyn DelayNs, limit_ms: u32) -> bool {
+        const QUICK_POLLS: u32 = 100;
+        const QUICK_STEP_US: u32 = 10;
+        if self.waited_us >= u64::from(limit_ms) * 1000 {
+            return false;
+        }
+        let step = if self.polls < QUICK_POLLS { QUICK_STEP_US } else { 1000 };
+        delay.delay_us(step);
+        self.waited_us += u64::from(step);
+        self.polls = self.polls.saturating_add(1);
+        true
+    }
+
+    /// What has been waited so far, in milliseconds.
+    pub(crate) const fn waited_ms(&self) -> u64 {
+        self.waited_us / 1000
     }
 }

@@ -65,6 +65,10 @@ pub struct Command<'c> {
     pub tag: Option<u16>,
     /// The caller's own word, which comes back with the completion.
     pub cookie: u64,
+    /// When the caller gives the command up, in milliseconds from now; 0 leaves it to
+    /// [`Policy::command_limit_ms`](crate::recovery::Policy::command_limit_ms). The command is
+    /// called late before that, early enough to be aborted and completed in time (trap T11).
+    pub timeout_ms: u32,
 }
 
 /// Which kind of descriptor a request travels by.

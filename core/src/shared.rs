@@ -1,15 +1,18 @@
-//! What two contexts share, behind a critical section.
+//! What two contexts share.
 //!
-//! Two things need it. A platform that submits in one context and completes in another (a DEXT's
+//! Two things need a critical section. A platform that submits in one context and completes in another (a DEXT's
 //! default and interrupt queues, a bare-metal thread and its interrupt) wraps its controller in
 //! [`Shared`]. And the reply frames: whichever queue a failed command is answered on, its frame
 //! returns to the one reply free queue, so queues in several threads meet in [`ReplyFrames`], on
-//! the error path only.
+//! the error path only. Whether the controller works at all they read from a word of their own
+//! (`standing.rs`).
 
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use critical_section::Mutex;
+
+use crate::standing::Standing;
 
 /// A value that two contexts use in turn.
 #[derive(Debug)]
@@ -55,22 +58,27 @@ impl Default for ReplyRecord {
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyFrames<'a> {
     records: &'a [ReplyRecord],
-    host_index: &'a HostIndex,
+    shared: &'a SharedRecord,
 }
 
-/// The reply free queue's host index. The platform supplies one for each controller.
+/// What all queues of a controller share beside the reply frames' records: where the reply free
+/// queue's host index stands, and whether the controller works (`standing.rs`). The platform
+/// supplies one for each controller.
 #[derive(Debug)]
-pub struct HostIndex(Mutex<Cell<u32>>);
+pub struct SharedRecord {
+    host_index: Mutex<Cell<u32>>,
+    pub(crate) standing: Standing,
+}
 
-impl HostIndex {
+impl SharedRecord {
     /// Before any frame was given.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(Cell::new(0)))
+        Self { host_index: Mutex::new(Cell::new(0)), standing: Standing::new() }
     }
 }
 
-impl Default for HostIndex {
+impl Default for SharedRecord {
     fn default() -> Self {
         Self::new()
     }
@@ -78,14 +86,29 @@ impl Default for HostIndex {
 
 impl<'a> ReplyFrames<'a> {
     /// Takes the records, none of them with the device.
-    pub(crate) fn new(records: &'a [ReplyRecord], host_index: &'a HostIndex) -> Self {
-        for record in records {
+    pub(crate) fn new(records: &'a [ReplyRecord], shared: &'a SharedRecord) -> Self {
+        shared.standing.clear();
+        let frames = Self { records, shared };
+        frames.take_all();
+        frames
+    }
+
+    /// Takes every frame from a device that was reset.
+    pub(crate) fn take_all(&self) {
+        for record in self.records {
             record.0.store(false, Ordering::Relaxed);
         }
         // The first frame given goes into entry 0.
-        let before_first = (records.len() as u32).wrapping_sub(1);
-        critical_section::with(|section| host_index.0.borrow(section).set(before_first));
-        Self { records, host_index }
+        let before_first = (self.records.len() as u32).wrapping_sub(1);
+        critical_section::with(|section| {
+            self.shared.host_index.borrow(section).set(before_first);
+        });
+    }
+
+    /// Whether the controller works.
+    #[inline]
+    pub(crate) const fn standing(&self) -> &'a Standing {
+        &self.shared.standing
     }
 
     /// How many frames there are.
@@ -107,7 +130,7 @@ impl<'a> ReplyFrames<'a> {
         let Some(record) = self.records.get(usize::from(index)) else { return };
         critical_section::with(|section| {
             record.0.store(true, Ordering::Release);
-            let host_index = self.host_index.0.borrow(section);
+            let host_index = self.shared.host_index.borrow(section);
             host_index.set(hand_over(host_index.get()));
         });
     }
@@ -131,8 +154,8 @@ mod tests {
     #[test]
     fn a_frame_that_the_device_does_not_have_is_refused() {
         let records = [ReplyRecord::new(), ReplyRecord::new()];
-        let host_index = HostIndex::new();
-        let frames = ReplyFrames::new(&records, &host_index);
+        let shared = SharedRecord::new();
+        let frames = ReplyFrames::new(&records, &shared);
         assert!(!frames.take(0));
         frames.give(0, |at| {
             assert_eq!(at, 1, "before the first of two");

@@ -12,38 +12,60 @@
 //! A command takes the slot of its caller's tag when it has one (a bundle's slot index, a block
 //! layer's tag), which costs one comparison; else it takes one from the pool, last in, first out,
 //! so that the frames in use stay in the cache.
+//!
+//! A record also knows when its command is due; the wheel of `deadlines.rs` counts them, so that a
+//! tick need not look at each.
 
+use crate::deadlines::{LATE, Wheel};
 use crate::error::SubmitError;
 
 /// Ends the list of free slots.
 const NONE: u16 = u16::MAX;
+/// The bucket of a slot whose command was taken away by a reset.
+const STALE: u8 = u8::MAX;
 
 /// The private record of one slot, 24 bytes. The platform supplies one for each slot of the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct SlotRecord {
     cookie: u64,
     requested: u32,
+    /// For a command with a limit of its own: when it is late, the low half of the time in ms.
+    deadline: u32,
     next_free: u16,
     device: u16,
     owner: Owner,
+    /// The wheel's bucket that counts it.
+    bucket: u8,
 }
 
 const _: () = assert!(size_of::<SlotRecord>() == 24);
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// In this order: from `Command` on, the device may answer a caller's command.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Owner {
     /// Nobody: a reply that names this slot is a lie or late.
     Nobody,
-    /// The device works on a caller's command.
-    Command,
     /// The device works on a request of the driver's own.
     Internal,
+    /// Kept for a caller's command that a reset ended and that has not completed yet.
+    Kept,
+    /// The device works on a caller's command.
+    Command,
+    /// As `Command`, with a deadline of its own.
+    Timed,
 }
 
 impl SlotRecord {
     /// A record before any plan.
-    pub const NEW: Self =
-        Self { cookie: 0, requested: 0, next_free: NONE, device: 0, owner: Owner::Nobody };
+    pub const NEW: Self = Self {
+        cookie: 0,
+        requested: 0,
+        deadline: 0,
+        next_free: NONE,
+        device: 0,
+        owner: Owner::Nobody,
+        bucket: 0,
+    };
 }
 
 impl Default for SlotRecord {
@@ -75,6 +97,16 @@ pub struct Slots<'a> {
     /// The first free slot of the pool.
     free: u16,
     outstanding: u16,
+    wheel: Wheel,
+}
+
+/// An outstanding command that is late.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LateCommand {
+    /// Its SMID.
+    pub smid: u16,
+    /// The address of the device that has it, in the generation's form.
+    pub device: u16,
 }
 
 impl<'a> Slots<'a> {
@@ -91,7 +123,19 @@ impl<'a> Slots<'a> {
                 free = index as u16;
             }
         }
-        Self { records, first_smid, internal, tags, pool, free, outstanding: 0 }
+        let wheel = Wheel::new();
+        Self { records, first_smid, internal, tags, pool, free, outstanding: 0, wheel }
+    }
+
+    /// Begins to count time. A command that names no limit of its own has `limit_ms` milliseconds.
+    pub fn start_clock(&mut self, now_ms: u64, limit_ms: u32) {
+        self.wheel.start(now_ms);
+        self.set_limit(limit_ms, now_ms);
+    }
+
+    /// Sets the limit of commands that name none.
+    pub fn set_limit(&mut self, limit_ms: u32, now_ms: u64) {
+        self.wheel.set_limit(limit_ms, now_ms);
     }
 
     /// Takes the slot of `tag`, or one of the pool, for a command that the device is about to be
@@ -119,6 +163,7 @@ impl<'a> Slots<'a> {
         record.requested = command.requested;
         record.device = command.device;
         record.owner = Owner::Command;
+        record.bucket = self.wheel.count_usual();
         self.outstanding += 1;
         Ok(self.first_smid.wrapping_add(index))
     }
@@ -149,10 +194,11 @@ impl<'a> Slots<'a> {
     pub fn finish(&mut self, smid: u16) -> Option<Finished> {
         let index = smid.wrapping_sub(self.first_smid);
         let record = self.records.get_mut(usize::from(index))?;
-        if record.owner != Owner::Command {
+        if record.owner < Owner::Command {
             return None;
         }
         record.owner = Owner::Nobody;
+        self.wheel.uncount(record.bucket);
         if index >= self.pool {
             record.next_free = self.free;
             self.free = index;
@@ -181,17 +227,139 @@ impl<'a> Slots<'a> {
             .is_some_and(|record| record.owner == Owner::Internal)
     }
 
+    /// Gives the command that was just taken a deadline of its own instead of the usual limit.
+    #[cold]
+    pub fn set_deadline(&mut self, smid: u16, deadline_ms: u64) {
+        let index = usize::from(smid.wrapping_sub(self.first_smid));
+        if let Some(record) = self.records.get_mut(index)
+            && record.owner >= Owner::Command
+        {
+            record.owner = Owner::Timed;
+            record.deadline = deadline_ms as u32;
+            self.wheel.uncount(record.bucket);
+            record.bucket = self.wheel.bucket(deadline_ms).0;
+            self.wheel.count(record.bucket);
+        }
+    }
+
+    /// Time passes. Returns how many commands have become late by it.
+    pub fn advance(&mut self, now_ms: u64) -> u16 {
+        let Self { records, wheel, .. } = self;
+        let mut newly_late = 0;
+        wheel.advance(now_ms, |wheel, due| {
+            for record in records.iter_mut() {
+                if record.owner < Owner::Command || record.bucket != due {
+                    continue;
+                }
+                wheel.uncount(due);
+                // The low halves tell which is first as long as the two are within 24 days.
+                let left = record.deadline.wrapping_sub(now_ms as u32) as i32;
+                if record.owner == Owner::Timed && left > 0 {
+                    record.bucket = wheel.bucket(now_ms.saturating_add(left as u64)).0;
+                } else {
+                    record.bucket = LATE;
+                    newly_late += 1;
+                }
+                wheel.count(record.bucket);
+            }
+        });
+        newly_late
+    }
+
+    /// Whether a late command has not ended.
+    #[must_use]
+    pub const fn has_late(&self) -> bool {
+        self.wheel.late() > 0
+    }
+
+    /// A late command that has not ended, if there is one.
+    #[must_use]
+    pub fn late(&self) -> Option<LateCommand> {
+        if !self.has_late() {
+            return None;
+        }
+        let is_late = |record: &SlotRecord| record.owner >= Owner::Command && record.bucket == LATE;
+        let index = self.records.iter().position(is_late)?;
+        let device = self.records.get(index)?.device;
+        Some(LateCommand { smid: self.first_smid.wrapping_add(index as u16), device })
+    }
+
+    /// Whether `smid` is outstanding and late.
+    #[must_use]
+    pub fn is_late(&self, smid: u16) -> bool {
+        self.records
+            .get(usize::from(smid.wrapping_sub(self.first_smid)))
+            .is_some_and(|record| record.owner >= Owner::Command && record.bucket == LATE)
+    }
+
+    /// Whether `smid` is one of this queue's.
+    #[must_use]
+    pub fn owns(&self, smid: u16) -> bool {
+        usize::from(smid.wrapping_sub(self.first_smid)) < self.records.len()
+    }
+
+    /// Commands that the device at this address has. Looks at every slot; not for the hot path.
+    #[must_use]
+    pub fn outstanding_on(&self, device: u16) -> u16 {
+        let of_device =
+            |record: &&SlotRecord| record.owner >= Owner::Command && record.device == device;
+        self.records.iter().filter(of_device).count() as u16
+    }
+
+    /// Takes every command away from a device that was reset, and every request of the driver's
+    /// own: the commands stay outstanding until [`Slots::finish_any`] has them, but no reply can
+    /// end them any more.
+    pub fn keep_all(&mut self) {
+        for record in self.records.iter_mut() {
+            if record.owner == Owner::Internal {
+                record.owner = Owner::Nobody;
+            } else if record.owner >= Owner::Command {
+                self.wheel.uncount(record.bucket);
+                record.owner = Owner::Kept;
+                record.bucket = STALE;
+            }
+        }
+    }
+
     /// Takes one outstanding command, any, away from the device; `None` when none is left. After a
-    /// reset or removal the caller completes each with a reason.
+    /// reset or removal the caller completes each with a reason. Its slot is free after
+    /// [`Slots::order_free`].
     pub fn finish_any(&mut self, from: &mut u16) -> Option<Finished> {
-        while usize::from(*from) < self.records.len() {
-            let smid = self.first_smid.wrapping_add(*from);
+        while let Some(record) = self.records.get_mut(usize::from(*from)) {
             *from += 1;
-            if let Some(finished) = self.finish(smid) {
-                return Some(finished);
+            if record.owner >= Owner::Kept {
+                if record.owner != Owner::Kept {
+                    self.wheel.uncount(record.bucket);
+                }
+                record.owner = Owner::Nobody;
+                record.bucket = STALE;
+                self.outstanding -= 1;
+                let SlotRecord { cookie, requested, device, .. } = *record;
+                return Some(Finished { cookie, requested, device });
             }
         }
         None
+    }
+
+    /// Orders the pool's free slots: those that [`Slots::finish_any`] took come last. Should the
+    /// controller answer them yet, they have most likely not been given out again.
+    pub fn order_free(&mut self) {
+        let pool = usize::from(self.pool);
+        let mut free = NONE;
+        for stale in [true, false] {
+            for (index, record) in self.records.iter_mut().enumerate().skip(pool).rev() {
+                if record.owner == Owner::Nobody && (record.bucket == STALE) == stale {
+                    record.next_free = free;
+                    free = index as u16;
+                }
+            }
+        }
+        for record in self.records.iter_mut() {
+            if record.owner == Owner::Nobody && record.bucket == STALE {
+                record.bucket = 0;
+            }
+        }
+        self.free = free;
     }
 
     /// The SMID of the outstanding command with this cookie, for task management. Looks at every
@@ -201,7 +369,7 @@ impl<'a> Slots<'a> {
         let index = self
             .records
             .iter()
-            .position(|record| record.owner == Owner::Command && record.cookie == cookie)?;
+            .position(|record| record.owner >= Owner::Command && record.cookie == cookie)?;
         Some(self.first_smid.wrapping_add(index as u16))
     }
 
@@ -315,6 +483,101 @@ mod tests {
         }
         assert_eq!(cookies, [0, 1, 2, 3, 4, 5, 6, 7, 99]);
         assert_eq!(slots.outstanding(), 0);
+    }
+
+    #[test]
+    fn slots_that_were_out_at_a_reset_are_given_out_last() {
+        let mut records = records::<8>();
+        let mut slots = Slots::new(&mut records, 1, 2, 0);
+        assert_eq!(slots.take_internal(0), Some(1));
+        for cookie in 0..3 {
+            slots.take(None, command(cookie)).unwrap();
+        }
+        slots.finish(4).unwrap();
+        slots.keep_all();
+        assert_eq!(slots.finish(3), None, "a reply that comes after the reset");
+        assert_eq!(slots.outstanding(), 2);
+        let mut from = 0;
+        while slots.finish_any(&mut from).is_some() {}
+        slots.order_free();
+        assert_eq!(slots.take_internal(0), Some(1), "the reset freed it");
+        assert_eq!(slots.outstanding(), 0);
+        let order: Vec<u16> = (0..6).map(|_| slots.take(None, command(9)).unwrap()).collect();
+        assert_eq!(order, [4, 6, 7, 8, 3, 5]);
+        assert_eq!(
+            slots.take(None, command(9)),
+            Err(SubmitError::Full),
+            "none was lost or doubled"
+        );
+    }
+
+    #[test]
+    fn a_command_is_late_when_its_limit_has_passed() {
+        let mut records = records::<8>();
+        let mut slots = Slots::new(&mut records, 1, 2, 0);
+        slots.start_clock(1_000, 10_000);
+        let usual = slots.take(None, Finished { device: 9, ..command(1) }).unwrap();
+        let short = slots.take(None, Finished { device: 8, ..command(2) }).unwrap();
+        slots.set_deadline(short, 3_000);
+        let long = slots.take(None, Finished { device: 7, ..command(3) }).unwrap();
+        slots.set_deadline(long, 100_000);
+        assert_eq!(slots.advance(2_900), 0);
+        assert_eq!(slots.late(), None);
+        assert_eq!(slots.advance(3_300), 1);
+        assert_eq!(slots.late(), Some(LateCommand { smid: short, device: 8 }));
+        assert!(slots.is_late(short) && !slots.is_late(usual));
+        assert_eq!(slots.advance(11_300), 1);
+        slots.finish(short).unwrap();
+        assert_eq!(slots.late(), Some(LateCommand { smid: usual, device: 9 }));
+        slots.finish(usual).unwrap();
+        for now in (12_000..100_000).step_by(900) {
+            assert_eq!(slots.advance(now), 0, "{now}");
+        }
+        assert_eq!(slots.advance(100_400), 1);
+        assert_eq!(slots.late(), Some(LateCommand { smid: long, device: 7 }));
+        slots.finish(long).unwrap();
+        assert_eq!(slots.late(), None);
+    }
+
+    proptest::proptest! {
+        /// Whatever comes and goes, exactly those are late whose deadline has passed by a bucket.
+        #[test]
+        fn late_is_what_is_past_its_deadline(
+            steps in proptest::collection::vec((0u8..3, 0u64..70_000), 1..200),
+        ) {
+            let mut records = records::<32>();
+            let mut slots = Slots::new(&mut records, 1, 0, 0);
+            let mut now = 77_777u64;
+            slots.start_clock(now, 30_000);
+            let mut out = std::collections::BTreeMap::new();
+            for (kind, number) in steps {
+                match kind {
+                    0 => if let Ok(smid) = slots.take(None, command(0)) {
+                        let deadline = if number % 3 == 0 { now + 30_000 } else {
+                            slots.set_deadline(smid, now + number);
+                            now + number
+                        };
+                        out.insert(smid, deadline);
+                    },
+                    1 => {
+                        now += number % 3_000;
+                        slots.advance(now);
+                    }
+                    _ => if let Some(smid) = out.keys().nth(number as usize % 32).copied() {
+                        out.remove(&smid);
+                        proptest::prop_assert!(slots.finish(smid).is_some());
+                    },
+                }
+                slots.advance(now);
+                for (smid, deadline) in &out {
+                    if slots.is_late(*smid) {
+                        proptest::prop_assert!(now >= *deadline, "{smid} too early");
+                    } else {
+                        proptest::prop_assert!(now < *deadline + 512, "{smid} missed");
+                    }
+                }
+            }
+        }
     }
 
     proptest::proptest! {

@@ -43,6 +43,9 @@ pub struct TargetRecord {
     /// It went and came back before the platform was told that it went.
     replaced: bool,
     seen: bool,
+    /// It went, and the IOC is to be told to forget it at `removed_from`.
+    to_be_removed: bool,
+    removed_from: u16,
 }
 
 const _: () = assert!(size_of::<TargetRecord>() <= 40);
@@ -53,12 +56,16 @@ pub struct Targets<'a> {
     records: &'a mut [TargetRecord],
     /// Devices that found no free entry.
     overflowed: u32,
+    /// The controller was reset, and who is still there is not known yet.
+    rediscovering: bool,
+    /// Devices that went and that the IOC is to forget.
+    removals: u16,
 }
 
 impl<'a> Targets<'a> {
     /// An empty table in `records`; what they held of an earlier start keeps its ids.
     pub fn new(records: &'a mut [TargetRecord]) -> Self {
-        Self { records, overflowed: 0 }
+        Self { records, overflowed: 0, rediscovering: false, removals: 0 }
     }
 
     /// The target with this id, present or not.
@@ -104,7 +111,7 @@ impl<'a> Targets<'a> {
         let entry = known.or_else(|| self.records.iter().position(|record| !record.used));
         match entry.and_then(|entry| self.records.get_mut(entry)) {
             Some(record) => {
-                if record.used && !record.present && record.reported {
+                if record.used && !record.present && record.reported && !self.rediscovering {
                     record.replaced = true;
                 }
                 record.used = true;
@@ -116,13 +123,60 @@ impl<'a> Targets<'a> {
         }
     }
 
-    /// Notes that the device under `handle` no longer answers.
+    /// Notes that the device under `handle` no longer answers: the IOC keeps its handle until it is
+    /// told that the device is removed ([`Targets::next_removal`]).
     pub fn lose(&mut self, handle: u16) {
         for record in self.records.iter_mut() {
             if record.present && record.page.handle == handle {
                 record.present = false;
+                self.removals += u16::from(!record.to_be_removed);
+                record.to_be_removed = true;
+                record.removed_from = record.page.address;
             }
         }
+    }
+
+    /// How many targets the table has room for.
+    #[must_use]
+    pub const fn room(&self) -> u16 {
+        self.records.len() as u16
+    }
+
+    /// Whether a device has gone that the IOC is to forget.
+    #[must_use]
+    pub const fn has_removal(&self) -> bool {
+        self.removals > 0
+    }
+
+    /// A device that has gone and that the IOC is to forget; it counts as told now.
+    pub fn next_removal(&mut self) -> Option<Device> {
+        self.removals = self.removals.saturating_sub(1);
+        let record = self.records.iter_mut().find(|record| record.to_be_removed)?;
+        record.to_be_removed = false;
+        Some(Device { address: record.removed_from })
+    }
+
+    /// The controller was reset: nobody is there until discovery has found him, and who was there
+    /// and is found again has not been away.
+    pub fn rediscover(&mut self) {
+        self.rediscovering = true;
+        self.removals = 0;
+        for record in self.records.iter_mut() {
+            record.present = false;
+            record.to_be_removed = false;
+        }
+    }
+
+    /// Discovery has ended: who was not found is gone.
+    pub fn rediscovered(&mut self) {
+        self.rediscovering = false;
+    }
+
+    /// Whether a target may yet be found again that was there before a reset.
+    #[must_use]
+    pub fn may_return(&self, id: TargetId) -> bool {
+        let record = self.records.get(usize::from(id.0));
+        self.rediscovering && record.is_some_and(|record| record.used && record.reported)
     }
 
     /// Notes that nothing answers any more, as after removal of the controller.
@@ -150,7 +204,8 @@ impl<'a> Targets<'a> {
     pub fn next_change(&mut self) -> Option<TargetChange> {
         for (index, record) in self.records.iter_mut().enumerate() {
             let id = TargetId(index as u16);
-            if record.reported && (!record.present || record.replaced) {
+            let gone = !record.present && !self.rediscovering;
+            if record.reported && (gone || record.replaced) {
                 record.reported = false;
                 record.replaced = false;
                 return Some(TargetChange::Gone(id));
@@ -211,6 +266,38 @@ mod tests {
         targets.note(disk(0x5000_0001, 17));
         assert_eq!(changes(&mut targets), [TargetChange::Appeared(first)]);
         assert_eq!(targets.device(first), Some(Device { address: 17 }));
+    }
+
+    #[test]
+    fn a_reset_that_changes_every_handle_is_no_news_unless_somebody_is_missing() {
+        let mut records = [TargetRecord::default(); 4];
+        let mut targets = Targets::new(&mut records);
+        targets.note(disk(1, 9));
+        targets.note(disk(2, 10));
+        changes(&mut targets);
+        targets.rediscover();
+        assert_eq!(targets.device(TargetId(0)), None);
+        assert!(targets.may_return(TargetId(0)) && !targets.may_return(TargetId(2)));
+        assert_eq!(changes(&mut targets), []);
+        targets.scan_begins();
+        targets.note(disk(1, 10));
+        targets.scan_ends();
+        assert_eq!(changes(&mut targets), []);
+        targets.rediscovered();
+        assert_eq!(changes(&mut targets), [TargetChange::Gone(TargetId(1))]);
+        assert_eq!(targets.device(TargetId(0)), Some(Device { address: 10 }));
+    }
+
+    #[test]
+    fn each_device_that_goes_is_to_be_removed_once_at_the_address_it_had() {
+        let mut records = [TargetRecord::default(); 4];
+        let mut targets = Targets::new(&mut records);
+        targets.note(disk(1, 9));
+        targets.lose(9);
+        targets.note(disk(1, 17));
+        targets.lose(44);
+        assert_eq!(targets.next_removal(), Some(Device { address: 9 }));
+        assert_eq!(targets.next_removal(), None);
     }
 
     #[test]

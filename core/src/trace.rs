@@ -33,6 +33,8 @@ pub struct Counters {
     pub bad_frame_addresses: u64,
     /// Reply frames that answer something else than the slot asked.
     pub bad_replies: u64,
+    /// Times that a device answered BUSY or TASK SET FULL and was throttled.
+    pub throttled: u64,
 }
 
 impl Counters {

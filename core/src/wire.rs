@@ -16,6 +16,7 @@ pub mod descriptor;
 pub mod event;
 pub mod ioc;
 mod layout;
+pub mod raid;
 pub mod scsi_io;
 pub mod sge;
 pub mod task;

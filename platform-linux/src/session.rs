@@ -14,7 +14,7 @@ use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::pages::PageRequest;
 use fusion_mpt::scsi::{Cdb, Lun, Sense};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{Target, TargetId, TargetRecord};
 use fusion_mpt::trace::{Counters, Trace, TraceEntry};
@@ -112,7 +112,7 @@ fn drive_generation<G: Generation, B: Link, T>(
 
     let mut slots = vec![SlotRecord::NEW; usize::from(plan.slots)];
     let replies: Vec<ReplyRecord> = (0..plan.reply_frames).map(|_| ReplyRecord::new()).collect();
-    let host_index = HostIndex::new();
+    let shared = SharedRecord::new();
     let mut targets = vec![TargetRecord::default(); TARGETS];
     let mut trace = Box::new(Trace::new());
 
@@ -126,12 +126,8 @@ fn drive_generation<G: Generation, B: Link, T>(
         plan,
         milliseconds: 0,
     };
-    let tables = Tables {
-        slots: &mut slots,
-        replies: &replies,
-        host_index: &host_index,
-        targets: &mut targets,
-    };
+    let tables =
+        Tables { slots: &mut slots, replies: &replies, shared: &shared, targets: &mut targets };
     let mut controller = ready
         .begin(&plan, region, tables, started_ms, &mut delay)
         .map_err(|error| explain("starting the controller", error))?;
@@ -203,14 +199,16 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
     /// Tells the controller the time, and looks at what it says it is doing.
     fn tick(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> Result<(), Error> {
         let now_ms = self.now_ms();
-        self.controller.tick(now_ms, complete);
+        self.controller.tick(now_ms, &mut *complete);
         while let Some(action) = self.controller.next_action() {
-            let error = match action {
-                Action::ControllerGone => CoreError::Gone,
-                Action::ControllerFault(code) => CoreError::Fault(code),
-                _ => continue,
-            };
-            return Err(self.explain(error));
+            match action {
+                Action::ControllerGone => return Err(self.explain(CoreError::Gone)),
+                Action::ResetNeeded(_) => {
+                    let reset = self.controller.reset(now_ms, &mut RealDelay, &mut *complete);
+                    reset.map_err(|error| self.explain(error))?;
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -378,6 +376,7 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
             segments: segment.as_slice(),
             attribute: TaskAttribute::Simple,
             tag: None,
+            timeout_ms: 0,
             cookie: request.cookie,
         };
         match self.controller.submit(request.target, &command) {

@@ -17,6 +17,7 @@ use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::{Failure, Outcome};
 use fusion_mpt::platform::Registers;
 use fusion_mpt::recovery::ResetKind;
+use fusion_mpt::recovery::ResetReason;
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::in_process::{MockBus, MockRegisters, Options};
@@ -397,8 +398,8 @@ fn assert_ended<G: Generation>(rig: &mut Rig<G>, out: &[u64], failure: Failure) 
         Default::default(),
     );
     let refused = match failure {
-        Failure::ControllerGone => matches!(again, Err(SubmitError::Gone | SubmitError::NoTarget)),
-        _ => matches!(again, Err(SubmitError::NotOperational)),
+        Failure::ControllerGone => matches!(again, Err(SubmitError::Gone)),
+        _ => matches!(again, Err(SubmitError::Held)),
     };
     assert!(refused, "{again:?}");
 }
@@ -407,14 +408,20 @@ fn fault_mid_io<G: Generation>(chip: Chip) {
     let (mut rig, out) = with_commands_out::<G>(chip);
     rig.bus.with_model(|model| model.fault(0x5854));
     rig.tick();
-    assert_eq!(rig.actions(), [Action::ControllerFault(0x5854)]);
-    assert_ended(&mut rig, &out, Failure::ControllerFault(0x5854));
-    // Nothing more comes of it, and a reset brings it back.
+    assert_eq!(rig.actions(), [Action::ResetNeeded(ResetReason::Fault(0x5854))]);
+    // The device may still write what they point to.
+    assert_eq!(usize::from(rig.driver.outstanding()), out.len());
     rig.settle();
     rig.tick();
     assert_eq!(rig.actions(), []);
-    let Rig { driver, bus, wire, .. } = rig;
-    let (parts, result) = driver.into_reset(&mut bus.delay(), |_| panic!("a second completion"));
+    let Rig { driver, bus, wire, mut ledger, .. } = rig;
+    let (parts, result) = driver.into_reset(&mut bus.delay(), |completion| {
+        ledger.note(&completion);
+    });
+    for cookie in out {
+        let done = ledger.done.remove(&cookie).expect("completed");
+        assert_eq!(done.outcome, Outcome::Failed(Failure::ControllerFault(0x5854)));
+    }
     result.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(wire.resets[1].load(Relaxed), 1, "a diagnostic reset");
     let ready = parts.reset.make_ready(&mut bus.delay()).unwrap_or_else(|error| panic!("{error}"));
@@ -430,8 +437,16 @@ fn reset_mid_io<G: Generation>(chip: Chip) {
     // A message unit reset through another window.
     rig.bus.registers().write32(0x00, 0x40 << 24);
     rig.tick();
-    assert_eq!(rig.actions(), [Action::ControllerReset]);
+    assert_eq!(rig.actions(), [Action::ResetNeeded(ResetReason::NotOperational)]);
+    rig.reset().unwrap_or_else(|error| panic!("{error}"));
     assert_ended(&mut rig, &out, Failure::ControllerReset);
+    rig.settle();
+    rig.tick();
+    assert_eq!(rig.actions(), [Action::ControllerReady], "and every target is where it was");
+    rig.bus.with_model(|model| model.hold_commands(false));
+    rig.clear_attention(TargetId(0));
+    let cdb = fusion_mpt::scsi::Cdb::read(0, 8);
+    assert!(rig.run(TargetId(0), &cdb, fusion_mpt::sgl::Direction::Read, 4096).outcome.is_good());
 }
 
 fn pulled_mid_io<G: Generation>(chip: Chip) {
@@ -439,7 +454,7 @@ fn pulled_mid_io<G: Generation>(chip: Chip) {
     rig.wire.die();
     rig.poll();
     let piece = [rig.segment(0, 512)];
-    // A command may still be taken: it is not known yet.
+    // A command may still be taken: it is not known yet that it has gone.
     let cdb = fusion_mpt::scsi::Cdb::read(0, 1);
     let late = rig.submit(TargetId(0), &cdb, fusion_mpt::sgl::Direction::Read, &piece);
     rig.tick();

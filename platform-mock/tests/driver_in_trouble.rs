@@ -10,6 +10,7 @@ use fusion_mpt::error::Error;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::{Failure, Outcome};
+use fusion_mpt::recovery::ResetReason;
 use fusion_mpt::request::TaskRequest;
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::Direction;
@@ -73,11 +74,16 @@ fn faulted_before<G: Generation>(chip: Chip) {
 fn faulted<G: Generation>(chip: Chip) {
     let mut rig = holding::<G>(chip, 5);
     rig.bus.with_model(|model| model.fault(0x2622));
+    rig.driver.watch(|_| panic!("the device may still write their memory"));
+    assert!(rig.actions().contains(&Action::ResetNeeded(ResetReason::Fault(0x2622))));
     let mut ended = Vec::new();
-    rig.driver.watch(|completion| ended.push((completion.cookie, completion.outcome)));
+    let (now_ms, mut delay) = (rig.bus.now_ms(), rig.bus.delay());
+    let reset = rig.driver.reset(now_ms, &mut delay, |completion| {
+        ended.push((completion.cookie, completion.outcome));
+    });
+    reset.unwrap_or_else(|error| panic!("{error}"));
     let fault = Outcome::Failed(Failure::ControllerFault(0x2622));
     assert_eq!(sorted(ended), (0..5).map(|cookie| (cookie, fault)).collect::<Vec<_>>());
-    assert!(rig.actions().contains(&Action::ControllerFault(0x2622)));
 }
 
 fn removed<G: Generation>(chip: Chip) {

@@ -17,7 +17,7 @@ use fusion_mpt::generation::{Command, Device, Mpi1};
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::Registers;
-use fusion_mpt::recovery::{TaskRequest, TaskType};
+use fusion_mpt::recovery::{ResetReason, TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun, Sense};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::wire::config::{ExtPageType, PageId, PageType, page_address};
@@ -424,7 +424,11 @@ where
         frame.write(0, &[0, 0, 0, 0x7f, 0, 0, 0, 0, 0x55, 0, 0, 0]);
         rig.bus.registers().write32(REQUEST_QUEUE, frame.segment(0, 1).address.low());
         let start = Instant::now();
-        while !rig.actions.iter().any(|action| matches!(action, Action::ControllerFault(_))) {
+        while !rig
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::ResetNeeded(ResetReason::Fault(_))))
+        {
             rig.watch();
             std::thread::sleep(Duration::from_millis(1));
             assert!(start.elapsed() < Duration::from_secs(5), "no fault");

@@ -15,7 +15,7 @@ use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::{Failure, Outcome};
 use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::Registers;
-use fusion_mpt::recovery::{TaskRequest, TaskType};
+use fusion_mpt::recovery::{ResetReason, TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun, ScsiStatus, SenseKey};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
@@ -297,20 +297,21 @@ fn a_fault_is_noticed_and_completes_everything_and_a_new_start_cures_it() {
     assert_eq!(rig.controller.register_accesses().0, reads, "not a second yet");
     rig.tick(1_100);
     assert_eq!(rig.controller.register_accesses().0, reads + 1, "one register read");
-    for cookie in &cookies {
-        assert_eq!(rig.take(*cookie).failure(), Failure::ControllerFault(1));
-    }
-    assert_eq!(rig.controller.outstanding(), 0);
-    assert_eq!(rig.actions, [Action::ControllerFault(1)]);
+    assert_eq!(rig.controller.outstanding(), 10, "the device may still write their memory");
+    assert_eq!(rig.actions, [Action::ResetNeeded(ResetReason::Fault(1))]);
     let tur = Cdb::test_unit_ready();
     let refused = rig.try_submit(rig.device(1), &command(&tur, Direction::None, &[]));
-    assert_eq!(refused, Err(SubmitError::NotOperational));
+    assert_eq!(refused, Err(SubmitError::Held));
     let page = PageRequest::new(PageId::plain(PageType::MANUFACTURING, 0), 0);
-    assert_eq!(rig.page(page), Err(Error::NotOperational));
+    assert_eq!(rig.page(page), Err(Error::Fault(1)));
     rig.tick(10_000);
     assert_eq!(rig.actions.len(), 1, "told once");
 
-    let mut rig = rig.restart(&Wants::default());
+    rig.reset();
+    for cookie in &cookies {
+        assert_eq!(rig.take(*cookie).failure(), Failure::ControllerFault(1));
+    }
+    rig.settle_reset();
     rig.clear_attentions();
     rig.run_in(rig.device(1), &Cdb::read_10(0, 1), &data, 512).assert_good(512);
     for cookie in cookies {
@@ -351,11 +352,12 @@ fn somebody_elses_reset_is_noticed_and_completes_everything() {
         .collect();
     rig.bus.registers().write32(0, 0x40 << 24);
     rig.watch();
+    assert_eq!(rig.actions, [Action::ResetNeeded(ResetReason::NotOperational)]);
+    rig.reset();
     for cookie in cookies {
         assert_eq!(rig.take(cookie).failure(), Failure::ControllerReset);
     }
-    assert_eq!(rig.actions, [Action::ControllerReset]);
-    let mut rig = rig.restart(&Wants::default());
+    rig.settle_reset();
     rig.clear_attentions();
 }
 

@@ -101,6 +101,7 @@ fn send(
         segments,
         attribute: TaskAttribute::Simple,
         tag: None,
+        timeout_ms: 0,
         cookie,
     };
     ends.submit(&command).unwrap_or_else(|error| panic!("{error}"))
@@ -286,6 +287,7 @@ fn command<'c>(cdb: &'c Cdb, segments: &'c [Segment], cookie: u64) -> Command<'c
         segments,
         attribute: TaskAttribute::Simple,
         tag: None,
+        timeout_ms: 0,
         cookie,
     }
 }

@@ -18,7 +18,7 @@ use fusion_mpt::generation::Generation;
 use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::memory_plan::{MemoryPlan, Wants};
 use fusion_mpt::platform::{BusAddr, DmaRegion, Registers};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 use fusion_mpt::wire::config::pages::{mpi1 as pages1, mpi2 as pages2};
@@ -452,7 +452,7 @@ impl<G: Generation> Rig<G> {
         let tables = Tables {
             slots: vec![SlotRecord::NEW; plan.slots.into()].leak(),
             replies: (0..plan.reply_frames).map(|_| ReplyRecord::new()).collect::<Vec<_>>().leak(),
-            host_index: Box::leak(Box::new(HostIndex::new())),
+            shared: Box::leak(Box::new(SharedRecord::new())),
             targets: vec![TargetRecord::default(); 16].leak(),
         };
         let controller =

@@ -37,6 +37,7 @@ macro_rules! batch {
                     segments: &segments,
                     attribute: TaskAttribute::Simple,
                     tag: None,
+                    timeout_ms: 0,
                     cookie: number,
                 };
                 rig.controller.submit(rig.target, &command).expect("a slot is free");

@@ -33,7 +33,7 @@ use fusion_mpt::platform::{BusAddr, DmaRegion, Registers};
 use fusion_mpt::recovery::{TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{SharedRecord, ReplyRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 
@@ -143,7 +143,7 @@ fn drive<G: Generation>(probes: &Probes<G>) -> Result<(), Error> {
     let mut slots = [SlotRecord::NEW; 16];
     let replies = [const { ReplyRecord::new() }; 16];
     let mut targets = [TargetRecord::default(); 16];
-    let host_index = HostIndex::new();
+    let shared = SharedRecord::new();
     loop {
         let ready = if black_box(true) {
             reset.make_ready(&mut NoDelay)?
@@ -155,7 +155,7 @@ fn drive<G: Generation>(probes: &Probes<G>) -> Result<(), Error> {
             // Of unknown length, as the memory is: else it is proven that they are too short.
             slots: black_box::<&mut [SlotRecord]>(&mut slots),
             replies: black_box::<&[ReplyRecord]>(&replies),
-            host_index: &host_index,
+            shared: &shared,
             targets: black_box::<&mut [TargetRecord]>(&mut targets),
         };
         let mut controller = ready.start(&plan, region, tables, black_box(0), &mut NoDelay)?;
@@ -187,6 +187,7 @@ fn operate<G: Generation>(
             segments: used,
             attribute: black_box(TaskAttribute::Simple),
             tag: black_box(None),
+            timeout_ms: 0,
             cookie: black_box(1),
         };
         black_box((probes.submit)(controller, target, &command));

@@ -3,27 +3,29 @@
 //! Each comes as a pair, a request and a look whether its answer has come, for platforms that must
 //! not wait; and as one call that does both and polls meanwhile.
 
+use core::ops::Range;
+
 use embedded_hal::delay::DelayNs;
 
-use super::{Controller, State};
+use super::Controller;
 use crate::doorbell::send_only;
 use crate::error::{Error, Waited};
-use crate::generation::{Generation, Post};
+use crate::generation::{Generation, Message, Post};
 use crate::io_queue::Completion;
 use crate::memory_plan::{INTERNAL_SLOTS, TASK_SLOTS};
 use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery::{TaskReply, TaskRequest};
-use crate::regs::{DOORBELL, Doorbell};
+use crate::regs::{DOORBELL, Doorbell, Patience};
 use crate::wire::Function;
 
 /// How long a configuration page may take (Linux: 15 s).
 const PAGE_LIMIT_MS: u32 = 15_000;
 /// How long task management may take (Linux: 30 s).
 const TASK_LIMIT_MS: u32 = 30_000;
-/// How often a wait polls, in microseconds, at first and later.
-const QUICK_STEP_US: u32 = 20;
-const SLOW_STEP_US: u32 = 1_000;
+
+/// The slots for task management.
+const TASKS: Range<u16> = INTERNAL_SLOTS..INTERNAL_SLOTS + TASK_SLOTS;
 
 /// Which way task management takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +75,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         is_done: &mut dyn FnMut(&mut Self) -> bool,
         mut complete: &mut dyn FnMut(Completion<'_>),
     ) -> Result<(), Error> {
-        let mut waited_us = 0u64;
+        let mut patience = Patience::new();
         let mut polls = 0u32;
         loop {
             self.poll(&mut complete);
@@ -84,19 +86,13 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             if polls % 64 == 63 {
                 self.watch_state(complete);
             }
-            match self.state {
-                State::Running => {}
-                State::Gone => return Err(Error::Gone),
-                State::Fault(code) => return Err(Error::Fault(code)),
-                State::Reset => return Err(Error::NotOperational),
+            if let Some(error) = self.state.error() {
+                return Err(error);
             }
-            if waited_us >= u64::from(waited.limit_ms) * 1000 {
+            if !patience.wait(delay, waited.limit_ms) {
                 let last = self.queue.bus.status::<_, Doorbell>(DOORBELL)?.0;
                 return Err(Error::Timeout(Waited { last, ..waited }));
             }
-            let step = if polls < 1000 { QUICK_STEP_US } else { SLOW_STEP_US };
-            delay.delay_us(step);
-            waited_us += u64::from(step);
             polls = polls.saturating_add(1);
         }
     }
@@ -107,8 +103,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     ///
     /// [`Error::Busy`] while another is on its way.
     pub fn request_page(&mut self, request: PageRequest) -> Result<(), Error> {
-        if self.state != State::Running {
-            return Err(Error::NotOperational);
+        if let Some(error) = self.state.error() {
+            return Err(error);
         }
         self.desk.admin.ask_for_page(request)?;
         self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
@@ -166,8 +162,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         route: TaskRoute,
         delay: &mut impl DelayNs,
     ) -> Result<(), Error> {
-        if self.state != State::Running {
-            return Err(Error::NotOperational);
+        if let Some(error) = self.state.error() {
+            return Err(error);
         }
         if self.desk.task.is_some() {
             return Err(Error::Busy);
@@ -175,33 +171,45 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let by_doorbell = match route {
             TaskRoute::Queue => false,
             TaskRoute::Doorbell => true,
-            TaskRoute::Preferred => G::TASKS_BY_DOORBELL && !self.facts.high_priority_queue,
+            TaskRoute::Preferred => self.prefers_doorbell(),
         };
         if by_doorbell && !G::TASKS_BY_DOORBELL {
             return Err(Error::Unsupported("task management through the doorbell"));
         }
-        let mut slots = INTERNAL_SLOTS..INTERNAL_SLOTS + TASK_SLOTS;
         let smid = if by_doorbell {
-            let smid = slots
-                .find_map(|slot| self.queue.take_own(slot, Function::SCSI_TASK_MANAGEMENT))
-                .ok_or(Error::Busy)?;
-            let message = G::task_management(smid, request);
+            let (smid, message) = self.doorbell_task(request).ok_or(Error::Busy)?;
             if let Err(error) = send_only(&self.queue.bus, delay, message.bytes()) {
                 self.queue.give_up_own(smid);
                 return Err(error);
             }
             smid
         } else {
-            slots
-                .find_map(|slot| {
-                    self.queue.post_own(slot, Post::HighPriority, |smid| {
-                        G::task_management(smid, request)
-                    })
-                })
-                .ok_or(Error::Busy)?
+            self.post_task(request).ok_or(Error::Busy)?
         };
         self.desk.task = Some(Task { smid, reply: None });
         Ok(())
+    }
+
+    /// Posts task management through the queue, in any free slot for it.
+    pub(super) fn post_task(&mut self, request: &TaskRequest) -> Option<u16> {
+        TASKS.clone().find_map(|slot| {
+            self.queue.post_own(slot, Post::HighPriority, |port, context| {
+                G::task_management(port, context, request)
+            })
+        })
+    }
+
+    /// Takes a slot for task management through the doorbell, and the message to be sent there.
+    pub(super) fn doorbell_task(&mut self, request: &TaskRequest) -> Option<(u16, Message)> {
+        let function = Function::SCSI_TASK_MANAGEMENT;
+        let smid = TASKS.clone().find_map(|slot| self.queue.take_own(slot, function))?;
+        let context = G::context(&self.queue.port, smid);
+        Some((smid, G::task_management(&self.queue.port, context, request)))
+    }
+
+    /// Whether task management takes the doorbell by itself.
+    pub(super) fn prefers_doorbell(&self) -> bool {
+        G::TASKS_BY_DOORBELL && !self.facts.high_priority_queue
     }
 
     /// What came of the task management that was asked for; `None` while nothing has.

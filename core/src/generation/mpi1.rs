@@ -1,5 +1,7 @@
 //! MPI 1.x, SAS.
 
+use core::mem::offset_of;
+
 use embedded_hal::delay::DelayNs;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -52,6 +54,7 @@ impl Sealed for Mpi1 {
     const TASKS_BY_DOORBELL: bool = true;
     const PORT_ENABLE_BY_DOORBELL: bool = true;
     const EMPTY_READ_COSTS: bool = true;
+    const LUN_AT: usize = offset_of!(ScsiIoRequest, lun);
 
     fn facts<R: Registers>(
         bus: &Bus<R>,
@@ -148,8 +151,28 @@ impl Sealed for Mpi1 {
 
     fn prepare<D: DmaRegion>(_memory: &Memory<D>, _plan: &MemoryPlan) {}
 
-    fn port(plan: &MemoryPlan, facts: &Facts, _chip: &Chip, bus: BusAddr, _queue: u8) -> Fifo {
-        Fifo::new(plan, bus, facts.high_priority_queue)
+    fn port(
+        plan: &MemoryPlan,
+        facts: &Facts,
+        _chip: &Chip,
+        bus: BusAddr,
+        _queue: u8,
+        epoch: u32,
+    ) -> Fifo {
+        Fifo::new(plan, bus, facts.high_priority_queue, epoch)
+    }
+
+    fn rearm(port: &mut Fifo, epoch: u32) {
+        port.rearm(epoch);
+    }
+
+    #[inline]
+    fn context(port: &Fifo, smid: u16) -> u32 {
+        port.context(smid)
+    }
+
+    fn smid(port: &Fifo, context: u32) -> Option<u16> {
+        port.smid(context)
     }
 
     fn give_reply_frame<R: Registers, D: DmaRegion>(
@@ -178,14 +201,14 @@ impl Sealed for Mpi1 {
         let Command { segments, direction, data_length, .. } = *command;
         let format = port.sgl;
         if let Some(element) = sgl::single(format, segments, direction, data_length) {
-            let request = scsi_io_request(memory, layout, place, device, command, 0)?;
+            let request = scsi_io_request(port, memory, layout, place, device, command, 0)?;
             memory.write_message(place.frame_word, &request, &element);
             return Ok(());
         }
         let offset = SGL_OFFSET;
         let chain_offset =
             write_list(format, memory, layout, place, offset, segments, direction, data_length)?;
-        let request = scsi_io_request(memory, layout, place, device, command, chain_offset)?;
+        let request = scsi_io_request(port, memory, layout, place, device, command, chain_offset)?;
         memory.write_message(place.frame_word, &request, &[]);
         Ok(())
     }
@@ -233,14 +256,14 @@ impl Sealed for Mpi1 {
             .then(|| ReplyFacts::from_mpi1(&read_reply(frame), requested, sense_capacity))
     }
 
-    fn config(smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
+    fn config(context: u32, request: &PageRequest, buffer: BusAddr) -> Message {
         let (action, page) = request.parts();
         let message = ConfigRequest {
             action,
             function: Function::CONFIG,
             ext_page_length: page.ext_length.into(),
             ext_page_type: page.ext_type,
-            msg_context: u32::from(smid).into(),
+            msg_context: context.into(),
             header: PageHeader {
                 page_version: page.version,
                 page_length: page.length,
@@ -265,50 +288,64 @@ impl Sealed for Mpi1 {
         Some(PageSize { version: header.page_version, length })
     }
 
-    fn port_enable(smid: u16, port: u8) -> Message {
+    fn port_enable(context: u32, port: u8) -> Message {
         let request = ioc::PortEnableRequest {
             function: Function::PORT_ENABLE,
             port_number: port,
-            msg_context: u32::from(smid).into(),
+            msg_context: context.into(),
             ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
-    fn event_notification(smid: u16) -> Message {
+    fn event_notification(context: u32) -> Message {
         let request = ioc::EventNotificationRequest {
             switch: 1,
             function: Function::EVENT_NOTIFICATION,
-            msg_context: u32::from(smid).into(),
+            msg_context: context.into(),
             ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
-    fn event_ack(smid: u16, event: u32, context: u32) -> Message {
+    fn event_ack(context: u32, event: u32, event_context: u32) -> Message {
         let request = ioc::EventAckRequest {
             function: Function::EVENT_ACK,
-            msg_context: u32::from(smid).into(),
+            msg_context: context.into(),
             event: event.into(),
-            event_context: context.into(),
+            event_context: event_context.into(),
             ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
-    fn task_management(smid: u16, request: &TaskRequest) -> Message {
+    fn task_management(port: &Fifo, context: u32, request: &TaskRequest) -> Message {
         let [bus, target_id] = request.device.address.to_be_bytes();
         let message = task::TaskManagementRequest {
             target_id,
             bus,
             function: Function::SCSI_TASK_MANAGEMENT,
             task_type: request.kind,
-            msg_context: u32::from(smid).into(),
+            msg_context: context.into(),
             lun: request.lun.0,
-            task_msg_context: u32::from(request.smid).into(),
+            task_msg_context: match request.smid {
+                0 => 0,
+                smid => port.context(smid),
+            }
+            .into(),
             ..Default::default()
         };
         Message::new(message.as_bytes())
+    }
+
+    fn remove_device(_context: u32, _handle: u16) -> Option<Message> {
+        // mptsas resets the target and leaves the rest to the firmware.
+        None
+    }
+
+    fn raid_shutdown(_context: u32, _facts: &Facts) -> Option<Message> {
+        // No such action in mpi_raid.h.
+        None
     }
 
     fn task_reply(frame: &[u8]) -> Option<TaskReply> {
@@ -371,6 +408,7 @@ impl Sealed for Mpi1 {
 /// A SCSI I/O message up to its SGL.
 #[inline]
 fn scsi_io_request<D: DmaRegion>(
+    port: &Fifo,
     memory: &Memory<D>,
     layout: &Layout,
     place: Place,
@@ -388,7 +426,7 @@ fn scsi_io_request<D: DmaRegion>(
         cdb_length: command.cdb.length(),
         sense_buffer_length: layout.sense_bytes as u8,
         msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
-        msg_context: u32::from(place.smid).into(),
+        msg_context: port.context(place.smid).into(),
         cdb,
         data_length: command.data_length.into(),
         sense_buffer_low_address: memory

@@ -1,5 +1,7 @@
 //! MPI 2.0, 2.5 and 2.6.
 
+use core::mem::offset_of;
+
 use embedded_hal::delay::DelayNs;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -31,8 +33,10 @@ use crate::wire::event::mpi2::{SasTopology, TopologyReason};
 use crate::wire::event::{EventCode, event_data};
 use crate::wire::ioc::WhoInit;
 use crate::wire::ioc::mpi2::{self as ioc, Capabilities};
+use crate::wire::raid::{RaidAction, RaidActionRequest};
 use crate::wire::scsi_io::control;
 use crate::wire::scsi_io::mpi2::{self as scsi_io, ScsiIoRequest};
+use crate::wire::task::SasOperation;
 use crate::wire::task::mpi2 as task;
 use crate::wire::{Function, IocStatus, read_reply};
 
@@ -70,6 +74,7 @@ impl Sealed for Mpi2 {
     const TASKS_BY_DOORBELL: bool = false;
     const PORT_ENABLE_BY_DOORBELL: bool = false;
     const EMPTY_READ_COSTS: bool = false;
+    const LUN_AT: usize = offset_of!(ScsiIoRequest, lun);
 
     fn facts<R: Registers>(
         bus: &Bus<R>,
@@ -192,7 +197,14 @@ impl Sealed for Mpi2 {
         }
     }
 
-    fn port(plan: &MemoryPlan, facts: &Facts, chip: &Chip, bus: BusAddr, queue: u8) -> Ring {
+    fn port(
+        plan: &MemoryPlan,
+        facts: &Facts,
+        chip: &Chip,
+        bus: BusAddr,
+        queue: u8,
+        _epoch: u32,
+    ) -> Ring {
         let method = if facts.atomic_descriptors && chip.quirks.atomic_descriptors {
             PostMethod::Atomic
         } else if chip.quirks.split_posts {
@@ -208,6 +220,19 @@ impl Sealed for Mpi2 {
         let sense_low = bus.offset(u64::from(plan.layout.sense)).low();
         let supplemental = facts.queues > QUEUES_WITHOUT_SUPPLEMENTAL;
         Ring::new(plan, queue, method, supplemental, same_in_all[2], sense_low)
+    }
+
+    fn rearm(port: &mut Ring, _epoch: u32) {
+        port.rearm();
+    }
+
+    #[inline]
+    fn context(_port: &Ring, smid: u16) -> u32 {
+        smid.into()
+    }
+
+    fn smid(_port: &Ring, context: u32) -> Option<u16> {
+        u16::try_from(context).ok()
     }
 
     fn give_reply_frame<R: Registers, D: DmaRegion>(
@@ -301,7 +326,7 @@ impl Sealed for Mpi2 {
             .then(|| ReplyFacts::from_mpi2(&read_reply(frame), requested, sense_capacity))
     }
 
-    fn config(_smid: u16, request: &PageRequest, buffer: BusAddr) -> Message {
+    fn config(_context: u32, request: &PageRequest, buffer: BusAddr) -> Message {
         let (action, page) = request.parts();
         let message = ConfigRequest {
             action,
@@ -332,7 +357,7 @@ impl Sealed for Mpi2 {
         Some(PageSize { version: header.page_version, length })
     }
 
-    fn port_enable(_smid: u16, port: u8) -> Message {
+    fn port_enable(_context: u32, port: u8) -> Message {
         let request = ioc::PortEnableRequest {
             function: Function::PORT_ENABLE,
             port_flags: port,
@@ -341,7 +366,7 @@ impl Sealed for Mpi2 {
         Message::new(request.as_bytes())
     }
 
-    fn event_notification(_smid: u16) -> Message {
+    fn event_notification(_context: u32) -> Message {
         let masks =
             WANTED_EVENTS.iter().fold(ioc::EventMasks::NONE, |masks, wanted| masks.with(*wanted));
         let request = ioc::EventNotificationRequest {
@@ -352,17 +377,17 @@ impl Sealed for Mpi2 {
         Message::new(request.as_bytes())
     }
 
-    fn event_ack(_smid: u16, event: u32, context: u32) -> Message {
+    fn event_ack(_context: u32, event: u32, event_context: u32) -> Message {
         let request = ioc::EventAckRequest {
             function: Function::EVENT_ACK,
             event: (event as u16).into(),
-            event_context: context.into(),
+            event_context: event_context.into(),
             ..Default::default()
         };
         Message::new(request.as_bytes())
     }
 
-    fn task_management(_smid: u16, request: &TaskRequest) -> Message {
+    fn task_management(_port: &Ring, _context: u32, request: &TaskRequest) -> Message {
         let message = task::TaskManagementRequest {
             dev_handle: request.device.address.into(),
             function: Function::SCSI_TASK_MANAGEMENT,
@@ -372,6 +397,27 @@ impl Sealed for Mpi2 {
             ..Default::default()
         };
         Message::new(message.as_bytes())
+    }
+
+    fn remove_device(_context: u32, handle: u16) -> Option<Message> {
+        let message = task::SasIoUnitControlRequest {
+            operation: SasOperation::REMOVE_DEVICE,
+            function: Function::SAS_IO_UNIT_CONTROL,
+            dev_handle: handle.into(),
+            ..Default::default()
+        };
+        Some(Message::new(message.as_bytes()))
+    }
+
+    fn raid_shutdown(_context: u32, facts: &Facts) -> Option<Message> {
+        let has_raid = Capabilities::from_bits_retain(facts.capabilities)
+            .contains(Capabilities::INTEGRATED_RAID);
+        let message = RaidActionRequest {
+            action: RaidAction::SYSTEM_SHUTDOWN_INITIATED,
+            function: Function::RAID_ACTION,
+            ..Default::default()
+        };
+        has_raid.then(|| Message::new(message.as_bytes()))
     }
 
     fn task_reply(frame: &[u8]) -> Option<TaskReply> {

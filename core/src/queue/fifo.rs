@@ -17,8 +17,11 @@ use crate::sgl::SglFormat;
 const EMPTY: u32 = u32::MAX;
 /// Set in an address reply (`MPI_ADDRESS_REPLY_A_BIT`); the rest is the address, halved.
 const ADDRESS_REPLY: u32 = 1 << 31;
-/// Bits 30:29 of a context reply: 0 is a SCSI initiator's (`MPI_CONTEXT_REPLY_TYPE_MASK`).
-const CONTEXT_TYPE: u32 = 3 << 29;
+/// The bits of a context above the SMID that say in which epoch it was given: a reply that stems
+/// from before a reset names nothing any more. Bits 30:29 stay 0, for a SCSI initiator
+/// (`MPI_CONTEXT_REPLY_TYPE_MASK`), and so does bit 28.
+const EPOCH: u32 = 0x0fff;
+const EPOCH_SHIFT: u32 = 16;
 
 /// The FIFO pair, and how it posts.
 #[derive(Debug)]
@@ -26,19 +29,41 @@ pub struct Fifo {
     frames: BusAddr,
     frame_bytes: u32,
     depth: u32,
+    /// What every context of this epoch has above its SMID.
+    epoch: u32,
     high_priority: bool,
     pub(crate) sgl: SglFormat,
 }
 
 impl Fifo {
-    pub(crate) fn new(plan: &MemoryPlan, bus: BusAddr, high_priority: bool) -> Self {
-        Self {
+    pub(crate) fn new(plan: &MemoryPlan, bus: BusAddr, high_priority: bool, epoch: u32) -> Self {
+        let mut fifo = Self {
             frames: bus,
             frame_bytes: plan.layout.frame_bytes,
             depth: u32::from(plan.reply_frames),
+            epoch: 0,
             high_priority,
             sgl: plan.sgl,
-        }
+        };
+        fifo.rearm(epoch);
+        fifo
+    }
+
+    /// Begins an epoch.
+    pub(crate) fn rearm(&mut self, epoch: u32) {
+        self.epoch = (epoch & EPOCH) << EPOCH_SHIFT;
+    }
+
+    /// The context of the request in frame `smid`.
+    #[inline]
+    pub(crate) const fn context(&self, smid: u16) -> u32 {
+        self.epoch | smid as u32
+    }
+
+    /// The SMID of a context, if it is of this epoch.
+    #[inline]
+    pub(crate) fn smid(&self, context: u32) -> Option<u16> {
+        u16::try_from(context ^ self.epoch).ok()
     }
 
     /// What posts the request in frame `smid`: its bus address.
@@ -68,10 +93,11 @@ impl Fifo {
         }
         let reply = if word & ADDRESS_REPLY != 0 {
             Reply::Frame { smid: None, address: word << 1 }
-        } else if word & CONTEXT_TYPE == 0 && word <= u32::from(u16::MAX) {
-            Reply::Success { smid: word as u16 }
         } else {
-            Reply::Unknown
+            match self.smid(word) {
+                Some(smid) => Reply::Success { smid },
+                None => Reply::Unknown,
+            }
         };
         Some((u64::from(word), reply))
     }

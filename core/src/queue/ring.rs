@@ -84,6 +84,11 @@ impl Ring {
         }
     }
 
+    /// Begins at the first entry again, as the device does after IOC init.
+    pub(crate) fn rearm(&mut self) {
+        self.next = self.start;
+    }
+
     /// The descriptor that posts the request in frame `smid`, to be answered on this queue.
     #[inline]
     pub(crate) fn descriptor(&self, smid: u16, post: Post) -> u64 {

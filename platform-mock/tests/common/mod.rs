@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use embedded_hal::delay::DelayNs;
 use fusion_mpt::bringup::{Ready, Reset, Tables};
-use fusion_mpt::controller::{Action, Controller, TaskRoute};
+use fusion_mpt::controller::{Action, Controller, Health, TaskRoute};
 use fusion_mpt::error::{Error, SubmitError};
 use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::generation::{Command, Device, Generation, Mpi1, TaskAttribute};
@@ -24,7 +24,7 @@ use fusion_mpt::platform::DmaRegion;
 use fusion_mpt::recovery::{TaskReply, TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun, ScsiStatus, Sense, SenseKey};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 use fusion_mpt_mock::bus::Bus;
@@ -128,6 +128,7 @@ pub fn command<'c>(cdb: &'c Cdb, direction: Direction, segments: &'c [Segment]) 
         segments,
         attribute: TaskAttribute::Simple,
         tag: None,
+        timeout_ms: 0,
         cookie: 0,
     }
 }
@@ -242,6 +243,29 @@ where
         let done = &mut self.done;
         self.controller.tick(now_ms, |completion| note(done, &completion));
         self.take_actions();
+    }
+
+    /// Resets the controller, as a platform does that is told to.
+    #[track_caller]
+    pub fn reset(&mut self) {
+        let done = &mut self.done;
+        let reset = self.controller.reset(0, &mut Sleep, |completion| note(done, &completion));
+        reset.unwrap_or_else(|error| panic!("{error}"));
+        self.take_actions();
+    }
+
+    /// Waits until the controller works again after a reset.
+    #[track_caller]
+    pub fn settle_reset(&mut self) {
+        let start = Instant::now();
+        while self.controller.health() != Health::Running {
+            assert!(start.elapsed() < LIMIT, "still {:?}", self.controller.health());
+            self.poll();
+            // Time stands still but for its own limits: what is asked here is not how long.
+            self.tick(20_000);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(self.actions.contains(&Action::ControllerReady), "{:?}", self.actions);
     }
 
     fn take_actions(&mut self) {
@@ -385,7 +409,7 @@ pub fn tables(plan: &fusion_mpt::memory_plan::MemoryPlan, targets: usize) -> Tab
     Tables {
         slots: Box::leak(vec![SlotRecord::NEW; usize::from(plan.slots)].into_boxed_slice()),
         replies: Box::leak((0..plan.reply_frames).map(|_| ReplyRecord::new()).collect()),
-        host_index: Box::leak(Box::new(HostIndex::new())),
+        shared: Box::leak(Box::new(SharedRecord::new())),
         targets: Box::leak(vec![TargetRecord::default(); targets].into_boxed_slice()),
     }
 }

@@ -16,7 +16,7 @@ use fusion_mpt::platform::DmaRegion;
 use fusion_mpt::request::{Command, TaskAttribute};
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 use fusion_mpt_mock::bus::Bus;
@@ -36,7 +36,7 @@ pub fn bring_up<G: Generation>(bus: &MockBus, wants: &Wants) -> Result<Driver<G>
     let tables = Tables {
         slots: vec![SlotRecord::NEW; usize::from(plan.slots)].leak(),
         replies: replies.leak(),
-        host_index: Box::leak(Box::new(HostIndex::new())),
+        shared: Box::leak(Box::new(SharedRecord::new())),
         targets: vec![TargetRecord::default(); 32].leak(),
     };
     ready.start(&plan, region, tables, bus.now_ms(), &mut delay)
@@ -91,6 +91,7 @@ impl<G: Generation> Rig<G> {
             segments,
             attribute: TaskAttribute::Simple,
             tag: None,
+            timeout_ms: 0,
             cookie,
         };
         self.driver.submit(target, &command).expect("accepted");
@@ -160,6 +161,7 @@ pub fn command<'c>(cdb: &'c Cdb, segments: &'c [Segment], read: bool, cookie: u6
         segments,
         attribute: TaskAttribute::Simple,
         tag: None,
+        timeout_ms: 0,
         cookie,
     }
 }

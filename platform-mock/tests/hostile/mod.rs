@@ -20,7 +20,7 @@ use fusion_mpt::platform::{DmaRegion, Registers};
 use fusion_mpt::request::{Command, TaskAttribute};
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{HostIndex, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 use fusion_mpt::trace::Trace;
@@ -144,7 +144,7 @@ pub fn tables(plan: &MemoryPlan) -> Tables<'static> {
     Tables {
         slots: vec![SlotRecord::NEW; usize::from(plan.slots)].leak(),
         replies: replies.leak(),
-        host_index: Box::leak(Box::new(HostIndex::new())),
+        shared: Box::leak(Box::new(SharedRecord::new())),
         targets: vec![TargetRecord::default(); 32].leak(),
     }
 }
@@ -247,6 +247,12 @@ impl<G: Generation> Rig<G> {
         self.driver.tick(now, |completion| self.ledger.note(&completion));
     }
 
+    /// Resets the controller, as a platform does that is told to.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        let Self { driver, ledger, bus, .. } = self;
+        driver.reset(bus.now_ms(), &mut bus.delay(), |completion| ledger.note(&completion))
+    }
+
     /// Runs bus and driver until both have nothing to do.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
@@ -274,6 +280,7 @@ impl<G: Generation> Rig<G> {
             segments,
             attribute,
             tag: None,
+            timeout_ms: 0,
             cookie,
         };
         self.driver.submit(target, &command)?;

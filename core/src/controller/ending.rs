@@ -1,0 +1,189 @@
+//! The ends of a controller: orderly, and at once.
+
+use embedded_hal::delay::DelayNs;
+
+use super::{Controller, State};
+use crate::error::Error;
+use crate::generation::chips::Chip;
+use crate::generation::{Command, Generation, TaskAttribute};
+use crate::io_queue::Completion;
+use crate::outcome::Failure;
+use crate::platform::{DmaRegion, Registers};
+use crate::recovery;
+use crate::regs::{Bus, HOST_INTERRUPT_MASK, HostInterruptMask, Patience};
+use crate::scsi::{Cdb, Lun};
+use crate::sgl::Direction;
+use crate::targets::TargetId;
+
+/// How often a flush is tried: the first may be answered with a unit attention.
+const FLUSH_ATTEMPTS: u32 = 3;
+/// Between two ticks while stopping, in polls of growing length.
+const TICK_INTERVAL_MS: u64 = 50;
+
+/// What a stop achieved before the reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stopped {
+    /// Commands that did not come back in time and completed as reset.
+    pub undrained: u16,
+    /// Targets whose write cache was flushed, or that have none.
+    pub flushed: u16,
+    /// Targets that did not flush: what they were given last may be lost.
+    pub unflushed: u16,
+    /// One of these.
+    pub first_unflushed: Option<TargetId>,
+    /// RAID firmware was told that the system goes down, and has answered.
+    pub raid_told: bool,
+}
+
+impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
+    /// Drains, flushes and tells RAID firmware, within the policy's limits: what
+    /// [`Controller::stop`] does before it takes the controller apart.
+    pub(crate) fn quiesce(
+        &mut self,
+        now_ms: u64,
+        delay: &mut impl DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Stopped {
+        let mut stopped = Stopped::default();
+        let mut now_ms = now_ms;
+        let policy = self.recovery.policy;
+        self.pass_time(&mut now_ms, delay, policy.drain_limit_ms, complete, |controller| {
+            controller.queue.outstanding() == 0
+        });
+        stopped.undrained = self.queue.outstanding();
+        let until_ms = now_ms.saturating_add(u64::from(policy.flush_limit_ms));
+        for index in 0..self.desk.targets.room() {
+            let id = TargetId(index);
+            if self.desk.targets.device(id).is_none() {
+                continue;
+            }
+            let left_ms = until_ms.saturating_sub(now_ms).min(u64::from(u32::MAX)) as u32;
+            if self.flush(id, &mut now_ms, left_ms, delay, complete) {
+                stopped.flushed += 1;
+            } else {
+                stopped.unflushed += 1;
+                stopped.first_unflushed = stopped.first_unflushed.or(Some(id));
+            }
+        }
+        if self.state == State::Running {
+            let had_raid = G::raid_shutdown(0, &self.facts).is_some();
+            self.desk.admin.raid_shutdown(self.facts);
+            self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
+            let limit_ms = policy.own_request_limit_ms;
+            let told = self.pass_time(&mut now_ms, delay, limit_ms, complete, |controller| {
+                controller.desk.admin.is_idle()
+            });
+            stopped.raid_told = had_raid && told;
+        }
+        stopped
+    }
+
+    /// Flushes the write cache of a target's first logical unit; SAS and SATA disks have no other.
+    fn flush(
+        &mut self,
+        target: TargetId,
+        now_ms: &mut u64,
+        limit_ms: u32,
+        delay: &mut impl DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> bool {
+        let cdb = Cdb::synchronize_cache_10(0, 0);
+        let mut left_ms = limit_ms;
+        for _ in 0..FLUSH_ATTEMPTS {
+            // The slots are the driver's now: a command of its own is known by its SMID.
+            let command = Command {
+                lun: Lun::peripheral(0),
+                cdb: &cdb,
+                direction: Direction::None,
+                data_length: 0,
+                segments: &[],
+                attribute: TaskAttribute::Simple,
+                tag: None,
+                cookie: u64::MAX,
+                timeout_ms: left_ms.max(1),
+            };
+            let started_ms = *now_ms;
+            if self.submit(target, &command).is_err() {
+                return false;
+            }
+            let mut outcome = None;
+            let mut mine = |completion: Completion<'_>| {
+                if completion.cookie == u64::MAX && outcome.is_none() {
+                    outcome = Some(completion.outcome);
+                } else {
+                    complete(completion);
+                }
+            };
+            self.pass_time(now_ms, delay, left_ms, &mut mine, |controller| {
+                controller.queue.outstanding() == 0
+            });
+            match outcome {
+                Some(outcome) if outcome.is_good() => return true,
+                Some(_) => {}
+                None => return false,
+            }
+            left_ms = left_ms.saturating_sub((*now_ms - started_ms) as u32);
+        }
+        false
+    }
+
+    /// Polls and ticks until `done`, at most `limit_ms` milliseconds; whether it is.
+    fn pass_time(
+        &mut self,
+        now_ms: &mut u64,
+        delay: &mut impl DelayNs,
+        limit_ms: u32,
+        mut complete: &mut dyn FnMut(Completion<'_>),
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> bool {
+        let (mut patience, started_ms, mut ticked_ms) = (Patience::new(), *now_ms, *now_ms);
+        loop {
+            self.poll(&mut complete);
+            if done(self) {
+                return true;
+            }
+            if self.state != State::Running || !patience.wait(delay, limit_ms) {
+                return false;
+            }
+            *now_ms = started_ms.saturating_add(patience.waited_ms());
+            if *now_ms - ticked_ms >= TICK_INTERVAL_MS {
+                ticked_ms = *now_ms;
+                self.tick(ticked_ms, &mut complete);
+            }
+        }
+    }
+
+    /// Takes the controller apart: what [`Controller::into_reset`] does, but for the types.
+    pub(crate) fn take_apart(
+        mut self,
+        delay: &mut impl DelayNs,
+        complete: impl FnMut(Completion<'_>),
+    ) -> (Bus<R>, &'static Chip, D, Result<(), Error>) {
+        let reason = self.state.ends_commands_as();
+        self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
+        if !matches!(self.state, State::Gone | State::Offline) {
+            self.replies.standing().halt();
+        }
+        // A queue whose owner does not poll it does not post either.
+        let _ = self.wait_for_queues(delay);
+        let result = match self.state {
+            State::Gone => Ok(()),
+            // The capability rule: without event replay a message unit reset loses discovery.
+            State::Running | State::Rediscovering { .. }
+                if self.chip.is_mpi1() || self.facts.event_replay =>
+            {
+                match recovery::message_unit_reset(&self.queue.bus, delay) {
+                    Err(error) if error != Error::Gone => {
+                        recovery::diagnostic_reset(&self.queue.bus, delay)
+                    }
+                    result => result,
+                }
+            }
+            _ => recovery::diagnostic_reset(&self.queue.bus, delay),
+        };
+        self.replies.standing().lose(reason);
+        self.queue.halt(reason, complete);
+        let (bus, region) = self.queue.into_parts();
+        (bus, self.chip, region, result)
+    }
+}

@@ -1,0 +1,298 @@
+//! Recovery while the controller works: the ladder for what is late, devices that went, requests
+//! of the driver's own that were not answered, and the end of a reset.
+//!
+//! All of it goes on from tick to tick and waits for nothing.
+
+use super::management::Task;
+use super::{Action, Controller, State};
+use crate::doorbell::Sending;
+use crate::error::Error;
+use crate::generation::{Device, Generation, Message};
+use crate::io_queue::Completion;
+use crate::outcome::Failure;
+use crate::platform::{DmaRegion, Registers};
+use crate::recovery::{
+    Climb, InFlight, Policy, RecoveryCounters, ResetReason, Step, Subject, TaskReply, TaskRequest,
+    TaskType,
+};
+use crate::scsi::Lun;
+use crate::slots::LateCommand;
+
+/// Steps of one tick: a climb that ends and the next that begins.
+const STEPS: u32 = 8;
+
+/// A device that went: the IOC is to forget it.
+#[derive(Debug)]
+struct Removal {
+    device: Device,
+    until_ms: u64,
+}
+
+/// What recovery is doing.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    pub(super) policy: Policy,
+    pub(super) counters: RecoveryCounters,
+    /// Resets since the start.
+    pub(super) epoch: u32,
+    /// Resets that have failed, one after the other.
+    pub(super) failed_in_a_row: u8,
+    climb: Option<Climb>,
+    removal: Option<Removal>,
+    /// Task management of our own on its way through the doorbell.
+    sending: Option<(Sending, Message)>,
+    /// The late command of another queue, by its SMID, when it was last reported.
+    reported: Option<(u16, u64)>,
+}
+
+impl Recovery {
+    pub(super) fn new() -> Self {
+        Self {
+            policy: Policy::default(),
+            counters: RecoveryCounters::default(),
+            epoch: 0,
+            failed_in_a_row: 0,
+            climb: None,
+            removal: None,
+            sending: None,
+            reported: None,
+        }
+    }
+
+    pub(super) const fn is_climbing(&self) -> bool {
+        self.climb.is_some()
+    }
+
+    /// The controller is reset or gone: nothing that was under way matters any more.
+    pub(super) fn give_up(&mut self) {
+        self.climb = None;
+        self.removal = None;
+        self.sending = None;
+        self.reported = None;
+    }
+}
+
+impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
+    /// The controller must be reset. Nothing is asked of it until it is; what it has it keeps.
+    #[cold]
+    pub(super) fn need_reset(&mut self, reason: ResetReason) {
+        if matches!(self.state, State::Rediscovering { .. }) {
+            // The last reset did not get so far as to count as one that worked.
+            self.recovery.failed_in_a_row = self.recovery.failed_in_a_row.saturating_add(1);
+            self.recovery.counters.failed_resets += 1;
+        }
+        self.state = State::NeedsReset(reason);
+        self.news = Some(Action::ResetNeeded(reason));
+        self.give_up(reason.error());
+        self.replies.standing().halt();
+        self.queue.close(Failure::ControllerReset);
+    }
+
+    /// Whether a tick has more to look at than the time.
+    pub(super) fn has_work(&self) -> bool {
+        let recovery = &self.recovery;
+        recovery.climb.is_some()
+            || recovery.removal.is_some()
+            || self.queue.slots.has_late()
+            || self.replies.standing().has_late()
+            || self.desk.targets.has_removal()
+            || matches!(self.state, State::Rediscovering { .. })
+            || !self.desk.admin.is_quiet()
+    }
+
+    /// Does what is due.
+    #[cold]
+    pub(super) fn recover(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
+        if let State::Rediscovering { until_ms } = self.state {
+            self.look_for_the_end(until_ms, complete);
+        }
+        let limit_ms = self.recovery.policy.own_request_limit_ms;
+        if let Some(function) = self.desk.admin.overdue(self.now_ms, limit_ms) {
+            return self.need_reset(ResetReason::OwnRequestLost(function));
+        }
+        self.send_on();
+        for _ in 0..STEPS {
+            if !self.state.works() || !self.step() {
+                return;
+            }
+        }
+    }
+
+    /// Whether discovery after a reset has ended.
+    fn look_for_the_end(&mut self, until_ms: u64, complete: &mut dyn FnMut(Completion<'_>)) {
+        if !self.desk.admin.settled() && self.now_ms < until_ms {
+            return;
+        }
+        if let Some(Err(_)) = self.desk.admin.port_enabled() {
+            return self.need_reset(ResetReason::PortEnableFailed);
+        }
+        self.state = State::Running;
+        self.recovery.failed_in_a_row = 0;
+        self.desk.targets.rediscovered();
+        if self.recovery.policy.in_flight == InFlight::HandBack {
+            self.queue.end_all(Failure::HandedBack, complete);
+            self.replies.standing().work(true);
+        }
+        self.queue.open();
+        self.news = Some(Action::ControllerReady);
+    }
+
+    /// One step on the ladder, or of a removal; `false` if there is none at present.
+    fn step(&mut self) -> bool {
+        if self.recovery.climb.is_none() && self.recovery.removal.is_none() {
+            return self.begin_climb() || self.begin_removal();
+        }
+        let reply = self.desk.own_task.and_then(|task| task.reply);
+        if reply.is_some() {
+            self.desk.own_task = None;
+        }
+        match (self.recovery.climb, reply) {
+            (Some(climb), reply) => self.climb_on(climb, reply.map(Result::ok)),
+            (None, Some(_)) => self.end_removal(),
+            (None, None) => {
+                let overdue = self.recovery.removal.as_ref().map(|removal| removal.until_ms);
+                if overdue.is_none_or(|until| self.now_ms < until) {
+                    return false;
+                }
+                if self.desk.own_task.is_some() {
+                    self.recovery.counters.lost_tasks += 1;
+                    self.abandon_task();
+                }
+                self.end_removal()
+            }
+        }
+    }
+
+    fn climb_on(&mut self, mut climb: Climb, reply: Option<Option<TaskReply>>) -> bool {
+        let policy = self.recovery.policy;
+        let now_ms = self.now_ms;
+        let step = match &reply {
+            Some(reply) => climb.answered(now_ms, &policy, reply.as_ref()),
+            None => {
+                let outstanding = self.is_outstanding(climb.subject().smid);
+                climb.step(now_ms, outstanding)
+            }
+        };
+        self.recovery.climb = Some(climb);
+        match step {
+            Step::Wait => return reply.is_some(),
+            Step::Ask(request) => match self.ask(&request) {
+                Ok(()) => {
+                    let Recovery { policy, counters, climb, .. } = &mut self.recovery;
+                    if let Some(climb) = climb {
+                        climb.asked(now_ms, policy, counters);
+                    }
+                }
+                Err(_) => self.need_reset(ResetReason::LadderExhausted),
+            },
+            Step::Abandon => {
+                self.recovery.counters.lost_tasks += 1;
+                self.abandon_task();
+            }
+            Step::Done => {
+                self.recovery.climb = None;
+                self.recovery.reported = None;
+                self.queue.hold(None);
+            }
+            Step::Reset(reason) => self.need_reset(reason),
+        }
+        true
+    }
+
+    /// Takes a late command and holds its device.
+    fn begin_climb(&mut self) -> bool {
+        let of_another = |(smid, device)| LateCommand { smid, device };
+        let late = self.queue.slots.late();
+        let late = late.or_else(|| self.replies.standing().take_late().map(of_another));
+        let Some(LateCommand { smid, device }) = late else { return false };
+        let device = Device { address: device };
+        let lun = self.queue.lun_of(smid);
+        self.recovery.counters.late += 1;
+        self.recovery.climb = Some(Climb::new(Subject { smid, device, lun }));
+        self.recovery.reported = Some((smid, self.now_ms));
+        self.queue.hold(Some(device));
+        true
+    }
+
+    /// Whether a late command still is. Another queue's is reported again and again while it is.
+    fn is_outstanding(&mut self, smid: u16) -> bool {
+        if self.queue.slots.owns(smid) {
+            return self.queue.slots.is_late(smid);
+        }
+        if self.replies.standing().take_late().is_some_and(|(reported, _)| reported == smid) {
+            self.recovery.reported = Some((smid, self.now_ms));
+        }
+        // Its owner ticks at least as often as an answer is waited for.
+        let limit_ms = u64::from(self.recovery.policy.answer_limit_ms) / 2;
+        self.recovery.reported.is_some_and(|(reported, at_ms)| {
+            reported == smid && self.now_ms.saturating_sub(at_ms) < limit_ms
+        })
+    }
+
+    /// Takes a device that went and resets it, so that the IOC ends what it holds for it.
+    fn begin_removal(&mut self) -> bool {
+        let Some(device) = self.desk.targets.next_removal() else { return false };
+        let until_ms =
+            self.now_ms.saturating_add(u64::from(self.recovery.policy.target_reset_limit_ms));
+        let request =
+            TaskRequest { kind: TaskType::TARGET_RESET, device, lun: Lun::peripheral(0), smid: 0 };
+        self.recovery.removal = Some(Removal { device, until_ms });
+        match self.ask(&request) {
+            Ok(()) => self.recovery.counters.target_resets += 1,
+            Err(_) => return self.end_removal(),
+        }
+        true
+    }
+
+    /// The device was reset, as far as it could be: now it is removed.
+    fn end_removal(&mut self) -> bool {
+        if let Some(removal) = &mut self.recovery.removal {
+            if !self.desk.admin.remove_device(removal.device.address) {
+                // No room to remember it at present: again at the next tick.
+                removal.until_ms = 0;
+                return false;
+            }
+            self.recovery.removal = None;
+            self.recovery.counters.removals += 1;
+            self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
+        }
+        true
+    }
+
+    /// Asks for task management, by the queue or the doorbell.
+    fn ask(&mut self, request: &TaskRequest) -> Result<(), Error> {
+        let smid = if self.prefers_doorbell() {
+            let (smid, message) = self.doorbell_task(request).ok_or(Error::Busy)?;
+            self.recovery.sending = Some((Sending::new(), message));
+            smid
+        } else {
+            self.post_task(request).ok_or(Error::Busy)?
+        };
+        self.desk.own_task = Some(Task { smid, reply: None });
+        self.send_on();
+        Ok(())
+    }
+
+    /// Moves a request through the doorbell as far as the IOC is ready for.
+    fn send_on(&mut self) {
+        let Some((sending, message)) = &mut self.recovery.sending else { return };
+        match sending.advance(&self.queue.bus, message.bytes()) {
+            Ok(false) => {}
+            Ok(true) => self.recovery.sending = None,
+            // Somebody's handshake is under way, or ours was dropped: this rung is not answered.
+            Err(error) => {
+                self.recovery.sending = None;
+                if let Some(task) = &mut self.desk.own_task {
+                    self.queue.give_up_own(task.smid);
+                    task.reply = Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Task management of our own was not answered: whatever comes yet is nothing to us.
+    fn abandon_task(&mut self) {
+        self.desk.own_task = None;
+        self.recovery.sending = None;
+    }
+}
