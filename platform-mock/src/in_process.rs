@@ -405,6 +405,10 @@ impl Registers for MockRegisters {
     fn write64(&self, offset: u16, value: u64) {
         self.0.write(Write { offset: offset.into(), value, wide: true });
     }
+
+    fn cut_off(&self) {
+        self.0.arena.cut_off(true);
+    }
 }
 
 /// Waits on the bus's own time.

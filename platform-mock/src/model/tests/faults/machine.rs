@@ -238,7 +238,7 @@ fn a_command_of_before_the_reset_is_answered_after_it() {
 fn a_controller_that_is_cut_off_reaches_no_memory_and_is_counted() {
     for chip in CHIPS {
         let mut host = Host::operational(chip, 1);
-        host.bus.cut_off();
+        host.registers.cut_off();
         assert!(host.bus.is_cut_off());
         host.ask(3, host.disk(0));
         assert!(host.bus.dma_after_cut_off() > 0);
