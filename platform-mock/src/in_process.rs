@@ -18,6 +18,7 @@ use fusion_mpt::platform::Registers;
 pub use arena::MockDma;
 
 use crate::bus::{Bus, BusError};
+use crate::faults::{Counts, FaultEvent, Faulty, Plan};
 use crate::inbox::{Inbox, Write};
 use crate::model::{Chip, Ioc, Model};
 use crate::target::Target;
@@ -88,7 +89,7 @@ impl Options {
 }
 
 struct Shared {
-    model: Mutex<Model>,
+    model: Mutex<Faulty>,
     arena: Arc<Arena>,
     mode: Mode,
     /// Time in nanoseconds, where it does not pass by itself.
@@ -117,13 +118,13 @@ impl Shared {
     }
 
     /// The controller, with every register write that came before.
-    fn model(&self) -> MutexGuard<'_, Model> {
+    fn model(&self) -> MutexGuard<'_, Faulty> {
         let mut model = lock(&self.model);
         self.inbox.take(&mut *model);
         model
     }
 
-    fn run(&self, model: &mut Model, most: usize) -> usize {
+    fn run(&self, model: &mut Faulty, most: usize) -> usize {
         let now = self.now();
         (0..most).take_while(|_| model.step(&*self.arena, now)).count()
     }
@@ -136,11 +137,12 @@ impl Shared {
         }
         let mut model = lock(&self.model);
         // The firmware knows the time of the access, not of its last step.
+        model.access_at(self.now());
         write.apply(&mut *model);
         self.auto_step(&mut model);
     }
 
-    fn auto_step(&self, model: &mut Model) {
+    fn auto_step(&self, model: &mut Faulty) {
         if self.mode == Mode::AutoStep {
             self.run(model, MOST_STEPS);
         }
@@ -211,7 +213,7 @@ impl MockBus {
             let _ = model.add_disk(slot as u8, disk);
         }
         let shared = Arc::new(Shared {
-            model: Mutex::new(model),
+            model: Mutex::new(Faulty::new(model)),
             arena: Arena::new(base, bytes, bouncing && mode != Mode::Threaded),
             mode,
             clock: AtomicU64::new(0),
@@ -227,6 +229,18 @@ impl MockBus {
                 .expect("the system gives a thread to the software controller")
         });
         Self { shared, chip, thread }
+    }
+
+    /// The same with faults around the controller.
+    ///
+    /// # Panics
+    ///
+    /// As [`MockBus::new`].
+    #[must_use]
+    pub fn with_faults(options: Options, plan: &Plan) -> Self {
+        let bus = Self::new(options);
+        bus.set_faults(plan);
+        bus
     }
 
     /// Runs at most `count` pieces of the firmware's work; returns how many there were.
@@ -257,11 +271,65 @@ impl MockBus {
 
     /// Calls `work` with the controller, between two pieces of its work.
     pub fn with_model<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
-        let done = work(&mut self.shared.model());
+        let done = work(self.shared.model().model_mut());
         if self.shared.mode == Mode::Threaded {
             self.shared.inbox.call();
         }
         done
+    }
+
+    /// Lays these faults around the controller from now on, in place of those that there were:
+    /// moments count from here.
+    pub fn set_faults(&self, plan: &Plan) {
+        self.with_faulty(|faulty| faulty.set_faults(plan));
+    }
+
+    /// Takes all faults away; what they have broken stays so.
+    pub fn clear_faults(&self) {
+        self.with_faulty(Faulty::clear_faults);
+    }
+
+    /// What faults have done on this bus, the oldest first.
+    #[must_use]
+    pub fn fault_log(&self) -> Vec<FaultEvent> {
+        self.shared.model().fault_log()
+    }
+
+    /// How far the run with the present faults has got; zeros without faults. A plan of no fault
+    /// counts nothing: to count without one, install one whose moment never comes.
+    #[must_use]
+    pub fn fault_counts(&self) -> Counts {
+        self.shared.model().counts()
+    }
+
+    fn with_faulty(&self, work: impl FnOnce(&mut Faulty)) {
+        work(&mut self.shared.model());
+        if self.shared.mode == Mode::Threaded {
+            self.shared.inbox.call();
+        }
+    }
+
+    /// Takes the controller's access to memory away, as turning its bus mastering off does: from now
+    /// on each of its DMA accesses fails, and is counted.
+    pub fn cut_off(&self) {
+        self.shared.arena.cut_off(true);
+    }
+
+    /// Gives the controller its access to memory back.
+    pub fn restore_dma(&self) {
+        self.shared.arena.cut_off(false);
+    }
+
+    /// Whether the controller's access to memory is taken away.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.shared.arena.is_cut_off()
+    }
+
+    /// DMA accesses that the controller tried while it had none.
+    #[must_use]
+    pub fn dma_after_cut_off(&self) -> u64 {
+        self.shared.arena.refused()
     }
 
     /// Whether the controller's interrupt line is up.
@@ -324,6 +392,7 @@ pub struct MockRegisters(Arc<Shared>);
 impl Registers for MockRegisters {
     fn read32(&self, offset: u16) -> u32 {
         let mut model = self.0.model();
+        model.access_at(self.0.now());
         let value = model.read32(offset.into());
         self.0.auto_step(&mut model);
         value
@@ -335,6 +404,10 @@ impl Registers for MockRegisters {
 
     fn write64(&self, offset: u16, value: u64) {
         self.0.write(Write { offset: offset.into(), value, wide: true });
+    }
+
+    fn cut_off(&self) {
+        self.0.arena.cut_off(true);
     }
 }
 
@@ -363,7 +436,9 @@ impl MockDelay {
         shared.run(&mut model, MOST_STEPS);
         while let Some(at) = model.deadline().filter(|at| *at <= end) {
             shared.clock.fetch_max(at, Ordering::Relaxed);
-            if shared.run(&mut model, MOST_STEPS) == 0 {
+            let idle = shared.run(&mut model, MOST_STEPS) == 0;
+            // What was due may be nothing that counts as work, as an interrupt that was held back.
+            if idle && model.deadline().is_some_and(|next| next <= at) {
                 break;
             }
         }

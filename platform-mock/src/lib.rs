@@ -6,6 +6,7 @@ pub mod buffer;
 pub mod bus;
 pub mod control;
 pub mod disk;
+pub mod faults;
 pub mod in_process;
 mod inbox;
 pub mod memory;

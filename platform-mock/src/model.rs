@@ -24,6 +24,7 @@ mod rings;
 mod scsi;
 mod sgl;
 mod storage;
+pub(crate) mod tap;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use queues::{Answer, FAULT_BAD_ADDRESS, Posted, Reply, Request};
 use rings::Rings;
 use scsi::{Rules, ioc_status};
 use sgl::Segment;
+use tap::{Door, Tap, Tapped};
 
 /// FAULT code for a request before IOC init (QEMU's, after the IOCStatus).
 const FAULT_INVALID_STATE: u16 = 8;
@@ -125,6 +127,8 @@ pub struct Model {
     segments: Vec<Segment>,
     commands: u64,
     now: u64,
+    /// Where somebody looks at what comes and goes.
+    tap: Option<Box<Tap>>,
 }
 
 impl fmt::Debug for Model {
@@ -154,6 +158,7 @@ impl Model {
             segments: Vec::with_capacity(256),
             commands: 0,
             now: 0,
+            tap: None,
             chip,
         }
     }
@@ -197,6 +202,7 @@ impl Model {
         self.port_enabled = false;
         self.devices.forget_gone();
         self.slots = mpi1::Slots::default();
+        self.tap(Tapped::Reset);
     }
 
     fn has_replies(&self) -> bool {
@@ -232,6 +238,10 @@ impl Model {
     /// Posts an answer, now if the host has room and nothing waits before it.
     fn answer(&mut self, memory: &dyn DeviceMemory, reply: Reply) {
         if self.knobs.drops(&reply) {
+            return;
+        }
+        if self.tap.is_some() && !matches!(reply.answer, Answer::Raw(_)) {
+            self.tap(Tapped::Reply(reply));
             return;
         }
         if !self.outbox.is_empty() || !self.post(memory, &reply) {
@@ -326,12 +336,21 @@ impl Model {
             return false;
         }
         let Some(request) = self.fetch(memory) else { return true };
-        match request.frame[3] {
-            0x00 | 0x16 if self.knobs.put_off || !self.held.is_empty() => self.put_off(request),
-            0x00 | 0x16 => self.scsi_io(memory, &request),
-            _ => self.message(memory, &request),
+        if self.tap.is_some() {
+            self.tap(Tapped::Request(request, Door::Queue));
+        } else {
+            self.carry_out(memory, &request);
         }
         true
+    }
+
+    /// Carries out a request that came through a queue.
+    fn carry_out(&mut self, memory: &dyn DeviceMemory, request: &Request) {
+        match request.frame[3] {
+            0x00 | 0x16 if self.knobs.put_off || !self.held.is_empty() => self.put_off(*request),
+            0x00 | 0x16 => self.scsi_io(memory, request),
+            _ => self.message(memory, request),
+        }
     }
 
     /// Carries a SCSI I/O out and answers it.
@@ -355,6 +374,9 @@ impl Model {
             },
             Some(ending) => scsi::reply(request, rules.mpi1, &ending),
         };
+        if self.tap.is_some() {
+            self.tap(Tapped::Executed(*request));
+        }
         if self.knobs.loses_scsi_reply() {
             self.keep_forever(request);
             return;
@@ -445,7 +467,12 @@ impl Ioc for Model {
             Asked::Nothing => {}
             Asked::Progress => return true,
             Asked::Request => {
-                self.handshake(memory);
+                let request = self.handshake_request();
+                if self.tap.is_some() {
+                    self.tap(Tapped::Request(request, Door::Doorbell));
+                } else {
+                    self.handshake(memory, &request);
+                }
                 return true;
             }
             Asked::MessageUnitReset => {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fusion_mpt::platform::{BusAddr, DmaRegion};
@@ -96,6 +96,10 @@ pub(crate) struct Arena {
     taken: Vec<AtomicBool>,
     /// Held while pages are looked for.
     search: Mutex<()>,
+    /// The device has no access at present.
+    cut_off: AtomicBool,
+    /// Accesses that it tried meanwhile.
+    refused: AtomicU64,
 }
 
 impl fmt::Debug for Arena {
@@ -115,6 +119,8 @@ impl Arena {
             device: bouncing.then(|| Pages::new(bytes)),
             taken: (0..pages).map(|_| AtomicBool::new(false)).collect(),
             search: Mutex::new(()),
+            cut_off: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
         })
     }
 
@@ -156,6 +162,21 @@ impl Arena {
         self.taken.iter().filter(|page| page.load(Ordering::Relaxed)).count()
     }
 
+    /// Takes the device's access away, or gives it back.
+    pub(crate) fn cut_off(&self, off: bool) {
+        self.cut_off.store(off, Ordering::Release);
+    }
+
+    /// Whether the device has no access.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
+    }
+
+    /// Accesses of the device that were refused since it first had none.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     fn device(&self) -> &Pages {
         self.device.as_ref().unwrap_or(&self.cpu)
     }
@@ -163,6 +184,10 @@ impl Arena {
     /// The offset of a device's access, if all of it lies in pages set aside.
     fn check(&self, at: u64, bytes: usize) -> Result<usize, DmaFault> {
         let fault = DmaFault { at, bytes };
+        if self.cut_off.load(Ordering::Acquire) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(fault);
+        }
         let offset = at.checked_sub(self.base).ok_or(fault)?;
         let offset = usize::try_from(offset).map_err(|_| fault)?;
         let last = offset.checked_add(bytes.max(1) - 1).ok_or(fault)?;

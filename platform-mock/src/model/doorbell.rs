@@ -5,6 +5,7 @@
 //! until then the status register says so, and a word written over another is lost.
 
 use super::message::Message;
+use super::tap::ResetPhase;
 
 /// What the IOC is doing: bits 31:28 of its doorbell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -372,6 +373,15 @@ impl Front {
         self.never_ready = true;
         self.state = State::Reset;
         self.phase = Phase::Booting { until: 0 };
+    }
+
+    /// How far a reset has got.
+    pub(crate) fn reset_phase(&self) -> ResetPhase {
+        match self.phase {
+            Phase::Up => ResetPhase::None,
+            Phase::ResetAsked { .. } | Phase::Resetting { .. } => ResetPhase::Adapter,
+            Phase::Booting { .. } => ResetPhase::Booting,
+        }
     }
 
     /// When the front will have something to do without being asked, if ever.

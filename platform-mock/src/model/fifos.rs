@@ -89,6 +89,11 @@ impl Fifos {
         Ok(true)
     }
 
+    /// The last word that the host has not read.
+    pub(crate) fn last_reply(&mut self) -> Option<&mut u32> {
+        self.replies.back_mut()
+    }
+
     /// Whether the host has replies to read.
     pub(crate) fn has_replies(&self) -> bool {
         !self.replies.is_empty()

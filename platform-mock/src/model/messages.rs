@@ -44,25 +44,28 @@ const CAPABILITY_INTEGRATED_RAID: u32 = 0x1000;
 const PORT_TYPE_SAS: u8 = 0x30;
 
 impl Model {
-    /// Answers the request that came by handshake.
-    pub(super) fn handshake(&mut self, memory: &dyn DeviceMemory) {
+    /// The request that came by handshake.
+    pub(super) fn handshake_request(&self) -> Request {
         let mut frame = [0; REQUEST_BYTES];
         let sent = self.front.request();
         frame[..sent.len()].copy_from_slice(sent);
         // The `MsgContext`, on MPI1.
         let key = if self.chip.is_mpi1() { le32(&frame, 8) } else { 0 };
-        let request =
-            Request { key, queue: 0, fast_path: false, high_priority: false, due: 0, at: 0, frame };
+        Request { key, queue: 0, fast_path: false, high_priority: false, due: 0, at: 0, frame }
+    }
+
+    /// Answers the request that came by handshake.
+    pub(super) fn handshake(&mut self, memory: &dyn DeviceMemory, request: &Request) {
         let operational = self.front.state == State::Operational;
-        let reply = match frame[3] {
+        let reply = match request.frame[3] {
             FUNCTION_TASK_MANAGEMENT if self.chip.is_mpi1() && operational => {
                 self.front.reply_elsewhere();
                 self.fetch_overtaken(memory);
-                self.task_management(memory, &request);
+                self.task_management(memory, request);
                 return;
             }
             FUNCTION_PORT_ENABLE if operational => {
-                let message = self.port_enable_reply(&request);
+                let message = self.port_enable_reply(request);
                 self.discover(Later::Doorbell(message));
                 return;
             }
@@ -70,7 +73,7 @@ impl Model {
                 self.front.fault(FAULT_INVALID_FUNCTION);
                 return;
             }
-            _ => self.reply_to(memory, &request),
+            _ => self.reply_to(memory, request),
         };
         match reply {
             Some(reply) => self.front.reply(reply),

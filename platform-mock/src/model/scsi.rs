@@ -203,6 +203,21 @@ pub(crate) struct ScsiIo {
 }
 
 impl ScsiIo {
+    /// `DataLength`.
+    pub(crate) fn data_bytes(&self) -> u32 {
+        self.data
+    }
+
+    /// The command.
+    pub(crate) fn cdb(&self) -> &[u8] {
+        self.cdb.get(..self.cdb_bytes).unwrap_or(&self.cdb)
+    }
+
+    /// Where sense data goes, and how much of it there is room for.
+    pub(crate) fn sense(&self) -> (u64, u8) {
+        (self.sense_at, self.sense_bytes)
+    }
+
     pub(crate) fn parse(request: &Request, rules: &Rules) -> Self {
         let frame = &request.frame[..];
         let (lun_at, control_at, cdb_at, data_at, sense_at) = if rules.mpi1 {
@@ -267,6 +282,11 @@ impl Ending {
     /// Without the target having said anything.
     pub(crate) fn unheard(ioc_status: u16) -> Self {
         Self { ioc_status, scsi_state: STATE_NO_SCSI_STATUS, refused: true, ..Self::default() }
+    }
+
+    /// As the target said, without sense data.
+    pub(crate) fn heard(ioc_status: u16, scsi_status: u8, transferred: u32) -> Self {
+        Self { ioc_status, scsi_status, transferred, ..Self::default() }
     }
 
     /// Ended by task management.

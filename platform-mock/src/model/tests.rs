@@ -1,6 +1,7 @@
 //! The models at the level of registers and memory, without the driver.
 
 mod fabric;
+mod faults;
 mod knobs;
 mod mpi1;
 

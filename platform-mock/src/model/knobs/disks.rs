@@ -48,9 +48,22 @@ impl Model {
     ///
     /// The disk, if the slot is taken or there is none.
     pub fn add_disk(&mut self, slot: u8, target: Target) -> Result<u16, Box<Target>> {
-        let handle = self.devices.add(slot, target)?;
+        self.add_disk_as(slot, target, None)
+    }
+
+    /// The same, with this DevHandle if one is given.
+    pub(in crate::model) fn add_disk_as(
+        &mut self,
+        slot: u8,
+        target: Target,
+        handle: Option<u16>,
+    ) -> Result<u16, Box<Target>> {
+        let own = self.devices.add(slot, target)?;
+        if let (Some(device), Some(handle)) = (self.devices.at_slot(slot), handle) {
+            device.handle = handle;
+        }
         self.tell(slot, Change::Added);
-        Ok(handle)
+        Ok(handle.unwrap_or(own))
     }
 
     /// Pulls the disk out of a slot: what the device has ends, and the host is told.

@@ -3,18 +3,18 @@
 use super::super::LogEntry;
 use super::*;
 
-const ALL_KEYS: [u32; 7] = [0, 0xf, 4, 0xb, 2, 7, 0xd];
+pub(super) const ALL_KEYS: [u32; 7] = [0, 0xf, 4, 0xb, 2, 7, 0xd];
 /// CHECK CONDITION.
 const CHECK: u8 = 2;
 
 impl Host {
     /// Lets `ms` milliseconds pass.
-    fn wait(&self, ms: u64) {
+    pub(super) fn wait(&self, ms: u64) {
         self.bus.advance(Duration::from_millis(ms));
     }
 
     /// Posts TEST UNIT READY without letting time pass.
-    fn ask(&self, smid: u16, address: u16) {
+    pub(super) fn ask(&self, smid: u16, address: u16) {
         let frame = self.scsi_io(smid, address, &TEST_UNIT_READY, false, 0);
         self.put_frame(smid, &frame);
         if self.mpi1() {
@@ -26,7 +26,7 @@ impl Host {
     }
 
     /// The SMIDs of the replies that came, in order.
-    fn answered(&mut self) -> Vec<u16> {
+    pub(super) fn answered(&mut self) -> Vec<u16> {
         let mpi1 = self.mpi1();
         std::iter::from_fn(|| {
             let (word, frame) = self.reply()?;
@@ -40,12 +40,12 @@ impl Host {
     }
 
     /// Meets the disk's power-on attention.
-    fn greet(&mut self, address: u16) {
+    pub(super) fn greet(&mut self, address: u16) {
         assert_eq!(self.scsi(address, &TEST_UNIT_READY, false, 0)[0x0c], CHECK);
     }
 
     /// Sends a task management request; its reply, and those of the commands that it ended.
-    fn task(&mut self, kind: u8, address: u16, task: u16) -> (Vec<u8>, Vec<Vec<u8>>) {
+    pub(super) fn task(&mut self, kind: u8, address: u16, task: u16) -> (Vec<u8>, Vec<Vec<u8>>) {
         let mut frame = vec![0u8; 0x34];
         frame[..2].copy_from_slice(&address.to_le_bytes());
         frame[3] = 1;
@@ -62,7 +62,7 @@ impl Host {
     }
 
     /// Asks for all events, and takes the reply.
-    fn want_events(&mut self) {
+    pub(super) fn want_events(&mut self) {
         let mut frame = vec![0u8; 0x28];
         frame[0] = 1;
         frame[3] = 7;
