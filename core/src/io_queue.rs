@@ -258,6 +258,13 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         // Only commands are posted on a queue of its own, and events go to queue 0: whatever else
         // comes here was not asked for.
         let mut uncalled_for = 0;
+        // A controller that is gone may not be touched, and one that was taken apart may be
+        // another's by now.
+        let standing = self.presence.standing;
+        if standing.raw() != self.presence.seen && matches!(standing.read(), Stand::Lost(_)) {
+            self.follow(&mut complete);
+            return 0;
+        }
         // Outside it may not touch the controller or its ring.
         let found = match self.presence.inside {
             true => self.drain(&mut complete, &mut |_, _| uncalled_for += 1),
@@ -666,6 +673,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     pub(crate) fn give_up_own(&mut self, smid: u16) {
         if self.slots.finish_internal(smid) {
             self.own_outstanding = self.own_outstanding.saturating_sub(1);
+        }
+    }
+
+    /// Takes a command of the driver's own back that was not answered, so that its end is not told
+    /// to the caller, who never gave it. Without data: its slot may be had again at once.
+    pub(crate) fn give_up_command(&mut self, smid: u16) {
+        if self.slots.finish(smid).is_some() {
+            self.counters.completed += 1;
         }
     }
 

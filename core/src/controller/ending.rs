@@ -90,7 +90,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let cdb = Cdb::synchronize_cache_10(0, 0);
         let mut left_ms = limit_ms;
         for _ in 0..FLUSH_ATTEMPTS {
-            // The slots are the driver's now: a command of its own is known by its SMID.
+            // A caller's command that did not come back may have any cookie.
+            let cookie = (0..=u64::MAX).rev().find(|cookie| self.find_command(*cookie).is_none());
+            let cookie = cookie.unwrap_or(u64::MAX);
             let command = Command {
                 lun: Lun::peripheral(0),
                 cdb: &cdb,
@@ -99,16 +101,14 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 segments: &[],
                 attribute: TaskAttribute::Simple,
                 tag: None,
-                cookie: u64::MAX,
+                cookie,
                 timeout_ms: left_ms.max(1),
             };
             let started_ms = *now_ms;
-            if self.submit(target, &command).is_err() {
-                return false;
-            }
+            let Ok(smid) = self.submit(target, &command) else { return false };
             let mut outcome = None;
             let mut mine = |completion: Completion<'_>| {
-                if completion.cookie == u64::MAX && outcome.is_none() {
+                if completion.cookie == cookie && outcome.is_none() {
                     outcome = Some(completion.outcome);
                 } else {
                     complete(completion);
@@ -120,7 +120,10 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             match outcome {
                 Some(outcome) if outcome.is_good() => return true,
                 Some(_) => {}
-                None => return false,
+                None => {
+                    self.queue.give_up_command(smid);
+                    return false;
+                }
             }
             left_ms = left_ms.saturating_sub((*now_ms - started_ms) as u32);
         }
