@@ -274,7 +274,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// for answers, then reports to the controller what is late.
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
         for _ in 0..DRAINS {
-            if self.poll(&mut complete) == 0 {
+            if self.look(&mut complete) == 0 {
                 break;
             }
         }
@@ -286,7 +286,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
     }
 
+    /// [`Queue::poll`], once for all who are in no hurry.
+    #[inline(never)]
+    fn look(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
+        self.poll(complete)
+    }
+
     /// Time passes.
+    #[inline(never)]
     pub(crate) fn advance(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.slots.advance(now_ms);
@@ -525,6 +532,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Whether a command may be given to this device, on a queue that somebody looks at.
     #[cold]
+    #[inline(never)]
     fn admit(&mut self, device: Device) -> Result<(), SubmitError> {
         if self.bus.is_gone() {
             return Err(SubmitError::Gone);
@@ -678,6 +686,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     }
 
     #[cold]
+    #[inline(never)]
     pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         self.close(reason);
         self.end_all(reason, complete);
@@ -685,6 +694,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Accepts nothing any more; what is outstanding stays so.
     #[cold]
+    #[inline(never)]
     pub(crate) fn close(&mut self, reason: Failure) {
         self.note_peak();
         self.halted = Some(reason);
@@ -703,6 +713,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Completes everything outstanding with `reason`: the device cannot answer it any more.
     #[cold]
+    #[inline(never)]
     pub(crate) fn end_all(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         let mut from = 0;
         while let Some(finished) = self.slots.finish_any(&mut from) {

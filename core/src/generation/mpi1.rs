@@ -58,7 +58,7 @@ impl Sealed for Mpi1 {
 
     fn facts<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         _chip: &Chip,
     ) -> Result<Facts, Error> {
         let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
@@ -95,7 +95,7 @@ impl Sealed for Mpi1 {
 
     fn port_facts<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         port: u8,
     ) -> Result<PortFacts, Error> {
         let request = ioc::PortFactsRequest {
@@ -125,7 +125,7 @@ impl Sealed for Mpi1 {
 
     fn init<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         facts: &Facts,
         memory: HostMemory<'_>,
         _now_ms: u64,
@@ -343,7 +343,11 @@ impl Sealed for Mpi1 {
         None
     }
 
-    fn raid_shutdown(_context: u32, _facts: &Facts) -> Option<Message> {
+    fn has_raid(_facts: &Facts) -> bool {
+        false
+    }
+
+    fn raid_shutdown(_context: u32) -> Option<Message> {
         // No such action in mpi_raid.h.
         None
     }
