@@ -213,8 +213,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// A [`SubmitError`]: nothing was posted and no completion will come.
     #[inline]
     pub fn submit(&mut self, device: Device, command: &Command<'_>) -> Result<u16, SubmitError> {
-        let attended = self.bus.needs_attention();
-        if attended {
+        if self.bus.needs_attention() {
             self.admit(device)?;
         }
         // Where every CDB fits there is nothing to compare.
@@ -242,7 +241,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         let post = Post::ScsiIo(device);
         let word = G::word(&self.port, smid, post);
-        if attended {
+        // Asked again, not remembered: that costs less than a register.
+        if self.bus.needs_attention() {
             self.post_attended(smid, word, post);
         } else {
             G::post(&self.port, &self.bus, word, post);
@@ -341,8 +341,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         let (mut found, mut other_kinds) = (0, 0);
         while found < limit {
             if G::EMPTY_READ_COSTS
-                && found > 0
                 && self.slots.outstanding() == 0
+                && found > 0
                 && self.own_outstanding == 0
             {
                 break;
