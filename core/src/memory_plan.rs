@@ -405,7 +405,7 @@ mod tests {
         let small = Facts { credits: 128, reply_queue_depth: 128, ..facts() };
         let wants = Wants { commands: 4096, ..Wants::default() };
         let plan = MemoryPlan::new(&small, &wants, MPI1).unwrap();
-        assert_eq!(plan.commands, 128 - 5 - 16);
+        assert_eq!(plan.commands, 128 - INTERNAL_SLOTS - TASK_SLOTS - 16);
         assert!(u32::from(plan.reply_frames) <= u32::from(small.reply_queue_depth));
     }
 

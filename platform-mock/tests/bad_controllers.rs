@@ -440,8 +440,10 @@ fn reset_mid_io<G: Generation>(chip: Chip) {
     assert_eq!(rig.actions(), [Action::ResetNeeded(ResetReason::NotOperational)]);
     rig.reset().unwrap_or_else(|error| panic!("{error}"));
     assert_ended(&mut rig, &out, Failure::ControllerReset);
-    rig.settle();
-    rig.tick();
+    for _ in 0..5 {
+        rig.settle();
+        rig.tick();
+    }
     assert_eq!(rig.actions(), [Action::ControllerReady], "and every target is where it was");
     rig.bus.with_model(|model| model.hold_commands(false));
     rig.clear_attention(TargetId(0));

@@ -313,6 +313,7 @@ fn a_fifo_that_is_never_empty_holds_a_poll_for_a_bounded_time() {
     assert!(rig.driver.counters().lies() > 3 * 100);
     rig.bus.with_model(|model| model.fault(1));
     rig.tick();
+    rig.reset().unwrap_or_else(|error| panic!("{error}"));
     rig.assert_all_free();
 }
 
@@ -413,6 +414,7 @@ fn survives<G: Generation>(chip: Chip, acts: &[Act]) {
     // The end of it all: what is out comes back, once.
     rig.bus.with_model(|model| model.fault(0x1234));
     rig.tick();
+    rig.reset().unwrap_or_else(|error| panic!("{error}"));
     rig.assert_all_free();
 }
 

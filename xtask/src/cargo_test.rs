@@ -10,11 +10,15 @@ use serde_json::Value;
 use crate::libtest;
 use crate::report::Outcome;
 use crate::run::{Finished, STEP_LIMIT, Stdout};
+use crate::sanitizer;
 use crate::session::Session;
 use crate::workspace::{Workspace, cargo};
 
 /// Loom explores every interleaving: only these tests are written for it.
 const LOOM_PREFIX: &str = "loom_";
+
+/// Tells tests that many times as slow as usual is slow enough: they try fewer of their cases.
+const REDUCED: (&str, &str) = ("FUSION_MPT_REDUCED_MATRIX", "1");
 
 /// A built test program.
 #[derive(Debug, PartialEq)]
@@ -26,6 +30,8 @@ struct Program {
     executable: PathBuf,
     /// Tests run in their package's folder, as cargo does it.
     directory: PathBuf,
+    /// What else it is run with.
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 /// Runs unit, integration and documentation tests, but for the integration tests whose name
@@ -92,6 +98,34 @@ pub(crate) fn loom_tests(session: &mut Session<'_>) {
     }
 }
 
+/// Runs the integration tests whose name starts with `prefix` once more, built for
+/// AddressSanitizer, which makes them slower: they are told to try fewer of their cases.
+pub(crate) fn sanitized_tests(session: &mut Session<'_>, prefix: &str) {
+    let packages = session.workspace.packages.iter();
+    let has_tests = |tests: &[String]| tests.iter().any(|test| test.starts_with(prefix));
+    let packages: Vec<String> = packages
+        .filter(|package| has_tests(&package.tests))
+        .map(|package| package.name.clone())
+        .collect();
+    for package in packages {
+        let name = format!("the {prefix}* tests of {package} build for AddressSanitizer");
+        if let Err(reason) = sanitizer::available(session.workspace) {
+            session.case(&name, |_| Outcome::Skipped(reason));
+            continue;
+        }
+        let target = session.workspace.scratch().join("asan");
+        let mut command = sanitizer::sanitizing_cargo("test", &[]);
+        command
+            .args(["--package", &package, "--test", &format!("{prefix}*"), "--target-dir"])
+            .arg(target);
+        for mut program in build(session, &name, &mut command) {
+            program.name.push_str(" under AddressSanitizer");
+            program.environment = [sanitizer::ENVIRONMENT, &[REDUCED]].concat();
+            run(session, &program, |_| true);
+        }
+    }
+}
+
 /// Builds test programs without running them. What is built only in order to be run is a case of
 /// its own, which the filter does not apply to: a failure must not hide.
 fn build(session: &mut Session<'_>, name: &str, command: &mut Command) -> Vec<Program> {
@@ -150,7 +184,7 @@ fn program(workspace: &Workspace, message: &Value) -> Option<Program> {
         "bin" => (format!("{} bin {target}", package.name), None),
         _ => (package.name.clone(), None),
     };
-    Some(Program { name, integration_test, executable, directory })
+    Some(Program { name, integration_test, executable, directory, environment: Vec::new() })
 }
 
 /// Runs the cases of `program` that are `chosen` by their own name and wanted by their full one.
@@ -163,6 +197,7 @@ fn run(session: &mut Session<'_>, program: &Program, chosen: impl Fn(&str) -> bo
     let started = || {
         let mut command = Command::new(&program.executable);
         command.current_dir(&program.directory).env("CARGO_MANIFEST_DIR", &program.directory);
+        command.envs(program.environment.iter().copied());
         command
     };
     let mut list = started();

@@ -6,6 +6,7 @@ mod callgrind;
 mod cargo_test;
 mod debian;
 mod figures;
+mod fuzz;
 mod guests;
 mod image;
 mod libtest;
@@ -15,6 +16,7 @@ mod progress;
 mod report;
 mod run;
 mod rust_src;
+mod sanitizer;
 mod session;
 mod tiers;
 mod workspace;
@@ -56,6 +58,13 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Look for inputs that driver, software controllers or disk cannot bear
+    ///
+    /// Under AddressSanitizer, which needs the runtime that rust-lang.org's toolchains ship, and a
+    /// C++ compiler. Inputs that reach new code are kept under target/xtask/fuzz/found. An input
+    /// that ends badly ends its target's run, and the command that runs it again is printed.
+    #[command(after_help = fuzz::help())]
+    Fuzz(fuzz::Arguments),
     /// Remove what xtask has built, fetched and logged (target/xtask)
     Clean,
 }
@@ -67,6 +76,7 @@ fn main() -> ExitCode {
         Command::Bench { names, json, check } => {
             bench::run(&workspace, &names, json.as_deref(), check)
         }
+        Command::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Command::Clean => clean(&workspace).map(|()| true),
     });
     match done {

@@ -64,7 +64,7 @@ pub(crate) fn provide(runner: &Runner, workspace: &Workspace, target: &str) -> R
     })
 }
 
-fn rustc(workspace: &Workspace, arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn rustc(workspace: &Workspace, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("rustc")
         .current_dir(&workspace.root)
         .args(arguments)

@@ -22,7 +22,7 @@ struct Tier {
 const TIERS: &[Tier] = &[
     Tier {
         name: "host",
-        about: "style, features, the link without an allocator, unit, property and documentation tests",
+        about: "style, features, the link without an allocator, unit, property and documentation tests, a moment of fuzzing",
         run: host::run,
     },
     Tier {

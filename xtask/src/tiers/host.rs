@@ -1,6 +1,7 @@
 //! The tier `host`: everything that needs nothing but this machine's Rust.
 
 use crate::cargo_test;
+use crate::fuzz;
 use crate::link_check;
 use crate::session::Session;
 use crate::tiers::OTHER_TIERS_TESTS;
@@ -13,6 +14,9 @@ const FEATURES: &[(&str, &str)] = &[
     ("mpi1 and mpi2", "mpi1,mpi2"),
     ("everything with defmt", "mpi1,mpi2,defmt"),
 ];
+
+/// Integration tests whose name starts so are run once more under AddressSanitizer.
+const SANITIZED: &str = "fault_";
 
 pub(super) fn run(session: &mut Session<'_>) {
     let root = session.workspace.root.clone();
@@ -41,6 +45,7 @@ pub(super) fn run(session: &mut Session<'_>) {
             "warnings",
         ]),
     );
+    fuzz::style_cases(session);
     for (name, features) in FEATURES {
         session.command(
             &format!("the core builds with {name}"),
@@ -60,4 +65,6 @@ pub(super) fn run(session: &mut Session<'_>) {
     link_check::cases(session);
     cargo_test::host_tests(session, OTHER_TIERS_TESTS);
     cargo_test::loom_tests(session);
+    cargo_test::sanitized_tests(session, SANITIZED);
+    fuzz::cases(session);
 }
