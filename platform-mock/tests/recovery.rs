@@ -336,7 +336,7 @@ fn full<G: Generation>(chip: Chip) {
     rig.bus.with_model(|model| model.hold_commands(true));
     let piece = [rig.segment(0, 512)];
     let mut taken = 0;
-    let mut attempt = |rig: &mut Rig<G>, target| {
+    let attempt = |rig: &mut Rig<G>, target| {
         rig.try_submit(target, &Cdb::read(0, 1), Direction::Read, &piece, Default::default())
     };
     if attempt(&mut rig, DISK_0).is_ok() {
