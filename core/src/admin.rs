@@ -8,7 +8,7 @@
 use heapless::Deque;
 
 use crate::error::Error;
-use crate::generation::{Facts, Generation, Post, ReplyHeader};
+use crate::generation::{Generation, Post, ReplyHeader};
 use crate::io_queue::{Other, Queue};
 use crate::log_info::LogInfo;
 use crate::pages::{PageRequest, Step};
@@ -64,9 +64,7 @@ enum Job {
         handle: u16,
     },
     /// Tells RAID firmware that the system goes down.
-    RaidShutdown {
-        facts: Facts,
-    },
+    RaidShutdown,
 }
 
 impl Job {
@@ -75,7 +73,7 @@ impl Job {
             Self::EventAcknowledge { .. } => Function::EVENT_ACK,
             Self::Page { .. } => Function::CONFIG,
             Self::Remove { .. } => Function::SAS_IO_UNIT_CONTROL,
-            Self::RaidShutdown { .. } => Function::RAID_ACTION,
+            Self::RaidShutdown => Function::RAID_ACTION,
         }
     }
 }
@@ -149,9 +147,9 @@ impl Admin {
         self.waiting.push_back(Job::Remove { handle }).is_ok()
     }
 
-    /// Tells RAID firmware, if there is any, that the system goes down.
-    pub(crate) fn raid_shutdown(&mut self, facts: Facts) {
-        let _ = self.waiting.push_front(Job::RaidShutdown { facts });
+    /// Tells RAID firmware that the system goes down; `false` if there is no room to remember it.
+    pub(crate) fn raid_shutdown(&mut self) -> bool {
+        self.waiting.push_front(Job::RaidShutdown).is_ok()
     }
 
     /// Whether nothing is awaited that could become overdue.
@@ -261,6 +259,7 @@ impl Admin {
     }
 
     /// Gives up everything, as the controller is gone or about to be reset.
+    #[inline(never)]
     pub(crate) fn give_up(&mut self, error: Error) {
         let had_page = self.caller_page == CallerPage::Underway;
         let port_enable = self.port_enable;
@@ -494,7 +493,7 @@ impl Admin {
             }
             Job::Page { request, .. } => Some(G::config(context, request, buffer)),
             Job::Remove { handle } => G::remove_device(context, *handle),
-            Job::RaidShutdown { facts } => G::raid_shutdown(context, facts),
+            Job::RaidShutdown => G::raid_shutdown(context),
         });
         // Only a closed queue refuses, and then `give_up` has cleared or will clear the rest.
         if posted.is_some() {

@@ -213,8 +213,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// A [`SubmitError`]: nothing was posted and no completion will come.
     #[inline]
     pub fn submit(&mut self, device: Device, command: &Command<'_>) -> Result<u16, SubmitError> {
-        let attended = self.bus.needs_attention();
-        if attended {
+        if self.bus.needs_attention() {
             self.admit(device)?;
         }
         // Where every CDB fits there is nothing to compare.
@@ -242,7 +241,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         let post = Post::ScsiIo(device);
         let word = G::word(&self.port, smid, post);
-        if attended {
+        // Asked again, not remembered: that costs less than a register.
+        if self.bus.needs_attention() {
             self.post_attended(smid, word, post);
         } else {
             G::post(&self.port, &self.bus, word, post);
@@ -281,7 +281,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// for answers, then reports to the controller what is late.
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
         for _ in 0..DRAINS {
-            if self.poll(&mut complete) == 0 {
+            if self.look(&mut complete) == 0 {
                 break;
             }
         }
@@ -293,7 +293,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
     }
 
+    /// [`Queue::poll`], once for all who are in no hurry.
+    #[inline(never)]
+    fn look(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
+        self.poll(complete)
+    }
+
     /// Time passes.
+    #[inline(never)]
     pub(crate) fn advance(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.slots.advance(now_ms);
@@ -341,8 +348,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         let (mut found, mut other_kinds) = (0, 0);
         while found < limit {
             if G::EMPTY_READ_COSTS
-                && found > 0
                 && self.slots.outstanding() == 0
+                && found > 0
                 && self.own_outstanding == 0
             {
                 break;
@@ -532,6 +539,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Whether a command may be given to this device, on a queue that somebody looks at.
     #[cold]
+    #[inline(never)]
     fn admit(&mut self, device: Device) -> Result<(), SubmitError> {
         if self.bus.is_gone() {
             return Err(SubmitError::Gone);
@@ -693,6 +701,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     }
 
     #[cold]
+    #[inline(never)]
     pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         self.close(reason);
         self.end_all(reason, complete);
@@ -700,6 +709,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Accepts nothing any more; what is outstanding stays so.
     #[cold]
+    #[inline(never)]
     pub(crate) fn close(&mut self, reason: Failure) {
         self.note_peak();
         self.halted = Some(reason);
@@ -718,6 +728,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Completes everything outstanding with `reason`: the device cannot answer it any more.
     #[cold]
+    #[inline(never)]
     pub(crate) fn end_all(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         let mut from = 0;
         while let Some(finished) = self.slots.finish_any(&mut from) {

@@ -309,6 +309,7 @@ impl<'a> Slots<'a> {
     /// Takes every command away from a device that was reset, and every request of the driver's
     /// own: the commands stay outstanding until [`Slots::finish_any`] has them, but no reply can
     /// end them any more.
+    #[inline(never)]
     pub fn keep_all(&mut self) {
         for record in self.records.iter_mut() {
             if record.owner == Owner::Internal {
@@ -324,6 +325,7 @@ impl<'a> Slots<'a> {
     /// Takes one outstanding command, any, away from the device; `None` when none is left. After a
     /// reset or removal the caller completes each with a reason. Its slot is free after
     /// [`Slots::order_free`].
+    #[inline(never)]
     pub fn finish_any(&mut self, from: &mut u16) -> Option<Finished> {
         while let Some(record) = self.records.get_mut(usize::from(*from)) {
             *from += 1;
@@ -343,6 +345,7 @@ impl<'a> Slots<'a> {
 
     /// Orders the pool's free slots: those that [`Slots::finish_any`] took come last. Should the
     /// controller answer them yet, they have most likely not been given out again.
+    #[inline(never)]
     pub fn order_free(&mut self) {
         let pool = usize::from(self.pool);
         let mut free = NONE;
