@@ -685,9 +685,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     }
 
     /// Takes a command of the driver's own back that was not answered, so that its end is not told
-    /// to the caller, who never gave it. Without data: its slot may be had again at once.
+    /// to the caller, who never gave it.
     pub(crate) fn give_up_command(&mut self, smid: u16) {
-        if self.slots.finish(smid).is_some() {
+        if self.slots.abandon(smid) {
             self.counters.completed += 1;
         }
     }
