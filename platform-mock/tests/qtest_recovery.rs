@@ -91,7 +91,7 @@ fn a_full_queue_that_is_late_comes_back_each_command_once() {
     while !out.iter().all(|cookie| rig.is_done(*cookie)) {
         assert!(started.elapsed() < LIMIT, "{:?}", rig.controller.recovery_counters());
         rig.tick(now_ms);
-        now_ms += 20;
+        now_ms += 100;
         std::thread::sleep(Duration::from_millis(2));
         if let Some(Action::ResetNeeded(_)) = rig.actions.last() {
             rig.reset();
