@@ -98,6 +98,8 @@ pub(crate) struct Admin {
     caller_page: CallerPage,
     scan_wanted: bool,
     scanning: bool,
+    /// Scans in a row that were broken off.
+    broken_scans: u8,
     /// Whether port enable has been asked for and is not answered yet.
     port_enable_underway: bool,
     port_enable: Option<Result<(), Error>>,
@@ -118,6 +120,7 @@ impl Admin {
             caller_page: CallerPage::None,
             scan_wanted: false,
             scanning: false,
+            broken_scans: 0,
             port_enable_underway: false,
             port_enable: None,
             events_on: false,
@@ -181,6 +184,8 @@ impl Admin {
         &mut self,
         queue: &mut Queue<'_, G, R, D>,
     ) {
+        // What came of an earlier one, before a reset, says nothing about this one.
+        self.port_enable = None;
         let posted = queue
             .post_own(PORT_ENABLE_SLOT, Post::Default, |_, context| G::port_enable(context, 0));
         self.port_enable_asked_ms = queue.now_ms();
@@ -201,6 +206,17 @@ impl Admin {
     /// Wants a scan of all devices.
     pub(crate) fn scan(&mut self) {
         self.scan_wanted = true;
+        self.broken_scans = 0;
+    }
+
+    /// A scan, or the page of a device, ended in an answer that cannot be right: one bad answer may
+    /// not cost a disk, so all devices are looked for again. Not for ever.
+    #[cold]
+    fn scan_again(&mut self) {
+        if self.broken_scans < ATTEMPTS {
+            self.broken_scans += 1;
+            self.scan_wanted = true;
+        }
     }
 
     /// Whether discovery has nothing left to do.
@@ -393,8 +409,9 @@ impl Admin {
                 let mut page = [0u8; 64];
                 let length = copy_page(&mut page).min(request.bytes() as usize);
                 let page = page.get(..length).and_then(G::device_page);
-                if let Some(page) = page.filter(|page| page.handle == handle) {
-                    targets.note(page);
+                match page.filter(|page| page.handle == handle) {
+                    Some(page) => targets.note(page),
+                    None => self.scan_again(),
                 }
             }
             Purpose::Scan { after } => {
@@ -411,7 +428,10 @@ impl Admin {
                         targets.note(page);
                         self.scan_after(page.handle);
                     }
-                    _ => self.scanning = false,
+                    _ => {
+                        self.scanning = false;
+                        self.scan_again();
+                    }
                 }
             }
         }
@@ -426,14 +446,19 @@ impl Admin {
     ) {
         match purpose {
             Purpose::Caller => self.caller_page = CallerPage::Failed(error),
+            Purpose::Nobody => {}
             // The device went before its page was read.
-            Purpose::Device { .. } | Purpose::Nobody => {}
+            Purpose::Device { .. } if code == Some(IocStatus::CONFIG_INVALID_PAGE) => {}
+            // Only the end of the list says that what was not seen is not there.
+            Purpose::Scan { .. } if code == Some(IocStatus::CONFIG_INVALID_PAGE) => {
+                self.scanning = false;
+                self.broken_scans = 0;
+                targets.scan_ends();
+            }
+            Purpose::Device { .. } => self.scan_again(),
             Purpose::Scan { .. } => {
                 self.scanning = false;
-                // Only the end of the list says that what was not seen is not there.
-                if code == Some(IocStatus::CONFIG_INVALID_PAGE) {
-                    targets.scan_ends();
-                }
+                self.scan_again();
             }
         }
     }

@@ -75,6 +75,8 @@ pub(crate) fn make_ready<G: Generation, R: Registers>(
     };
     // A request that somebody left half sent makes the doorbell useless until a hard reset.
     if !doorbell.used() || read_out(bus, delay)? {
+        // What was left unread may have been the answer to IOC init: the IOC is up since then.
+        let state = if doorbell.used() { bus.status(DOORBELL)?.state() } else { state };
         match state {
             IocState::Ready => return Ok(ResetKind::None),
             IocState::Operational if may_reset_message_unit::<G, R>(bus, delay, chip)? => {

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Generation, TaskAttribute};
 use crate::io_queue::Completion;
-use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery;
 use crate::regs::{Bus, HOST_INTERRUPT_MASK, HostInterruptMask, Patience};
