@@ -118,8 +118,7 @@ impl Server {
     pub fn bind(path: &Path, card: Arc<Card>) -> Result<Server, ServerError> {
         let (listener, socket) =
             OwnSocket::listen(path).map_err(|error| ServerError(error.to_string()))?;
-        let space = ConfigSpace::new(card.chip());
-        let device = Device { regions: regions(&space), interrupts: interrupts(&space) };
+        let device = device(&card);
         Ok(Server { card, socket, listener, device })
     }
 
@@ -140,29 +139,12 @@ impl Server {
                 continue;
             }
             match self.listener.accept() {
-                Ok((client, _)) => self.serve_one(client, stop, tell),
+                Ok((client, _)) => serve_client(&self.card, &self.device, client, stop, tell),
                 // It has gone again, or there is no descriptor left for it, which may change.
                 Err(_) => thread::sleep(Duration::from_millis(STOP_POLL_MS as u64)),
             }
         }
         Ok(())
-    }
-
-    fn serve_one(&self, client: UnixStream, stop: &Stop, tell: &mut dyn FnMut(Event)) {
-        tell(Event::Connected);
-        let mut backend = Backend::new(Arc::clone(&self.card), &mut *tell);
-        backend.power_on();
-        let is_asked = || stop.is_asked();
-        let end = match Stream::new(client, &is_asked) {
-            Ok(mut stream) => protocol::serve(&self.device, &mut stream, &mut backend),
-            Err(error) => End::Lost(error.to_string()),
-        };
-        backend.leave();
-        tell(Event::Disconnected(match end {
-            End::Left => None,
-            End::Stopped => Some("the server was stopped".into()),
-            End::Lost(why) => Some(why),
-        }));
     }
 
     /// Waits a little for a client; whether there is one.
@@ -178,6 +160,45 @@ impl Server {
             ))),
         }
     }
+}
+
+/// Serves one client that is connected already, until it leaves. With a stop that was asked for
+/// before, a client that has to be waited for is lost.
+pub fn serve_connected(
+    card: &Arc<Card>,
+    client: UnixStream,
+    stop: &Stop,
+    tell: &mut dyn FnMut(Event),
+) {
+    serve_client(card, &device(card), client, stop, tell);
+}
+
+fn serve_client(
+    card: &Arc<Card>,
+    device: &Device,
+    client: UnixStream,
+    stop: &Stop,
+    tell: &mut dyn FnMut(Event),
+) {
+    tell(Event::Connected);
+    let mut backend = Backend::new(Arc::clone(card), &mut *tell);
+    backend.power_on();
+    let is_asked = || stop.is_asked();
+    let end = match Stream::new(client, &is_asked) {
+        Ok(mut stream) => protocol::serve(device, &mut stream, &mut backend),
+        Err(error) => End::Lost(error.to_string()),
+    };
+    backend.leave();
+    tell(Event::Disconnected(match end {
+        End::Left => None,
+        End::Stopped => Some("the server was stopped".into()),
+        End::Lost(why) => Some(why),
+    }));
+}
+
+fn device(card: &Card) -> Device {
+    let space = ConfigSpace::new(card.chip());
+    Device { regions: regions(&space), interrupts: interrupts(&space) }
 }
 
 fn regions(space: &ConfigSpace) -> Vec<vfio_region_info> {

@@ -37,6 +37,7 @@ const TARGETS: &[Target] = &[
         about: "the software controllers against a driver that does anything",
     },
     Target { name: "targets_scsi", about: "the SCSI disk against any command with any data" },
+    Target { name: "vfio_user_messages", about: "the vfio-user server against any client" },
 ];
 
 /// The program of the package that writes inputs to begin with.

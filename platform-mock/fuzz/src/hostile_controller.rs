@@ -148,7 +148,7 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
         sense_bytes: input.u8(),
         addresses_below_4gib: shape & 8 != 0,
     };
-    let card = Card::new(model, input, 1_000 << (patience & 7), shape & 16 != 0);
+    let card = Card::new(model, input, 500 << (patience & 7), shape & 16 != 0);
     let data = card.memory.allocate(DATA);
     let mut targets = vec![TargetRecord::default(); usize::from(patience >> 4)];
     let mut kept: Option<Reset<G, _>> = None;
@@ -406,7 +406,7 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
 /// Limits of recovery: shorter than usual, so that much happens.
 fn policy(input: &Input<'_>) -> Policy {
     let how = input.u8();
-    let mut limit_ms = || u32::from(input.u8()) * 50;
+    let limit_ms = || u32::from(input.u8()) * 50;
     Policy {
         command_limit_ms: limit_ms(),
         abort_limit_ms: limit_ms(),

@@ -17,3 +17,4 @@ pub mod lies;
 pub mod memory;
 pub mod seeds;
 pub mod targets_scsi;
+pub mod vfio_user_messages;

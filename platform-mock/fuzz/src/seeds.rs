@@ -20,6 +20,7 @@ pub fn write(folder: &Path) -> io::Result<usize> {
         ("hostile_controller", hostile_controller()),
         ("arbitrary_driver", arbitrary_driver()),
         ("targets_scsi", targets_scsi()),
+        ("vfio_user_messages", vfio_user_messages()),
     ] {
         let folder = folder.join(target);
         fs::create_dir_all(&folder)?;
@@ -179,4 +180,54 @@ fn targets_scsi() -> Vec<Vec<u8>> {
         seed
     };
     (0..=0xff).map(seed).collect()
+}
+
+fn vfio_user_messages() -> Vec<Vec<u8>> {
+    use crate::vfio_user_messages::operation::{
+        INTERRUPTS, MAP, MESSAGE, RAW, READ, RESET, UNMAP, WRITE,
+    };
+    let mut seeds = Vec::new();
+    // A bus master, memory below 4 GiB that cannot shrink and above it that can, interrupts.
+    let set_up: &[u8] = &[
+        WRITE, 7, 4, 0, 2, 6, 4, MAP, 1, 0, 1, 0, 0, 64, 0, MAP, 2, 0, 0, 0x10, 0, 32, 8,
+        INTERRUPTS, 4, 2, 0x24, 0, 1,
+    ];
+    for (index, chip) in Chip::ALL.into_iter().enumerate() {
+        let index = index as u8;
+        let asks: Vec<u8> = (4..16)
+            .flat_map(|command| [MESSAGE, command, 0, 12, 16, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0])
+            .collect();
+        seeds.push([&[index, 1], set_up, &asks].concat());
+        // All of the configuration space and a part of each BAR, then changed and read again.
+        let mut space = Vec::new();
+        for offset in (0..=0xfc).step_by(4) {
+            space.extend([READ, 7, offset, 0, 4]);
+        }
+        seeds.push([&[index, 1], &space[..]].concat());
+        let mut space = Vec::new();
+        for offset in (0..=0xfc).step_by(4) {
+            space.extend([WRITE, 7, offset, 0, 4, 0xff, 0xff, 0xff, 0xff]);
+        }
+        seeds.push([&[index, 1], &space[..]].concat());
+        for kind in 0..6 {
+            for flags in [0x21, 0x22, 0x24, 0x09, 0x0a, 0x0c, 0x11, 0x12, 0x14] {
+                let set = [INTERRUPTS, 4, kind, flags, 0, 1, INTERRUPTS, 0, kind, 0x21, 0, 0];
+                seeds.push([&[index, 1], set_up, &set].concat());
+            }
+        }
+        let ends = [UNMAP, 0, 1, 0, 0, 64, 0, RESET, UNMAP, 0, 0, 0, 0, 0, 2, RAW, 4, 1, 2, 3, 4];
+        seeds.push([&[index, 0], set_up, &ends].concat());
+        let tapes = if chip.is_mpi1() {
+            recorder::tapes::<Mpi1>(chip, 0x42)
+        } else {
+            recorder::tapes::<Mpi2>(chip, 0x42)
+        };
+        // The registers are behind the second BAR, but for the newest chip's.
+        let region = if index == 3 { 0 } else { 1 };
+        for tape in &tapes[..2] {
+            let messages = recorder::as_messages(tape, region);
+            seeds.push([&[index, 1], set_up, &messages].concat());
+        }
+    }
+    seeds
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,7 +18,11 @@ const ROUND_NS: u64 = 100_000;
 /// Nothing that could happen to an idle card is later noticed than this.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// A message unit reset is over sooner; a diagnostic reset is not, and its host has to wait.
-const LONGEST_SETTLING: Duration = Duration::from_millis(3);
+const LONGEST_SETTLING_NS: u64 = 3_000_000;
+/// How long is waited between two looks meanwhile.
+const PAUSE: Duration = Duration::from_micros(50);
+/// How much time passes on a card without a thread each time that it is looked at.
+const STILL_STEP_NS: u64 = 5_000;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -30,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) memory: RwLock<GuestMemory>,
     pub(crate) interrupts: Mutex<Interrupts>,
     started: Instant,
+    /// Nanoseconds since the start, where they pass only as the card is looked at.
+    clock: Option<AtomicU64>,
     stop: AtomicBool,
 }
 
@@ -40,8 +46,32 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    fn new(model: Model, clock: Option<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self {
+            model: Mutex::new(model),
+            wanted: AtomicUsize::new(0),
+            inbox: Inbox::default(),
+            memory: RwLock::default(),
+            interrupts: Mutex::default(),
+            started: Instant::now(),
+            clock,
+            stop: AtomicBool::new(false),
+        })
+    }
+
     fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        match &self.clock {
+            Some(clock) => clock.fetch_add(STILL_STEP_NS, Ordering::Relaxed),
+            None => u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Lets a little time pass.
+    fn pause(&self) {
+        match &self.clock {
+            Some(clock) => _ = clock.fetch_add(PAUSE.as_nanos() as u64, Ordering::Relaxed),
+            None => thread::sleep(PAUSE),
+        }
     }
 
     /// Does something to the model between two pieces of its work, tells the host of what that
@@ -56,6 +86,10 @@ impl Shared {
         self.inbox.take(&mut *model);
         let done = work(&mut model);
         self.interrupt(&mut model);
+        if self.clock.is_some() {
+            // There is no thread to do it.
+            self.round(&mut model);
+        }
         drop(model);
         self.inbox.call();
         done
@@ -65,10 +99,10 @@ impl Shared {
     /// word, and a message unit reset is over. SeaBIOS's driver waits for neither.
     pub(crate) fn settle(&self, model: &mut Model) {
         let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
-        let began = Instant::now();
+        let end = self.now() + LONGEST_SETTLING_NS;
         model.step(&*memory, self.now());
-        while model.state() == State::Reset && began.elapsed() < LONGEST_SETTLING {
-            thread::sleep(Duration::from_micros(50));
+        while model.state() == State::Reset && self.now() < end {
+            self.pause();
             model.step(&*memory, self.now());
         }
     }
@@ -143,18 +177,18 @@ impl Card {
     /// If the system gives no thread.
     pub fn new(model: Model) -> io::Result<Arc<Card>> {
         let chip = *model.chip();
-        let shared = Arc::new(Shared {
-            model: Mutex::new(model),
-            wanted: AtomicUsize::new(0),
-            inbox: Inbox::default(),
-            memory: RwLock::default(),
-            interrupts: Mutex::default(),
-            started: Instant::now(),
-            stop: AtomicBool::new(false),
-        });
+        let shared = Shared::new(model, None);
         let runner = Arc::clone(&shared);
         let thread = thread::Builder::new().name(chip.name.into()).spawn(move || runner.run())?;
         Ok(Arc::new(Card { shared, chip, thread: Some(thread) }))
+    }
+
+    /// A card without a thread, whose firmware works whenever its client does something, in a time
+    /// of its own: the same client meets the same card each time.
+    #[must_use]
+    pub fn still(model: Model) -> Arc<Card> {
+        let chip = *model.chip();
+        Arc::new(Card { shared: Shared::new(model, Some(AtomicU64::new(0))), chip, thread: None })
     }
 
     /// The kind of chip.

@@ -275,3 +275,40 @@ fn hot_plug<G: Generation>(controller: &mut Controller<'_, G, Recorder, Recorder
         settle(controller, at);
     }
 }
+
+/// The messages in which a client of vfio-user does what is on a tape, registers in `region`. Its
+/// memory is filled beforehand: the last word stands.
+pub(super) fn as_messages(tape: &[u8], region: u8) -> Vec<u8> {
+    use crate::vfio_user_messages::operation::{READ, STORE, WRITE};
+    let input = crate::input::Input::new(tape);
+    let mut messages = Vec::new();
+    while !input.is_empty() {
+        let kind = input.u8();
+        match kind {
+            operation::READ | operation::WRITE | operation::WRITE_WIDE => {
+                let offset = u16::from(input.u8()) * 4;
+                let (kind, length, data) = match kind {
+                    operation::READ => (READ, 4, 0),
+                    operation::WRITE => (WRITE, 4, 4),
+                    _ => (WRITE, 8, 8),
+                };
+                messages.extend([kind, region]);
+                messages.extend(offset.to_le_bytes());
+                messages.push(length);
+                messages.extend(input.bytes(data));
+            }
+            operation::STORE => {
+                let (word, length) = (input.u16(), input.u8());
+                messages.push(STORE);
+                messages.extend(word.to_le_bytes());
+                messages.push(length);
+                messages.extend(input.bytes(length.into()));
+            }
+            operation::STEP => _ = input.count(),
+            // Time passes by itself.
+            operation::WAIT => _ = input.u32(),
+            _ => break,
+        }
+    }
+    messages
+}

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fusion_mpt_fuzz::vfio_user_messages::run(data));
