@@ -13,15 +13,14 @@
 //! ```
 //!
 //! A queue enters by counting itself and then looking at the word again, the controller halts by
-//! writing the word and then looking at the count: whichever comes second sees the other.
-
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-#[cfg(not(loom))]
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+//! writing the word and then looking at the count, itself by a change: whichever comes second sees
+//! the other.
 
 use crate::outcome::Failure;
+use crate::sync::{AtomicBool, AtomicU32, Ordering, const_unless_loom};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 /// What the word says; its upper bits are the epoch, which counts resets.
 const WORKS: u32 = 0;
@@ -57,23 +56,14 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            word: AtomicU32::new(WORKS),
-            inside: AtomicU32::new(0),
-            late: AtomicU32::new(0),
-            hands_back: AtomicBool::new(false),
-        }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self {
-            word: AtomicU32::new(WORKS),
-            inside: AtomicU32::new(0),
-            late: AtomicU32::new(0),
-            hands_back: AtomicBool::new(false),
+    const_unless_loom! {
+        pub(crate) fn new() -> Self {
+            Self {
+                word: AtomicU32::new(WORKS),
+                inside: AtomicU32::new(0),
+                late: AtomicU32::new(0),
+                hands_back: AtomicBool::new(false),
+            }
         }
     }
 
@@ -125,7 +115,9 @@ impl Standing {
 
     /// Whether every queue has left.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.inside.load(Ordering::SeqCst) == 0
+        // A change, if only by nothing, so that it comes before or after each queue's own: one that
+        // counts itself later sees the word that was written before this.
+        self.inside.fetch_add(0, Ordering::SeqCst) == 0
     }
 
     /// What commands complete as that the last reset ended.
