@@ -25,6 +25,9 @@ use crate::throttle::{Complaint, Throttles};
 use crate::trace::{Counters, TRACED_BYTES, Trace, TraceKind};
 use crate::wire::Function;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
+
 /// Bytes of a reply frame that are copied out and looked at; no reply this driver reads is longer.
 const REPLY_BYTES: usize = 128;
 /// The longest sense a SCSI I/O message can ask for.

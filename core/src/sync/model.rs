@@ -1,10 +1,17 @@
-//! What the models stand on: a critical section and a piece of memory that loom knows of.
+//! What the models stand on: a critical section and memory that loom knows of.
 
+use core::ops::Range;
+use core::ptr::NonNull;
+use std::boxed::Box;
 use std::cell::RefCell;
+use std::vec;
 
 use critical_section::RawRestoreState;
 use loom::cell::UnsafeCell;
-use loom::sync::{Mutex, MutexGuard};
+use loom::sync::{Arc, Mutex, MutexGuard};
+
+use crate::mem::WORD;
+use crate::platform::{BusAddr, DmaRegion};
 
 loom::lazy_static! {
     static ref SECTION: Mutex<()> = Mutex::new(());
@@ -61,10 +68,53 @@ impl Unguarded {
     }
 }
 
-/// Runs `body` in every order in which its threads can go on, with at most `preemptions` of them
-/// being interrupted: bugs need few, and the orders are too many otherwise.
+/// Runs `body` in every order of its threads in which one is interrupted at most `preemptions` times
+/// in all: bugs need few, and there are too many orders otherwise.
 pub(crate) fn explore(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(body);
+}
+
+/// DMA memory, all ones. Each access to it is a read of `ring`: whoever lays the memory out anew
+/// while it is in use sets that, and fails the test.
+#[derive(Debug)]
+pub(crate) struct Region {
+    ring: Arc<Unguarded>,
+    words: NonNull<[u64]>,
+}
+
+impl Region {
+    pub(crate) fn new(bytes: usize, ring: Arc<Unguarded>) -> Self {
+        let words = vec![u64::MAX; bytes.div_ceil(WORD)].into_boxed_slice();
+        let words = NonNull::new(Box::into_raw(words)).expect("a box's address");
+        Self { ring, words }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `Box::into_raw`, and nobody has it after its owner.
+        drop(unsafe { Box::from_raw(self.words.as_ptr()) });
+    }
+}
+
+// SAFETY: the words are in a box of their own, to which there is no reference while it is taken
+// apart into this pointer.
+unsafe impl DmaRegion for Region {
+    fn cpu(&self) -> NonNull<[u8]> {
+        NonNull::slice_from_raw_parts(self.words.cast(), self.words.len() * WORD)
+    }
+
+    fn bus(&self) -> BusAddr {
+        BusAddr(0)
+    }
+
+    fn to_device(&self, _range: Range<usize>) {
+        self.ring.get();
+    }
+
+    fn to_cpu(&self, _range: Range<usize>) {
+        self.ring.get();
+    }
 }
