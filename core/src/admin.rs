@@ -8,7 +8,7 @@
 use heapless::Deque;
 
 use crate::error::Error;
-use crate::generation::{Facts, Generation, Post, ReplyHeader};
+use crate::generation::{Generation, Post, ReplyHeader};
 use crate::io_queue::{Other, Queue};
 use crate::log_info::LogInfo;
 use crate::pages::{PageRequest, Step};
@@ -64,9 +64,7 @@ enum Job {
         handle: u16,
     },
     /// Tells RAID firmware that the system goes down.
-    RaidShutdown {
-        facts: Facts,
-    },
+    RaidShutdown,
 }
 
 impl Job {
@@ -75,7 +73,7 @@ impl Job {
             Self::EventAcknowledge { .. } => Function::EVENT_ACK,
             Self::Page { .. } => Function::CONFIG,
             Self::Remove { .. } => Function::SAS_IO_UNIT_CONTROL,
-            Self::RaidShutdown { .. } => Function::RAID_ACTION,
+            Self::RaidShutdown => Function::RAID_ACTION,
         }
     }
 }
@@ -100,6 +98,8 @@ pub(crate) struct Admin {
     caller_page: CallerPage,
     scan_wanted: bool,
     scanning: bool,
+    /// Scans in a row that were broken off.
+    broken_scans: u8,
     /// Whether port enable has been asked for and is not answered yet.
     port_enable_underway: bool,
     port_enable: Option<Result<(), Error>>,
@@ -120,6 +120,7 @@ impl Admin {
             caller_page: CallerPage::None,
             scan_wanted: false,
             scanning: false,
+            broken_scans: 0,
             port_enable_underway: false,
             port_enable: None,
             events_on: false,
@@ -149,9 +150,9 @@ impl Admin {
         self.waiting.push_back(Job::Remove { handle }).is_ok()
     }
 
-    /// Tells RAID firmware, if there is any, that the system goes down.
-    pub(crate) fn raid_shutdown(&mut self, facts: Facts) {
-        let _ = self.waiting.push_front(Job::RaidShutdown { facts });
+    /// Tells RAID firmware that the system goes down; `false` if there is no room to remember it.
+    pub(crate) fn raid_shutdown(&mut self) -> bool {
+        self.waiting.push_front(Job::RaidShutdown).is_ok()
     }
 
     /// Whether nothing is awaited that could become overdue.
@@ -183,6 +184,8 @@ impl Admin {
         &mut self,
         queue: &mut Queue<'_, G, R, D>,
     ) {
+        // What came of an earlier one, before a reset, says nothing about this one.
+        self.port_enable = None;
         let posted = queue
             .post_own(PORT_ENABLE_SLOT, Post::Default, |_, context| G::port_enable(context, 0));
         self.port_enable_asked_ms = queue.now_ms();
@@ -203,6 +206,17 @@ impl Admin {
     /// Wants a scan of all devices.
     pub(crate) fn scan(&mut self) {
         self.scan_wanted = true;
+        self.broken_scans = 0;
+    }
+
+    /// A scan, or the page of a device, ended in an answer that cannot be right: one bad answer may
+    /// not cost a disk, so all devices are looked for again. Not for ever.
+    #[cold]
+    fn scan_again(&mut self) {
+        if self.broken_scans < ATTEMPTS {
+            self.broken_scans += 1;
+            self.scan_wanted = true;
+        }
     }
 
     /// Whether discovery has nothing left to do.
@@ -261,6 +275,7 @@ impl Admin {
     }
 
     /// Gives up everything, as the controller is gone or about to be reset.
+    #[inline(never)]
     pub(crate) fn give_up(&mut self, error: Error) {
         let had_page = self.caller_page == CallerPage::Underway;
         let port_enable = self.port_enable;
@@ -394,8 +409,9 @@ impl Admin {
                 let mut page = [0u8; 64];
                 let length = copy_page(&mut page).min(request.bytes() as usize);
                 let page = page.get(..length).and_then(G::device_page);
-                if let Some(page) = page.filter(|page| page.handle == handle) {
-                    targets.note(page);
+                match page.filter(|page| page.handle == handle) {
+                    Some(page) => targets.note(page),
+                    None => self.scan_again(),
                 }
             }
             Purpose::Scan { after } => {
@@ -412,7 +428,10 @@ impl Admin {
                         targets.note(page);
                         self.scan_after(page.handle);
                     }
-                    _ => self.scanning = false,
+                    _ => {
+                        self.scanning = false;
+                        self.scan_again();
+                    }
                 }
             }
         }
@@ -427,14 +446,19 @@ impl Admin {
     ) {
         match purpose {
             Purpose::Caller => self.caller_page = CallerPage::Failed(error),
+            Purpose::Nobody => {}
             // The device went before its page was read.
-            Purpose::Device { .. } | Purpose::Nobody => {}
+            Purpose::Device { .. } if code == Some(IocStatus::CONFIG_INVALID_PAGE) => {}
+            // Only the end of the list says that what was not seen is not there.
+            Purpose::Scan { .. } if code == Some(IocStatus::CONFIG_INVALID_PAGE) => {
+                self.scanning = false;
+                self.broken_scans = 0;
+                targets.scan_ends();
+            }
+            Purpose::Device { .. } => self.scan_again(),
             Purpose::Scan { .. } => {
                 self.scanning = false;
-                // Only the end of the list says that what was not seen is not there.
-                if code == Some(IocStatus::CONFIG_INVALID_PAGE) {
-                    targets.scan_ends();
-                }
+                self.scan_again();
             }
         }
     }
@@ -494,7 +518,7 @@ impl Admin {
             }
             Job::Page { request, .. } => Some(G::config(context, request, buffer)),
             Job::Remove { handle } => G::remove_device(context, *handle),
-            Job::RaidShutdown { facts } => G::raid_shutdown(context, facts),
+            Job::RaidShutdown => G::raid_shutdown(context),
         });
         // Only a closed queue refuses, and then `give_up` has cleared or will clear the rest.
         if posted.is_some() {

@@ -261,6 +261,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
 
     /// Why a target that is not there takes no command.
     #[cold]
+    #[inline(never)]
     fn refusal(&self, target: TargetId) -> SubmitError {
         match self.state {
             State::Gone => SubmitError::Gone,
@@ -302,23 +303,34 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// looks at the doorbell once a second, and at commands that are late by now: see
     /// [`recovery`](crate::recovery).
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
+        self.tick_once(now_ms, &mut complete);
+    }
+
+    /// [`Controller::poll`], once for all who are in no hurry.
+    #[inline(never)]
+    fn look(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
+        self.poll(complete)
+    }
+
+    #[inline(never)]
+    fn tick_once(&mut self, now_ms: u64, complete: &mut dyn FnMut(Completion<'_>)) {
         // All answers first: what has been answered is not late.
         for _ in 0..DRAINS {
-            if self.poll(&mut complete) == 0 {
+            if self.look(complete) == 0 {
                 break;
             }
         }
         self.now_ms = now_ms;
         self.queue.advance(now_ms);
         if self.queue.bus.is_gone() && self.state != State::Gone {
-            self.lose(&mut complete);
+            self.lose(complete);
         }
         if now_ms.saturating_sub(self.watched_at_ms) >= WATCH_INTERVAL_MS {
             self.watched_at_ms = now_ms;
-            self.watch_state(&mut complete);
+            self.watch_state(complete);
         }
         if self.state.works() && self.has_work() {
-            self.recover(&mut complete);
+            self.recover(complete);
         }
     }
 
@@ -349,6 +361,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
 
     /// The controller is gone: everything outstanding completes, nothing is touched any more.
     #[cold]
+    #[inline(never)]
     fn lose(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         self.state = State::Gone;
         self.news = Some(Action::ControllerGone);
@@ -360,6 +373,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     }
 
     /// Nothing more is asked of the IOC.
+    #[inline(never)]
     fn give_up(&mut self, error: Error) {
         self.desk.admin.give_up(error);
         self.desk.task = None;

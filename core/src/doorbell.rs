@@ -33,7 +33,7 @@ const LEFT_OVER_LIMIT_MS: u32 = 100;
 /// [`Error::Timeout`] naming the step; [`Error::Gone`].
 pub fn handshake<R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     request: &[u8],
     reply: &mut [u8],
     limit_ms: u32,
@@ -78,7 +78,7 @@ pub fn handshake<R: Registers>(
 /// As [`handshake`].
 pub fn send_only<R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     request: &[u8],
 ) -> Result<(), Error> {
     send(bus, delay, request, Meanwhile::Completions)
@@ -90,10 +90,7 @@ pub fn send_only<R: Registers>(
 /// # Errors
 ///
 /// [`Error::Gone`].
-pub(crate) fn read_out<R: Registers>(
-    bus: &Bus<R>,
-    delay: &mut impl DelayNs,
-) -> Result<bool, Error> {
+pub(crate) fn read_out<R: Registers>(bus: &Bus<R>, delay: &mut dyn DelayNs) -> Result<bool, Error> {
     for _ in 0..=MOST_HALVES {
         let used = bus.status(DOORBELL)?.used();
         if used {
@@ -238,7 +235,7 @@ impl Sending {
 #[inline(never)]
 fn send<R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     request: &[u8],
     meanwhile: Meanwhile,
 ) -> Result<(), Error> {
@@ -263,7 +260,7 @@ fn send<R: Registers>(
 #[inline(never)]
 fn wait_for_ioc<R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     what: &'static str,
     limit_ms: u32,
 ) -> Result<(), Error> {

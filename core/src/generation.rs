@@ -166,14 +166,14 @@ pub(crate) mod sealed {
         /// Reads the IOC's facts by handshake.
         fn facts<R: Registers>(
             bus: &Bus<R>,
-            delay: &mut impl DelayNs,
+            delay: &mut dyn DelayNs,
             chip: &Chip,
         ) -> Result<Facts, Error>;
 
         /// Reads a port's facts by handshake.
         fn port_facts<R: Registers>(
             bus: &Bus<R>,
-            delay: &mut impl DelayNs,
+            delay: &mut dyn DelayNs,
             port: u8,
         ) -> Result<PortFacts, Error>;
 
@@ -183,7 +183,7 @@ pub(crate) mod sealed {
         /// Tells the IOC about the host, by handshake: it leaves READY for OPERATIONAL.
         fn init<R: Registers>(
             bus: &Bus<R>,
-            delay: &mut impl DelayNs,
+            delay: &mut dyn DelayNs,
             facts: &Facts,
             memory: HostMemory<'_>,
             now_ms: u64,
@@ -292,8 +292,11 @@ pub(crate) mod sealed {
         /// is no such request.
         fn remove_device(context: u32, handle: u16) -> Option<Message>;
 
-        /// Tells the IOC's RAID firmware that the system goes down; `None` where it has none.
-        fn raid_shutdown(context: u32, facts: &Facts) -> Option<Message>;
+        /// Whether the facts speak of RAID firmware that wants to know when the system goes down.
+        fn has_raid(facts: &Facts) -> bool;
+
+        /// Tells it; `None` where there is no such message.
+        fn raid_shutdown(context: u32) -> Option<Message>;
 
         /// The reply to task management.
         fn task_reply(frame: &[u8]) -> Option<crate::reply::TaskReply>;

@@ -216,8 +216,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// A [`SubmitError`]: nothing was posted and no completion will come.
     #[inline]
     pub fn submit(&mut self, device: Device, command: &Command<'_>) -> Result<u16, SubmitError> {
-        let attended = self.bus.needs_attention();
-        if attended {
+        if self.bus.needs_attention() {
             self.admit(device)?;
         }
         // Where every CDB fits there is nothing to compare.
@@ -245,7 +244,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         let post = Post::ScsiIo(device);
         let word = G::word(&self.port, smid, post);
-        if attended {
+        // Asked again, not remembered: that costs less than a register.
+        if self.bus.needs_attention() {
             self.post_attended(smid, word, post);
         } else {
             G::post(&self.port, &self.bus, word, post);
@@ -261,6 +261,13 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         // Only commands are posted on a queue of its own, and events go to queue 0: whatever else
         // comes here was not asked for.
         let mut uncalled_for = 0;
+        // A controller that is gone may not be touched, and one that was taken apart may be
+        // another's by now.
+        let standing = self.presence.standing;
+        if standing.raw() != self.presence.seen && matches!(standing.read(), Stand::Lost(_)) {
+            self.follow(&mut complete);
+            return 0;
+        }
         // Outside it may not touch the controller or its ring.
         let found = match self.presence.inside {
             true => self.drain(&mut complete, &mut |_, _| uncalled_for += 1),
@@ -277,7 +284,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     /// for answers, then reports to the controller what is late.
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
         for _ in 0..DRAINS {
-            if self.poll(&mut complete) == 0 {
+            if self.look(&mut complete) == 0 {
                 break;
             }
         }
@@ -289,7 +296,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
     }
 
+    /// [`Queue::poll`], once for all who are in no hurry.
+    #[inline(never)]
+    fn look(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
+        self.poll(complete)
+    }
+
     /// Time passes.
+    #[inline(never)]
     pub(crate) fn advance(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.slots.advance(now_ms);
@@ -337,8 +351,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         let (mut found, mut other_kinds) = (0, 0);
         while found < limit {
             if G::EMPTY_READ_COSTS
-                && found > 0
                 && self.slots.outstanding() == 0
+                && found > 0
                 && self.own_outstanding == 0
             {
                 break;
@@ -528,6 +542,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Whether a command may be given to this device, on a queue that somebody looks at.
     #[cold]
+    #[inline(never)]
     fn admit(&mut self, device: Device) -> Result<(), SubmitError> {
         if self.bus.is_gone() {
             return Err(SubmitError::Gone);
@@ -672,6 +687,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
     }
 
+    /// Takes a command of the driver's own back that was not answered, so that its end is not told
+    /// to the caller, who never gave it.
+    pub(crate) fn give_up_command(&mut self, smid: u16) {
+        if self.slots.abandon(smid) {
+            self.counters.completed += 1;
+        }
+    }
+
     /// Accepts nothing any more and completes everything outstanding with `reason`.
     ///
     /// A queue that is polled needs no such call: it learns from its controller when that is
@@ -681,6 +704,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     }
 
     #[cold]
+    #[inline(never)]
     pub(crate) fn halt_to(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         self.close(reason);
         self.end_all(reason, complete);
@@ -688,6 +712,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Accepts nothing any more; what is outstanding stays so.
     #[cold]
+    #[inline(never)]
     pub(crate) fn close(&mut self, reason: Failure) {
         self.note_peak();
         self.halted = Some(reason);
@@ -706,6 +731,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// Completes everything outstanding with `reason`: the device cannot answer it any more.
     #[cold]
+    #[inline(never)]
     pub(crate) fn end_all(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         let mut from = 0;
         while let Some(finished) = self.slots.finish_any(&mut from) {

@@ -59,7 +59,7 @@ pub enum ResetKind {
 /// remained after a diagnostic reset.
 pub(crate) fn make_ready<G: Generation, R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     chip: &Chip,
 ) -> Result<ResetKind, Error> {
     bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
@@ -75,6 +75,8 @@ pub(crate) fn make_ready<G: Generation, R: Registers>(
     };
     // A request that somebody left half sent makes the doorbell useless until a hard reset.
     if !doorbell.used() || read_out(bus, delay)? {
+        // What was left unread may have been the answer to IOC init: the IOC is up since then.
+        let state = if doorbell.used() { bus.status(DOORBELL)?.state() } else { state };
         match state {
             IocState::Ready => return Ok(ResetKind::None),
             IocState::Operational if may_reset_message_unit::<G, R>(bus, delay, chip)? => {
@@ -95,7 +97,7 @@ pub(crate) fn make_ready<G: Generation, R: Registers>(
 /// discovery's events afterwards, which the facts of an operational IOC tell.
 fn may_reset_message_unit<G: Generation, R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     chip: &Chip,
 ) -> Result<bool, Error> {
     if chip.is_mpi1() {
@@ -117,7 +119,7 @@ fn may_reset_message_unit<G: Generation, R: Registers>(
 #[cold]
 pub(crate) fn message_unit_reset<R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
 ) -> Result<(), Error> {
     bus.put(DOORBELL, Doorbell::MESSAGE_UNIT_RESET);
     bus.wait(
@@ -138,7 +140,7 @@ pub(crate) fn message_unit_reset<R: Registers>(
 #[cold]
 pub(crate) fn diagnostic_reset<R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
 ) -> Result<(), Error> {
     debug!("diagnostic reset");
     unlock(bus, delay)?;
@@ -173,7 +175,7 @@ pub(crate) fn diagnostic_reset<R: Registers>(
 /// Writes the key sequence until the diagnostic register says that it may be written. The flush
 /// word before the keys is 0xF on MPI1 headers' account and 0 on MPI2's; 0 flushes both.
 #[cold]
-fn unlock<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs) -> Result<(), Error> {
+fn unlock<R: Registers>(bus: &Bus<R>, delay: &mut dyn DelayNs) -> Result<(), Error> {
     const KEYS_MPI1: [u32; 6] = [0xff, 0x4, 0xb, 0x2, 0x7, 0xd];
     const KEYS_MPI2: [u32; 7] = [0x0, 0xf, 0x4, 0xb, 0x2, 0x7, 0xd];
     for attempt in 0..UNLOCK_ATTEMPTS {
@@ -194,7 +196,7 @@ fn unlock<R: Registers>(bus: &Bus<R>, delay: &mut impl DelayNs) -> Result<(), Er
 #[cold]
 fn wait_ready<R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     limit_ms: u32,
 ) -> Result<(), Error> {
     let doorbell: Doorbell =

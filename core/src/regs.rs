@@ -381,7 +381,7 @@ impl<R: Registers> Bus<R> {
     /// [`Error::Gone`] on all ones; [`Error::Timeout`] with `what` was waited for.
     pub fn wait<A: Readable, W: From<u32> + Into<u32> + Copy>(
         &self,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         register: Reg<A, W>,
         what: &'static str,
         limit_ms: u32,

@@ -306,9 +306,26 @@ impl<'a> Slots<'a> {
         self.records.iter().filter(of_device).count() as u16
     }
 
+    /// Ends a command of the pool that was not answered. Its slot is not given out again before
+    /// [`Slots::order_free`]: the answer may come yet, and may not pass for another command's.
+    pub fn abandon(&mut self, smid: u16) -> bool {
+        let index = usize::from(smid.wrapping_sub(self.first_smid));
+        match self.records.get_mut(index) {
+            Some(record) if record.owner >= Owner::Command => {
+                self.wheel.uncount(record.bucket);
+                record.owner = Owner::Nobody;
+                record.bucket = STALE;
+                self.outstanding -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes every command away from a device that was reset, and every request of the driver's
     /// own: the commands stay outstanding until [`Slots::finish_any`] has them, but no reply can
     /// end them any more.
+    #[inline(never)]
     pub fn keep_all(&mut self) {
         for record in self.records.iter_mut() {
             if record.owner == Owner::Internal {
@@ -324,6 +341,7 @@ impl<'a> Slots<'a> {
     /// Takes one outstanding command, any, away from the device; `None` when none is left. After a
     /// reset or removal the caller completes each with a reason. Its slot is free after
     /// [`Slots::order_free`].
+    #[inline(never)]
     pub fn finish_any(&mut self, from: &mut u16) -> Option<Finished> {
         while let Some(record) = self.records.get_mut(usize::from(*from)) {
             *from += 1;
@@ -343,6 +361,7 @@ impl<'a> Slots<'a> {
 
     /// Orders the pool's free slots: those that [`Slots::finish_any`] took come last. Should the
     /// controller answer them yet, they have most likely not been given out again.
+    #[inline(never)]
     pub fn order_free(&mut self) {
         let pool = usize::from(self.pool);
         let mut free = NONE;
@@ -509,6 +528,20 @@ mod tests {
             Err(SubmitError::Full),
             "none was lost or doubled"
         );
+    }
+
+    #[test]
+    fn a_command_that_was_abandoned_keeps_its_slot_to_itself_until_a_reset() {
+        let mut records = records::<3>();
+        let mut slots = Slots::new(&mut records, 1, 1, 0);
+        let smid = slots.take(None, command(1)).unwrap();
+        assert!(slots.abandon(smid) && !slots.abandon(smid));
+        assert_eq!(slots.outstanding(), 0);
+        assert_eq!(slots.take(None, command(2)), Ok(3));
+        assert_eq!(slots.take(None, command(3)), Err(SubmitError::Full));
+        assert_eq!(slots.finish(smid), None, "its answer comes too late");
+        slots.order_free();
+        assert_eq!(slots.take(None, command(3)), Ok(smid));
     }
 
     #[test]

@@ -26,9 +26,10 @@ const FACTS_ATTEMPTS: u32 = 5;
 ///
 /// [`Error::Gone`], [`Error::Fault`], [`Error::BadFacts`]; what the last of several handshakes met
 /// with.
+#[inline(never)]
 pub(crate) fn ask_facts<G: Generation, R: Registers>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     chip: &Chip,
 ) -> Result<Facts, Error> {
     let mut attempt = 1;
@@ -54,9 +55,10 @@ pub(crate) fn ask_facts<G: Generation, R: Registers>(
 /// # Errors
 ///
 /// What IOC init or port enable met with.
+#[inline(never)]
 pub(crate) fn start_ioc<G: Generation, R: Registers, D: DmaRegion>(
     bus: &Bus<R>,
-    delay: &mut impl DelayNs,
+    delay: &mut dyn DelayNs,
     facts: &Facts,
     plan: &MemoryPlan,
     memory: &Memory<D>,

@@ -97,6 +97,7 @@ impl<'a> Targets<'a> {
     }
 
     /// Notes a device that answers.
+    #[inline(never)]
     pub fn note(&mut self, page: DevicePage) {
         if !page.is_target() {
             return;
@@ -158,6 +159,7 @@ impl<'a> Targets<'a> {
 
     /// The controller was reset: nobody is there until discovery has found him, and who was there
     /// and is found again has not been away.
+    #[inline(never)]
     pub fn rediscover(&mut self) {
         self.rediscovering = true;
         self.removals = 0;
@@ -180,6 +182,7 @@ impl<'a> Targets<'a> {
     }
 
     /// Notes that nothing answers any more, as after removal of the controller.
+    #[inline(never)]
     pub fn lose_all(&mut self) {
         for record in self.records.iter_mut() {
             record.present = false;

@@ -34,7 +34,6 @@ mod release;
 mod replies;
 mod resets;
 mod stack;
-mod statuses;
 mod tasks;
 
 use std::fmt;
@@ -254,7 +253,7 @@ fn decorator(fault: Fault) -> Box<dyn Decorator> {
         Fault::PowerCut => Box::new(devices::PowerCut),
         Fault::TaskManagementReplyEarly { us } => Box::new(tasks::Early::new(us)),
         Fault::TaskManagementRefused => Box::new(tasks::Refused),
-        Fault::TaskSetFull => Box::new(statuses::Status::task_set_full()),
-        Fault::BusyStatus => Box::new(statuses::Status::busy()),
+        Fault::TaskSetFull => Box::new(devices::Status::task_set_full()),
+        Fault::BusyStatus => Box::new(devices::Status::busy()),
     }
 }

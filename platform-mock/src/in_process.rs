@@ -137,7 +137,7 @@ impl Shared {
         }
         let mut model = lock(&self.model);
         // The firmware knows the time of the access, not of its last step.
-        model.access_at(self.now());
+        model.access_at(|| self.now());
         write.apply(&mut *model);
         self.auto_step(&mut model);
     }
@@ -392,7 +392,7 @@ pub struct MockRegisters(Arc<Shared>);
 impl Registers for MockRegisters {
     fn read32(&self, offset: u16) -> u32 {
         let mut model = self.0.model();
-        model.access_at(self.0.now());
+        model.access_at(|| self.0.now());
         let value = model.read32(offset.into());
         self.0.auto_step(&mut model);
         value

@@ -21,7 +21,7 @@ use core::ptr::NonNull;
 use critical_section::RawRestoreState;
 use embedded_hal::delay::DelayNs;
 use fusion_mpt::bringup::{Parts, Reset, Tables};
-use fusion_mpt::controller::{Controller, TaskRoute};
+use fusion_mpt::controller::{Action, Controller, TaskRoute};
 use fusion_mpt::error::Error;
 use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::generation::{Command, Device, Generation, TaskAttribute};
@@ -30,7 +30,7 @@ use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::Failure;
 use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::{BusAddr, DmaRegion, Registers};
-use fusion_mpt::recovery::{TaskRequest, TaskType};
+use fusion_mpt::recovery::{Policy, TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::shared::{SharedRecord, ReplyRecord};
@@ -160,7 +160,13 @@ fn drive<G: Generation>(probes: &Probes<G>) -> Result<(), Error> {
         };
         let mut controller = ready.start(&plan, region, tables, black_box(0), &mut NoDelay)?;
         operate(probes, &mut controller)?;
-        let (parts, result) = controller.into_reset(&mut NoDelay, take);
+        let (parts, result) = if black_box(true) {
+            controller.into_reset(&mut NoDelay, take)
+        } else {
+            let (parts, stopped, result) = controller.stop(black_box(0), &mut NoDelay, take);
+            black_box(stopped);
+            (parts, result)
+        };
         result?;
         let Parts { reset: again, region: same } = parts;
         (reset, region) = (again, same);
@@ -187,7 +193,7 @@ fn operate<G: Generation>(
             segments: used,
             attribute: black_box(TaskAttribute::Simple),
             tag: black_box(None),
-            timeout_ms: 0,
+            timeout_ms: black_box(0),
             cookie: black_box(1),
         };
         black_box((probes.submit)(controller, target, &command));
@@ -195,8 +201,12 @@ fn operate<G: Generation>(
         black_box(controller.interrupt_cause());
         controller.tick(black_box(0), take);
         while let Some(action) = controller.next_action() {
-            black_box(action);
+            if let Action::ResetNeeded(_) = black_box(action) {
+                controller.reset(black_box(0), &mut NoDelay, take)?;
+            }
         }
+        controller.set_policy(black_box(Policy::default()));
+        black_box((controller.health(), controller.recovery_counters()));
         let Some(device) = controller.device(target) else {
             controller.scan();
             continue;
@@ -204,6 +214,7 @@ fn operate<G: Generation>(
         if let Some(queue) = &mut queue {
             black_box((probes.submit_on)(queue, device, &command));
             black_box((probes.poll_on)(queue));
+            queue.tick(black_box(0), take);
             queue.halt(black_box(Failure::ControllerReset), take);
         }
         let mut page = [0; 256];

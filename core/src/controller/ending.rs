@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Generation, TaskAttribute};
 use crate::io_queue::Completion;
-use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery;
 use crate::regs::{Bus, HOST_INTERRUPT_MASK, HostInterruptMask, Patience};
@@ -41,13 +40,13 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     pub(crate) fn quiesce(
         &mut self,
         now_ms: u64,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> Stopped {
         let mut stopped = Stopped::default();
         let mut now_ms = now_ms;
         let policy = self.recovery.policy;
-        self.pass_time(&mut now_ms, delay, policy.drain_limit_ms, complete, |controller| {
+        self.pass_time(&mut now_ms, delay, policy.drain_limit_ms, complete, &|controller| {
             controller.queue.outstanding() == 0
         });
         stopped.undrained = self.queue.outstanding();
@@ -65,32 +64,36 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 stopped.first_unflushed = stopped.first_unflushed.or(Some(id));
             }
         }
-        if self.state == State::Running {
-            let had_raid = G::raid_shutdown(0, &self.facts).is_some();
-            self.desk.admin.raid_shutdown(self.facts);
+        if self.state == State::Running
+            && G::has_raid(&self.facts)
+            && self.desk.admin.raid_shutdown()
+        {
             self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
             let limit_ms = policy.own_request_limit_ms;
-            let told = self.pass_time(&mut now_ms, delay, limit_ms, complete, |controller| {
-                controller.desk.admin.is_idle()
-            });
-            stopped.raid_told = had_raid && told;
+            stopped.raid_told =
+                self.pass_time(&mut now_ms, delay, limit_ms, complete, &|controller| {
+                    controller.desk.admin.is_idle()
+                });
         }
         stopped
     }
 
     /// Flushes the write cache of a target's first logical unit; SAS and SATA disks have no other.
+    #[inline(never)]
     fn flush(
         &mut self,
         target: TargetId,
         now_ms: &mut u64,
         limit_ms: u32,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> bool {
         let cdb = Cdb::synchronize_cache_10(0, 0);
         let mut left_ms = limit_ms;
         for _ in 0..FLUSH_ATTEMPTS {
-            // The slots are the driver's now: a command of its own is known by its SMID.
+            // A caller's command that did not come back may have any cookie.
+            let cookie = (0..=u64::MAX).rev().find(|cookie| self.find_command(*cookie).is_none());
+            let cookie = cookie.unwrap_or(u64::MAX);
             let command = Command {
                 lun: Lun::peripheral(0),
                 cdb: &cdb,
@@ -99,28 +102,29 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 segments: &[],
                 attribute: TaskAttribute::Simple,
                 tag: None,
-                cookie: u64::MAX,
+                cookie,
                 timeout_ms: left_ms.max(1),
             };
             let started_ms = *now_ms;
-            if self.submit(target, &command).is_err() {
-                return false;
-            }
+            let Ok(smid) = self.submit(target, &command) else { return false };
             let mut outcome = None;
             let mut mine = |completion: Completion<'_>| {
-                if completion.cookie == u64::MAX && outcome.is_none() {
+                if completion.cookie == cookie && outcome.is_none() {
                     outcome = Some(completion.outcome);
                 } else {
                     complete(completion);
                 }
             };
-            self.pass_time(now_ms, delay, left_ms, &mut mine, |controller| {
+            self.pass_time(now_ms, delay, left_ms, &mut mine, &|controller| {
                 controller.queue.outstanding() == 0
             });
             match outcome {
                 Some(outcome) if outcome.is_good() => return true,
                 Some(_) => {}
-                None => return false,
+                None => {
+                    self.queue.give_up_command(smid);
+                    return false;
+                }
             }
             left_ms = left_ms.saturating_sub((*now_ms - started_ms) as u32);
         }
@@ -128,17 +132,18 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Polls and ticks until `done`, at most `limit_ms` milliseconds; whether it is.
+    #[inline(never)]
     fn pass_time(
         &mut self,
         now_ms: &mut u64,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         limit_ms: u32,
-        mut complete: &mut dyn FnMut(Completion<'_>),
-        mut done: impl FnMut(&Self) -> bool,
+        complete: &mut dyn FnMut(Completion<'_>),
+        done: &dyn Fn(&Self) -> bool,
     ) -> bool {
         let (mut patience, started_ms, mut ticked_ms) = (Patience::new(), *now_ms, *now_ms);
         loop {
-            self.poll(&mut complete);
+            self.look(complete);
             if done(self) {
                 return true;
             }
@@ -148,7 +153,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             *now_ms = started_ms.saturating_add(patience.waited_ms());
             if *now_ms - ticked_ms >= TICK_INTERVAL_MS {
                 ticked_ms = *now_ms;
-                self.tick(ticked_ms, &mut complete);
+                self.tick_once(ticked_ms, complete);
             }
         }
     }
@@ -156,7 +161,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// Takes the controller apart: what [`Controller::into_reset`] does, but for the types.
     pub(crate) fn take_apart(
         mut self,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         complete: impl FnMut(Completion<'_>),
     ) -> (Bus<R>, &'static Chip, D, Result<(), Error>) {
         let reason = self.state.ends_commands_as();

@@ -73,12 +73,12 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         delay: &mut dyn DelayNs,
         waited: Waited,
         is_done: &mut dyn FnMut(&mut Self) -> bool,
-        mut complete: &mut dyn FnMut(Completion<'_>),
+        complete: &mut dyn FnMut(Completion<'_>),
     ) -> Result<(), Error> {
         let mut patience = Patience::new();
         let mut polls = 0u32;
         loop {
-            self.poll(&mut complete);
+            self.look(complete);
             if is_done(self) {
                 return Ok(());
             }

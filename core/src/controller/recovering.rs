@@ -75,6 +75,7 @@ impl Recovery {
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// The controller must be reset. Nothing is asked of it until it is; what it has it keeps.
     #[cold]
+    #[inline(never)]
     pub(super) fn need_reset(&mut self, reason: ResetReason) {
         if matches!(self.state, State::Rediscovering { .. }) {
             // The last reset did not get so far as to count as one that worked.

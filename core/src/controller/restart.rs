@@ -88,7 +88,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// One attempt.
     fn restart(
         &mut self,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         gently: bool,
         reason: Failure,
         complete: &mut dyn FnMut(Completion<'_>),
@@ -145,6 +145,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         Ok(())
     }
 
+    #[inline(never)]
     fn end_outstanding(&mut self, reason: Failure, complete: &mut dyn FnMut(Completion<'_>)) {
         self.recovery.counters.ended_by_reset += u64::from(self.queue.outstanding());
         self.queue.end_all(reason, complete);
@@ -166,7 +167,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Waits until the queues that were handed out have left.
-    pub(super) fn wait_for_queues(&mut self, delay: &mut impl DelayNs) -> Result<(), Error> {
+    pub(super) fn wait_for_queues(&mut self, delay: &mut dyn DelayNs) -> Result<(), Error> {
         let mut patience = Patience::new();
         while !self.replies.standing().is_quiet() {
             if !patience.wait(delay, self.recovery.policy.queue_limit_ms) {
@@ -212,6 +213,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         self.end_for_good(complete);
     }
 
+    #[inline(never)]
     fn end_for_good(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         self.state = State::Offline;
         self.news = Some(Action::ControllerOffline);

@@ -58,7 +58,7 @@ impl Sealed for Mpi1 {
 
     fn facts<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         _chip: &Chip,
     ) -> Result<Facts, Error> {
         let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
@@ -95,7 +95,7 @@ impl Sealed for Mpi1 {
 
     fn port_facts<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         port: u8,
     ) -> Result<PortFacts, Error> {
         let request = ioc::PortFactsRequest {
@@ -125,7 +125,7 @@ impl Sealed for Mpi1 {
 
     fn init<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         facts: &Facts,
         memory: HostMemory<'_>,
         _now_ms: u64,
@@ -343,7 +343,11 @@ impl Sealed for Mpi1 {
         None
     }
 
-    fn raid_shutdown(_context: u32, _facts: &Facts) -> Option<Message> {
+    fn has_raid(_facts: &Facts) -> bool {
+        false
+    }
+
+    fn raid_shutdown(_context: u32) -> Option<Message> {
         // No such action in mpi_raid.h.
         None
     }
@@ -426,7 +430,6 @@ fn scsi_io_request<D: DmaRegion>(
         cdb_length: command.cdb.length(),
         sense_buffer_length: layout.sense_bytes as u8,
         msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
-        msg_context: port.context(place.smid).into(),
         cdb,
         data_length: command.data_length.into(),
         sense_buffer_low_address: memory
@@ -436,10 +439,10 @@ fn scsi_io_request<D: DmaRegion>(
         ..Default::default()
     };
     let mut request: [u64; 6] = zerocopy::transmute!(request);
-    // The unit and the control word straddle words 1 and 2. Put in here they stay in registers;
+    // Context, unit and control word fill words 1 and 2. Put in here they stay in registers;
     // through the struct they would be stored in parts and loaded whole, which stalls.
     let lun = u64::from_le_bytes(command.lun.0);
-    request[1] |= (lun << 32).to_le();
+    request[1] = (lun << 32 | u64::from(port.context(place.smid))).to_le();
     request[2] = (lun >> 32 | u64::from(control_word(command)) << 32).to_le();
     Ok(request)
 }

@@ -78,7 +78,7 @@ impl Sealed for Mpi2 {
 
     fn facts<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         chip: &Chip,
     ) -> Result<Facts, Error> {
         let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
@@ -121,7 +121,7 @@ impl Sealed for Mpi2 {
 
     fn port_facts<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         port: u8,
     ) -> Result<PortFacts, Error> {
         let request = ioc::PortFactsRequest {
@@ -151,7 +151,7 @@ impl Sealed for Mpi2 {
 
     fn init<R: Registers>(
         bus: &Bus<R>,
-        delay: &mut impl DelayNs,
+        delay: &mut dyn DelayNs,
         facts: &Facts,
         memory: HostMemory<'_>,
         now_ms: u64,
@@ -409,15 +409,18 @@ impl Sealed for Mpi2 {
         Some(Message::new(message.as_bytes()))
     }
 
-    fn raid_shutdown(_context: u32, facts: &Facts) -> Option<Message> {
-        let has_raid = Capabilities::from_bits_retain(facts.capabilities)
-            .contains(Capabilities::INTEGRATED_RAID);
+    fn has_raid(facts: &Facts) -> bool {
+        let capabilities = Capabilities::from_bits_retain(facts.capabilities);
+        capabilities.contains(Capabilities::INTEGRATED_RAID)
+    }
+
+    fn raid_shutdown(_context: u32) -> Option<Message> {
         let message = RaidActionRequest {
             action: RaidAction::SYSTEM_SHUTDOWN_INITIATED,
             function: Function::RAID_ACTION,
             ..Default::default()
         };
-        has_raid.then(|| Message::new(message.as_bytes()))
+        Some(Message::new(message.as_bytes()))
     }
 
     fn task_reply(frame: &[u8]) -> Option<TaskReply> {

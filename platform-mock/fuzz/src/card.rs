@@ -15,9 +15,10 @@ use crate::memory::HostMemory;
 /// Pieces of the firmware's work that are done at a time, at most.
 const STEPS: usize = 64;
 /// Register accesses that a driver may still make, in one call, of a card that is not there any
-/// more: it does not look at a status register each time that it writes something, but soon.
-const LATE_ACCESSES: u32 = 200;
-/// Times that it may still wait: for a second until it looks again, for its own queues.
+/// more, until it looks at a status register: for a second at most it may poll a reply FIFO, whose
+/// all ones say no more than that it is empty. After the look there may be none.
+const LATE_ACCESSES: u32 = 5_000;
+/// Times that it may still wait: for that second, for its own queues.
 const LATE_WAITS: u32 = 20_000;
 
 /// The card in its slot.
@@ -33,6 +34,10 @@ pub struct Card<'i> {
     patience: Cell<u32>,
     /// Register accesses since it was, in this call, and waits.
     late: Cell<(u32, u32)>,
+    /// The driver has read all ones where they mean that the card is not there.
+    noticed: Cell<bool>,
+    /// A queue of its own is called, which learns of that only when it is polled.
+    by_queue: Cell<bool>,
     /// Register reads that give arbitrary words.
     babble: Cell<u16>,
     hung: Cell<bool>,
@@ -52,6 +57,8 @@ impl<'i> Card<'i> {
             clock_ns: Cell::new(0),
             patience: Cell::new(patience),
             late: Cell::new((0, 0)),
+            noticed: Cell::new(false),
+            by_queue: Cell::new(false),
             babble: Cell::new(0),
             hung: Cell::new(false),
             eager,
@@ -81,8 +88,14 @@ impl<'i> Card<'i> {
         self.patience.set(0);
     }
 
-    /// The driver is called anew.
-    pub fn new_call(&self) {
+    /// A driver that knows nothing of the card takes it over.
+    pub fn new_hold(&self) {
+        self.noticed.set(false);
+    }
+
+    /// The driver is called anew, or a queue of its own if `by_queue`.
+    pub fn new_call(&self, by_queue: bool) {
+        self.by_queue.set(by_queue);
         self.late.set((0, 0));
     }
 
@@ -146,6 +159,15 @@ impl<'i> Card<'i> {
     }
 
     fn read(&self, offset: u16) -> u32 {
+        assert!(!self.noticed.get(), "a register is read of a card that is known to be gone");
+        let word = self.read_word(offset);
+        if word == u32::MAX && matches!(offset, 0x00 | 0x08 | 0x30) {
+            self.noticed.set(true);
+        }
+        word
+    }
+
+    fn read_word(&self, offset: u16) -> u32 {
         if !self.is_there(false) {
             return u32::MAX;
         }
@@ -170,6 +192,8 @@ impl<'i> Card<'i> {
     }
 
     fn write(&self, apply: impl Fn(&mut Model)) {
+        let allowed = !self.noticed.get() || self.by_queue.get();
+        assert!(allowed, "a register is written of a card that is known to be gone");
         if !self.is_there(false) {
             return;
         }

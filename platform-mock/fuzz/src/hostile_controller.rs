@@ -151,17 +151,20 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
     let card = Card::new(model, input, 1_000 << (patience & 7), shape & 16 != 0);
     let data = card.memory.allocate(DATA);
     let mut targets = vec![TargetRecord::default(); usize::from(patience >> 4)];
-    let mut reset = Reset::<G, _>::new(Window(&card), core_chip);
+    let mut kept: Option<Reset<G, _>> = None;
     let mut wait = Wait(&card);
     for _ in 0..STARTS {
         let Some(how) = next_operation(&card, input) else { return };
-        card.new_call();
+        card.new_call(false);
+        // A platform that could not start, or not stop, takes a new hold of the card.
+        let reset = kept.take().unwrap_or_else(|| {
+            card.new_hold();
+            Reset::new(Window(&card), core_chip)
+        });
         let ready = match how & 1 {
             0 => reset.make_ready(&mut wait),
             _ => reset.restart(&mut wait),
         };
-        // A platform that could not start takes a new hold of the card.
-        reset = Reset::new(Window(&card), core_chip);
         let Ok(ready) = ready else { continue };
         let Ok(plan) = ready.plan(&wants) else { continue };
         if plan.bytes > MOST_BYTES {
@@ -175,7 +178,7 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
         let mut trace = Trace::new();
         let tables =
             Tables { slots: &mut slots, replies: &replies, shared: &shared, targets: &mut targets };
-        card.new_call();
+        card.new_call(false);
         let now = card.now_ms();
         let started = match how & 1 {
             0 => ready.start(&plan, region.clone(), tables, now, &mut wait),
@@ -196,7 +199,7 @@ fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
         };
         if let Some(next) = driver.run() {
             card.memory.revoke(&region);
-            reset = next;
+            kept = Some(next);
         }
     }
 }
@@ -218,7 +221,7 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
         let mut orderly = false;
         for _ in 0..MOST_OPERATIONS {
             let Some(operation) = next_operation(self.card, self.input) else { break };
-            self.card.new_call();
+            self.card.new_call(operation % 32 == 21);
             match operation % 32 {
                 23 => break,
                 27 => {
@@ -235,7 +238,7 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
                 assert_eq!(usize::from(queue.outstanding()), ledger.len());
             }
         }
-        self.card.new_call();
+        self.card.new_call(false);
         let Self { card, controller, mut ledger, queues, .. } = self;
         let complete = |completion: Completion<'_>| ledger.complete(&completion);
         let mut wait = Wait(card);
@@ -247,7 +250,7 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
         };
         ledger.assert_empty("its end");
         for (mut queue, mut ledger) in queues {
-            card.new_call();
+            card.new_call(false);
             if orderly {
                 queue.halt(Failure::ControllerReset, |completion| ledger.complete(&completion));
             } else {
@@ -338,7 +341,7 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
                 // Minutes, and whoever has queues lives through them too.
                 for _ in 0..input.u8() & 63 {
                     card.pass(1_000);
-                    card.new_call();
+                    card.new_call(false);
                     controller.tick(card.now_ms(), |completion| ledger.complete(&completion));
                     for (queue, ledger) in &mut self.queues {
                         queue.tick(card.now_ms(), |completion| ledger.complete(&completion));

@@ -1,9 +1,10 @@
-//! Disks that go, come as others, and lose their power.
+//! Disks that go, come as others, lose their power, or have no room for a command at present.
 
 use crate::model::disk;
-use crate::target::Target;
+use crate::model::tap::{Door, Request};
+use crate::target::{Target, status};
 
-use super::{Decorator, Hand};
+use super::{Decorator, Hand, Verdict};
 
 /// Disks that take others' places have numbers, and so names, from here on.
 const FIRST_STRANGER: u16 = 0x4000;
@@ -117,5 +118,33 @@ impl Decorator for PowerCut {
             "the power was cut: of {} blocks in write caches {lost} are lost{trouble}",
             kept + lost
         ));
+    }
+}
+
+/// `task-set-full`, `busy-status`.
+#[derive(Debug)]
+pub(super) struct Status {
+    status: u8,
+    name: &'static str,
+}
+
+impl Status {
+    pub(super) fn task_set_full() -> Self {
+        Self { status: status::TASK_SET_FULL, name: "TASK SET FULL" }
+    }
+
+    pub(super) fn busy() -> Self {
+        Self { status: status::BUSY, name: "BUSY" }
+    }
+}
+
+impl Decorator for Status {
+    fn request(&mut self, request: &Request, door: Door, hand: &mut Hand<'_>) -> Verdict {
+        let is_command = request.frame[3] == 0x00 && door == Door::Queue;
+        if !is_command || !hand.fires() {
+            return Verdict::CarryOut;
+        }
+        hand.note(format!("command {:#x} ended with {}", request.key, self.name));
+        Verdict::Answer(hand.model.status_reply(request, self.status))
     }
 }

@@ -66,9 +66,9 @@ impl Faulty {
 
     /// Tells the time of a register access to whoever looks: on a stepped bus the firmware's is that
     /// of its last step.
-    pub(crate) fn access_at(&mut self, now_ns: u64) {
+    pub(crate) fn access_at(&mut self, now_ns: impl FnOnce() -> u64) {
         if self.stack.is_some() {
-            self.model.set_time(now_ns);
+            self.model.set_time(now_ns());
         }
     }
 }

@@ -264,6 +264,33 @@ impl Fault {
         matches!(self, Fault::AllOnes | Fault::AllOnesForAWhile { .. })
     }
 
+    /// Whether a driver may be made to believe what is not so, and has no means to tell: a flipped
+    /// bit can turn a reply into that of another command which is outstanding, or a failure into a
+    /// success. Where replies come twice, or for slots that are free, a driver may still defend
+    /// itself, and those kinds are not among these.
+    #[must_use]
+    pub fn may_mislead(&self) -> bool {
+        matches!(
+            self,
+            Fault::CorruptReplyWord
+                | Fault::CorruptReplyFrame
+                | Fault::TornDescriptor { .. }
+                | Fault::TornForever
+                | Fault::WrongEndianness
+        )
+    }
+
+    /// The kinds that a driver can come through with every command carried out and every byte where
+    /// it belongs: none that [loses data](Fault::loses_data), [the
+    /// controller](Fault::loses_controller), or [misleads](Fault::may_mislead).
+    #[must_use]
+    pub fn survivable() -> Vec<Fault> {
+        let survivable = |fault: &&Fault| {
+            !fault.loses_data() && !fault.loses_controller() && !fault.may_mislead()
+        };
+        Self::all().iter().filter(survivable).copied().collect()
+    }
+
     /// Whether it makes no difference until something else has gone wrong: a reset that fails needs
     /// a reset, a lost reply to task management needs task management.
     #[must_use]

@@ -157,9 +157,8 @@ impl<'w> Engine<'w> {
             if told.elapsed() >= INTERVAL {
                 told = Instant::now();
                 let (executions, coverage) = (end.executions, end.coverage);
-                progress.line(&format!(
-                    "{what}: {executions} inputs run, {coverage} branches reached"
-                ));
+                progress
+                    .line(&format!("{what}: {executions} inputs run, {coverage} branches reached"));
             }
             progress.running(&what, started);
         }
@@ -178,8 +177,7 @@ impl<'w> Engine<'w> {
         // A panic's own words come first and the engine's stack after them.
         let last = end.last.len().saturating_sub(SHOWN);
         let from = end.last.iter().position(|line| line.contains("panicked at")).unwrap_or(last);
-        let shown: Vec<&str> =
-            end.last.iter().skip(from).take(SHOWN).map(String::as_str).collect();
+        let shown: Vec<&str> = end.last.iter().skip(from).take(SHOWN).map(String::as_str).collect();
         let replay = match &end.crash {
             Some(input) => format!(
                 "run it again: cargo xtask fuzz {} --replay {}\nonce it is fixed, keep it: copy it to {}",
@@ -209,7 +207,11 @@ impl<'w> Engine<'w> {
             .arg(file)
             .status()
             .map_err(|error| format!("starting {}: {error}", self.program.display()))?;
-        println!("{}: the input ended {}", self.name, if status.success() { "well" } else { "badly" });
+        println!(
+            "{}: the input ended {}",
+            self.name,
+            if status.success() { "well" } else { "badly" }
+        );
         Ok(status.success())
     }
 
