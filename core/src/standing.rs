@@ -44,6 +44,19 @@ pub(crate) enum Stand {
     Lost(Failure),
 }
 
+impl Stand {
+    /// What the word `raw` says.
+    pub(crate) fn of(raw: u32) -> Self {
+        match raw % EPOCH {
+            WORKS => Self::Works { epoch: raw / EPOCH },
+            HALTING => Self::Halting,
+            GONE => Self::Lost(Failure::ControllerGone),
+            OFFLINE => Self::Lost(Failure::ControllerOffline),
+            _ => Self::Lost(Failure::ControllerReset),
+        }
+    }
+}
+
 /// The word, and who is inside.
 #[derive(Debug)]
 pub(crate) struct Standing {
@@ -82,14 +95,7 @@ impl Standing {
 
     /// What it says.
     pub(crate) fn read(&self) -> Stand {
-        let word = self.word.load(Ordering::SeqCst);
-        match word % EPOCH {
-            WORKS => Stand::Works { epoch: word / EPOCH },
-            HALTING => Stand::Halting,
-            GONE => Stand::Lost(Failure::ControllerGone),
-            OFFLINE => Stand::Lost(Failure::ControllerOffline),
-            _ => Stand::Lost(Failure::ControllerReset),
-        }
+        Stand::of(self.word.load(Ordering::SeqCst))
     }
 
     /// A queue counts itself in, if the controller still works in `epoch`.

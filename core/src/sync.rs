@@ -8,7 +8,10 @@ pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 #[cfg(all(test, loom))]
-#[allow(unsafe_code, reason = "a critical section and a cell for the tests, of which loom proves them")]
+#[allow(
+    unsafe_code,
+    reason = "a critical section and a cell for the tests, of which loom proves them"
+)]
 pub(crate) mod model;
 
 /// Makes a function `const`, but for loom, whose atomics are made at run time.

@@ -8,6 +8,13 @@ use loom::thread;
 use super::*;
 use crate::sync::model::Unguarded;
 
+impl<'a> ReplyFrames<'a> {
+    /// Another queue's, of a controller that has started.
+    pub(crate) fn of(records: &'a [ReplyRecord], shared: &'a SharedRecord) -> Self {
+        Self { records, shared }
+    }
+}
+
 /// Two contexts use a value in turn: neither sees half of what the other does, and nothing that
 /// either did is lost.
 #[test]
@@ -55,7 +62,7 @@ impl<const N: usize> Frames<N> {
     }
 
     fn frames(&self) -> ReplyFrames<'_> {
-        ReplyFrames { records: &self.records, shared: &self.shared }
+        ReplyFrames::of(&self.records, &self.shared)
     }
 
     fn give(&self, index: u16) {

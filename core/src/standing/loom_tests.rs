@@ -140,9 +140,9 @@ fn loom_no_report_is_lost_for_ever_and_none_is_invented() {
         assert!(meanwhile.is_some() || afterwards.is_some(), "both are lost");
         assert!(meanwhile != afterwards, "the same report twice");
         // Whichever found another waiting reports again at its next tick.
-        let missing = REPORTS.into_iter().find(|report| {
-            meanwhile != Some(*report) && afterwards != Some(*report)
-        });
+        let missing = REPORTS
+            .into_iter()
+            .find(|report| meanwhile != Some(*report) && afterwards != Some(*report));
         if let Some((smid, device)) = missing {
             standing.report_late(smid, device);
             assert_eq!(take(), missing);
