@@ -26,6 +26,8 @@ use crate::trace::{Counters, Trace, TraceKind};
 use crate::wire::Function;
 
 mod frames;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod own;
 mod standing;
 

@@ -118,6 +118,7 @@ pub mod shared;
 pub mod slots;
 mod standing;
 mod startup;
+mod sync;
 pub mod targets;
 mod throttle;
 pub mod trace;

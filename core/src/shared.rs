@@ -8,11 +8,14 @@
 //! (`standing.rs`).
 
 use core::cell::{Cell, RefCell};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use critical_section::Mutex;
 
 use crate::standing::Standing;
+use crate::sync::{AtomicBool, Ordering, const_unless_loom};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 /// A value that two contexts use in turn.
 #[derive(Debug)]
@@ -40,10 +43,12 @@ impl<T> Shared<T> {
 pub struct ReplyRecord(AtomicBool);
 
 impl ReplyRecord {
-    /// A frame that the device does not have.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(AtomicBool::new(false))
+    const_unless_loom! {
+        /// A frame that the device does not have.
+        #[must_use]
+        pub fn new() -> Self {
+            Self(AtomicBool::new(false))
+        }
     }
 }
 
@@ -71,10 +76,12 @@ pub struct SharedRecord {
 }
 
 impl SharedRecord {
-    /// Before any frame was given.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { host_index: Mutex::new(Cell::new(0)), standing: Standing::new() }
+    const_unless_loom! {
+        /// Before any frame was given.
+        #[must_use]
+        pub fn new() -> Self {
+            Self { host_index: Mutex::new(Cell::new(0)), standing: Standing::new() }
+        }
     }
 }
 
@@ -136,7 +143,7 @@ impl<'a> ReplyFrames<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -13,15 +13,14 @@
 //! ```
 //!
 //! A queue enters by counting itself and then looking at the word again, the controller halts by
-//! writing the word and then looking at the count: whichever comes second sees the other.
-
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-#[cfg(not(loom))]
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+//! writing the word and then looking at the count, itself by a change: whichever comes second sees
+//! the other.
 
 use crate::outcome::Failure;
+use crate::sync::{AtomicBool, AtomicU32, Ordering, const_unless_loom};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 /// What the word says; its upper bits are the epoch, which counts resets.
 const WORKS: u32 = 0;
@@ -45,6 +44,19 @@ pub(crate) enum Stand {
     Lost(Failure),
 }
 
+impl Stand {
+    /// What the word `raw` says.
+    pub(crate) fn of(raw: u32) -> Self {
+        match raw % EPOCH {
+            WORKS => Self::Works { epoch: raw / EPOCH },
+            HALTING => Self::Halting,
+            GONE => Self::Lost(Failure::ControllerGone),
+            OFFLINE => Self::Lost(Failure::ControllerOffline),
+            _ => Self::Lost(Failure::ControllerReset),
+        }
+    }
+}
+
 /// The word, and who is inside.
 #[derive(Debug)]
 pub(crate) struct Standing {
@@ -57,23 +69,14 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            word: AtomicU32::new(WORKS),
-            inside: AtomicU32::new(0),
-            late: AtomicU32::new(0),
-            hands_back: AtomicBool::new(false),
-        }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self {
-            word: AtomicU32::new(WORKS),
-            inside: AtomicU32::new(0),
-            late: AtomicU32::new(0),
-            hands_back: AtomicBool::new(false),
+    const_unless_loom! {
+        pub(crate) fn new() -> Self {
+            Self {
+                word: AtomicU32::new(WORKS),
+                inside: AtomicU32::new(0),
+                late: AtomicU32::new(0),
+                hands_back: AtomicBool::new(false),
+            }
         }
     }
 
@@ -92,14 +95,7 @@ impl Standing {
 
     /// What it says.
     pub(crate) fn read(&self) -> Stand {
-        let word = self.word.load(Ordering::SeqCst);
-        match word % EPOCH {
-            WORKS => Stand::Works { epoch: word / EPOCH },
-            HALTING => Stand::Halting,
-            GONE => Stand::Lost(Failure::ControllerGone),
-            OFFLINE => Stand::Lost(Failure::ControllerOffline),
-            _ => Stand::Lost(Failure::ControllerReset),
-        }
+        Stand::of(self.word.load(Ordering::SeqCst))
     }
 
     /// A queue counts itself in, if the controller still works in `epoch`.
@@ -125,7 +121,9 @@ impl Standing {
 
     /// Whether every queue has left.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.inside.load(Ordering::SeqCst) == 0
+        // A change, if only by nothing, so that it comes before or after each queue's own: one that
+        // counts itself later sees the word that was written before this.
+        self.inside.fetch_add(0, Ordering::SeqCst) == 0
     }
 
     /// What commands complete as that the last reset ended.

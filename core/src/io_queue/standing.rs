@@ -54,7 +54,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
     pub(crate) fn enter(&mut self) {
         let standing = self.presence.standing;
         self.presence.seen = standing.raw();
-        self.presence.inside = match standing.read() {
+        self.presence.inside = match Stand::of(self.presence.seen) {
             Stand::Works { epoch } => standing.enter(epoch),
             Stand::Halting | Stand::Lost(_) => false,
         };
@@ -67,8 +67,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
     #[cold]
     pub(super) fn follow(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         let standing = self.presence.standing;
+        // Seen and acted upon is one reading: what comes after it is seen at the next poll.
         self.presence.seen = standing.raw();
-        match standing.read() {
+        match Stand::of(self.presence.seen) {
             Stand::Halting => {
                 self.close(Failure::ControllerReset);
                 self.presence.leave();

@@ -20,6 +20,9 @@ use crate::request::Post;
 use crate::sgl::SglFormat;
 use crate::wire::descriptor::{ReplyDescriptor, ReplyKind, RequestDescriptor};
 
+#[cfg(all(test, loom))]
+mod loom_tests;
+
 /// How a request descriptor reaches the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PostMethod {
