@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
+use fusion_mpt_mock::faults::{Fault, Plan, Planned, UnknownFault, When};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +52,18 @@ pub(crate) struct Global {
     /// Show no progress
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// A fault to lay around a software controller, to see a command survive it: NAME, or
+    /// NAME@MESSAGE for the message that it begins at. For tests; `demo --faults` is for people
+    #[arg(long = "fault", global = true, hide = true, value_name = "NAME[@MESSAGE]",
+          value_parser = fault)]
+    pub(crate) faults: Vec<Planned>,
+}
+
+impl Global {
+    /// The faults of the command line, if there are any.
+    pub(crate) fn faults(&self) -> Option<Plan> {
+        (!self.faults.is_empty()).then(|| Plan { seed: 1, faults: self.faults.clone() })
+    }
 }
 
 /// The command line's description. `emulate` and `knob` open no bus, so they do not offer what is
@@ -213,6 +226,10 @@ pub(crate) struct Unit {
     /// The logical unit
     #[arg(long, value_name = "LUN", default_value_t = 0)]
     pub(crate) lun: u8,
+    /// What a command may take before it is aborted and, where that is safe, sent again; 30 if not
+    /// said. The driver acts a third of it before, at most ten seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) timeout: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -423,6 +440,14 @@ fn bytes(text: &str) -> Result<u32, String> {
         Some(bytes) if (512..=1 << 20).contains(&bytes) => Ok(bytes),
         _ => Err("a command moves from 512 bytes to 1m".to_owned()),
     }
+}
+
+/// A fault by its name, and the message that it begins at.
+fn fault(text: &str) -> Result<Planned, String> {
+    let (name, message) = text.split_once('@').unwrap_or((text, "0"));
+    let fault: Fault = name.parse().map_err(|unknown: UnknownFault| unknown.to_string())?;
+    let message = message.parse().map_err(|_| format!("\"{message}\" is no message's number"))?;
+    Ok(Planned { fault, when: When::message(message) })
 }
 
 /// A byte, in decimal or as 0x and hex digits.

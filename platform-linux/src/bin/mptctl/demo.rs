@@ -16,6 +16,7 @@ use crate::describe::{self, Controller, Row};
 use crate::output::size;
 use crate::perf::load::{Limit, Load};
 use crate::perf::{self, Batches, Figures};
+use crate::recovered::Recovered;
 use crate::table::pairs;
 use crate::{open, output};
 use verified::Verified;
@@ -31,6 +32,7 @@ struct Demonstrated {
     verified: Vec<Verified>,
     benchmark: Figures,
     counters: Totals,
+    recovery: Recovered,
     data_verified: bool,
 }
 
@@ -153,8 +155,10 @@ fn demonstrate(
     say(format!("\nBenchmark\n{}", benchmark.text()))?;
 
     let counters = Totals::of(&host.counters(), host.register_accesses());
-    say(format!("\nCounters\n{}", counters.text()))?;
-    Ok(Demonstrated { controller, targets, verified, benchmark, counters, data_verified: true })
+    let recovery = Recovered::of(host);
+    say(format!("\nCounters\n{}{}", counters.text(), recovery.text()))?;
+    let data_verified = true;
+    Ok(Demonstrated { controller, targets, verified, benchmark, counters, recovery, data_verified })
 }
 
 /// Looks into the user's own images: unless they insist, only blank ones are written to.
