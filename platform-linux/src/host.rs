@@ -137,6 +137,9 @@ pub trait Host {
     /// How many commands were.
     fn sent_again(&self) -> u64;
 
+    /// The caller knows that what was written and not flushed is lost with the controller.
+    fn forgive_unflushed(&mut self);
+
     /// Lays faults around the controller, or takes them away with `None`.
     ///
     /// # Errors

@@ -197,7 +197,8 @@ mod tests {
     fn each_step_that_recovery_counts_becomes_a_happening_once() {
         let mut record = Record::default();
         let at = Duration::from_millis(5);
-        let counters = RecoveryCounters { late: 1, aborts: 1, ..RecoveryCounters::default() };
+        let mut counters = RecoveryCounters::default();
+        (counters.late, counters.aborts) = (1, 1);
         assert!(record.follow(at, &counters, 0));
         assert!(!record.follow(at, &counters, 0));
         assert!(record.follow(at, &counters, 2));

@@ -214,6 +214,11 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         self.sent_again
     }
 
+    fn forgive_unflushed(&mut self) {
+        self.unflushed.clear();
+        self.has_written = false;
+    }
+
     fn set_faults(&mut self, plan: Option<&Plan>) -> Result<(), Error> {
         if self.link.set_faults(plan) {
             return Ok(());

@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   mptctl demo                                   bring-up, verified I/O, a benchmark
   mptctl demo --bus qtest                       the same on QEMU's controller
+  mptctl demo --faults 7                        verified I/O while things go wrong
   mptctl list --bus mock:sas3816 --json         the disks of a software SAS3816, for a program
   mptctl read --bus qtest --disk d.img --lba 0  the first block of an image, through the driver
   mptctl perf --depth 32 --read 70 --time 5     70 % reads, 32 at a time, for five seconds
@@ -54,7 +55,7 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
     /// A fault to lay around a software controller, to see a command survive it: NAME, or
     /// NAME@MESSAGE for the message that it begins at. For tests; `demo --faults` is for people
-    #[arg(long = "fault", global = true, hide = true, value_name = "NAME[@MESSAGE]",
+    #[arg(id = "faults_of_any", long = "fault", global = true, hide = true, value_name = "NAME[@MESSAGE]",
           value_parser = fault)]
     pub(crate) faults: Vec<Planned>,
 }
@@ -101,6 +102,9 @@ impl Cli {
         let (option, hint) = match () {
             () if typed("bus") => ("--bus", "name an emulated chip with emulate --chip"),
             () if typed("trace") => ("--trace", "have the guest's own driver say more"),
+            () if typed("faults_of_any") => {
+                ("--fault", "turn a knob instead: mptctl knob --control PATH --help")
+            }
             () if typed("disks") && !takes_disks => {
                 ("--disk", "plug a disk in with: mptctl knob --control PATH add-disk FILE")
             }
@@ -119,6 +123,8 @@ Examples:
   mptctl demo
   mptctl demo --bus mock:sas1068
   mptctl demo --bus qtest --disk scratch.img --yes
+  mptctl demo --faults 7                        the same faults as for anybody with seed 7
+  mptctl demo --faults --bus mock:sas1068       some faults; their seed is printed
 
 Without --yes, a --disk that holds anything but zeros is refused: demo writes all over it.")]
     Demo(Demo),
@@ -234,10 +240,15 @@ pub(crate) struct Unit {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Megabytes (2^20 bytes) to write and verify on each disk
-    #[arg(long, value_name = "N", default_value_t = 16,
-          value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub(crate) megabytes: u32,
+    /// Megabytes (2^20 bytes) to write and verify on each disk; 16 if not said, 2 with --faults
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) megabytes: Option<u32>,
+    /// Have things go wrong that the seed chooses, in virtual time, and show what happened, what the
+    /// driver did about it, and that nothing was lost; without a seed, one is chosen and printed.
+    /// Only on the mock buses
+    #[arg(long, value_name = "SEED", num_args = 0..=1, value_parser = seed, conflicts_with = "faults_of_any")]
+    #[allow(clippy::option_option, reason = "not asked for, asked for, asked for with a seed")]
+    pub(crate) faults: Option<Option<u64>>,
     /// Seconds that the benchmark takes
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=3600))]
@@ -440,6 +451,13 @@ fn bytes(text: &str) -> Result<u32, String> {
         Some(bytes) if (512..=1 << 20).contains(&bytes) => Ok(bytes),
         _ => Err("a command moves from 512 bytes to 1m".to_owned()),
     }
+}
+
+/// A seed.
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        format!("\"{text}\" is no seed; say a number from 0 to {}, or none for any", u64::MAX)
+    })
 }
 
 /// A fault by its name, and the message that it begins at.

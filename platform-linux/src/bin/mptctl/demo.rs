@@ -1,5 +1,6 @@
 //! `demo`: the main job from bring-up to counters, with data verified on the way.
 
+mod faults;
 mod pump;
 mod verified;
 
@@ -24,6 +25,8 @@ use verified::Verified;
 /// The benchmark: random reads of this many bytes, this many outstanding.
 const BENCHMARK_BYTES: u32 = 4096;
 const BENCHMARK_DEPTH: u16 = 32;
+/// Megabytes on each disk if nothing else is said.
+const MEGABYTES: u32 = 16;
 
 #[derive(Serialize)]
 struct Demonstrated {
@@ -92,6 +95,9 @@ impl Totals {
 
 /// Runs the demonstration.
 pub(crate) fn run(global: &Global, arguments: &Demo) -> Result<(), Error> {
+    if let Some(seed) = arguments.faults {
+        return faults::run(global, arguments, seed);
+    }
     let result = open(global, BENCHMARK_DEPTH, |host| demonstrate(global, arguments, host))?;
     let bytes: u64 = result.verified.iter().map(|verified| verified.bytes).sum();
     output::print(global.json, "demo", &result, || {
@@ -132,7 +138,7 @@ fn demonstrate(
     say("\nVerified I/O\n".into())?;
     let mut verified = Vec::new();
     for disk in &disks {
-        let bytes = u64::from(arguments.megabytes) << 20;
+        let bytes = u64::from(arguments.megabytes.unwrap_or(MEGABYTES)) << 20;
         let done = verified::run(global, host, disk, bytes, arguments.seed)?;
         let image = if done.image_compared { ", image file the same" } else { "" };
         say(format!(
