@@ -45,9 +45,9 @@ impl Decoder {
     pub fn request(&self, word: u64, frame: &[u8]) -> String {
         let function = function_of(frame);
         let smid = if self.mpi1 {
-            read_padded::<fusion_mpt::wire::mpi1::RequestHeader>(frame).msg_context.get()
+            context(read_padded::<fusion_mpt::wire::mpi1::RequestHeader>(frame).msg_context.get())
         } else {
-            u32::from(RequestDescriptor(word).smid())
+            context(RequestDescriptor(word).smid().into())
         };
         let what = match function {
             Function::SCSI_IO | Function::RAID_SCSI_IO_PASSTHROUGH => self.scsi_io(frame),
@@ -56,7 +56,7 @@ impl Decoder {
             Function::EVENT_ACK => self.event_ack(frame),
             _ => String::new(),
         };
-        format!("smid {smid:<4} {}{what}", function.name())
+        format!("{smid} {}{what}", function.name())
     }
 
     fn scsi_io(&self, frame: &[u8]) -> String {
@@ -98,8 +98,9 @@ impl Decoder {
         if self.mpi1 {
             let request: task::mpi1::TaskManagementRequest = read_padded(frame);
             let (bus, target) = (request.bus, request.target_id);
-            let smid = request.task_msg_context.get();
-            format!(" bus {bus} target {target}: {} smid {smid}", request.task_type.name())
+            let smid = context(request.task_msg_context.get());
+            let smid = smid.trim_end();
+            format!(" bus {bus} target {target}: {} {smid}", request.task_type.name())
         } else {
             let request: task::mpi2::TaskManagementRequest = read_padded(frame);
             let (handle, smid) = (request.dev_handle.get(), request.task_mid.get());
@@ -130,7 +131,7 @@ impl Decoder {
     pub fn short_reply(&self, word: u64) -> String {
         if self.mpi1 {
             return if word & 1 << 31 == 0 {
-                format!("smid {word:<4} success")
+                format!("{} success", context(word as u32))
             } else {
                 format!("frame at {:#x}", (word << 1) & 0xffff_ffff)
             };
@@ -150,7 +151,7 @@ impl Decoder {
     /// A reply frame; `word` is the descriptor or address it was found by.
     #[must_use]
     pub fn reply(&self, word: u64, frame: &[u8]) -> String {
-        let (context, status, log_info) = if self.mpi1 {
+        let (smid, status, log_info) = if self.mpi1 {
             let header: fusion_mpt::wire::mpi1::ReplyHeader = read_reply(frame);
             (header.msg_context.get(), header.ioc_status, header.ioc_log_info)
         } else {
@@ -166,7 +167,8 @@ impl Decoder {
             Function::EVENT_NOTIFICATION => self.event(frame),
             _ => String::new(),
         };
-        let mut text = format!("smid {context:<4} {}: {}{what}", function.name(), status.name());
+        let smid = context(smid);
+        let mut text = format!("{smid} {}: {}{what}", function.name(), status.name());
         if status.log_info_available() {
             text.push_str(&format!(", log info {:#010x}", log_info.get()));
         }
@@ -229,6 +231,16 @@ impl Decoder {
         };
         let wants = if acknowledge == 0 { "" } else { ", wants an acknowledgement" };
         format!(", event {}{wants}", code.name())
+    }
+}
+
+/// A message context of MPI 1.x, or an SMID. The context holds the SMID and, in bits 27:16, how often
+/// the controller had been reset when it was given (`queue/fifo.rs` of the core).
+fn context(context: u32) -> String {
+    let smid = context & 0xffff;
+    match context >> 16 & 0xfff {
+        0 => format!("smid {smid:<4}"),
+        epoch => format!("smid {smid} epoch {epoch}"),
     }
 }
 
@@ -315,6 +327,20 @@ mod tests {
         assert_eq!(Decoder::new(true).short_reply(7), "smid 7    success");
         let descriptor = ReplyDescriptor::scsi_io_success(9, 0).0;
         assert_eq!(Decoder::new(false).short_reply(descriptor), "smid 9    success");
+    }
+
+    #[test]
+    fn after_a_reset_a_context_is_told_with_its_epoch() {
+        let mut frame = mpi1_read();
+        frame[10] = 2;
+        let text = Decoder::new(true).request(0x1000, &frame);
+        assert!(text.starts_with("smid 7 epoch 2 SCSI IO bus 0"), "{text}");
+        assert_eq!(Decoder::new(true).short_reply(0x0002_0007), "smid 7 epoch 2 success");
+        let mut reply = [0u8; 0x24];
+        reply[2] = 9;
+        reply[8..12].copy_from_slice(&0x0fff_0007u32.to_le_bytes());
+        let text = Decoder::new(true).reply(0x8000_4000, &reply);
+        assert!(text.starts_with("smid 7 epoch 4095 SCSI IO: success"), "{text}");
     }
 
     #[test]

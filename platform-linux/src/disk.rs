@@ -1,8 +1,8 @@
 //! A disk behind a controller: what it is, and its blocks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fusion_mpt::outcome::Outcome;
+use fusion_mpt::outcome::{Outcome, Retry};
 use fusion_mpt::scsi::{Cdb, ScsiStatus, Sense, SenseKey};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::{Target, TargetId};
@@ -13,12 +13,17 @@ use crate::host::{Buffer, Host, Request};
 use crate::interrupt;
 use crate::sense;
 
-/// How long one command may take before the session gives up (Linux: 30 s and retries).
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long one command may take before the session gives up. The driver ends each command long
+/// before, with the controller if it must: this is for when it does not.
+pub const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// How long a command may take before a request to stop no longer waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a command is sent again after BUSY, TASK SET FULL or a unit attention.
+/// How often a command is tried that the device answers with BUSY, TASK SET FULL or a unit attention.
 const ATTEMPTS: u32 = 6;
+/// The same where commands are many and none waits: a full disk answers them very fast.
+const ATTEMPTS_OF_MANY: u32 = 10_000;
+/// How often a command is tried that recovery has ended.
+const ATTEMPTS_AFTER_RECOVERY: u32 = 6;
 /// The most data that one command of ours moves.
 pub const MOST_BYTES: u32 = 1 << 20;
 
@@ -58,18 +63,75 @@ impl Ended {
             _ => false,
         }
     }
+
+    /// Whether the command was ended by recovery, or went wrong on its way, so that the device may
+    /// or may not have run it: whoever loses nothing by running it twice may send it again.
+    #[must_use]
+    pub fn was_ended_by_recovery(&self) -> bool {
+        match self.outcome {
+            Outcome::Failed(failure) => failure.advice() != Retry::Never,
+            Outcome::Complete { .. } => false,
+        }
+    }
+}
+
+/// How often one command has been tried, and whether it may be again. Only for commands that may
+/// run twice: reads, flushes, and writes of the same data to the same blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Tries {
+    refused: u32,
+    refused_limit: u32,
+    ended: u32,
+}
+
+impl Tries {
+    /// Of a command that is waited for.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { refused: 1, refused_limit: ATTEMPTS, ended: 1 }
+    }
+
+    /// Of one among many that are outstanding at once.
+    #[must_use]
+    pub const fn of_many() -> Self {
+        Self { refused: 1, refused_limit: ATTEMPTS_OF_MANY, ended: 1 }
+    }
+
+    /// Whether to send the command again that ended so; it counts as a try.
+    pub fn again(&mut self, ended: &Ended) -> bool {
+        if ended.wants_another_try() {
+            self.refused += 1;
+            self.refused <= self.refused_limit
+        } else if ended.was_ended_by_recovery() {
+            self.ended += 1;
+            self.ended <= ATTEMPTS_AFTER_RECOVERY
+        } else {
+            false
+        }
+    }
+
+    /// How often the command was sent again because recovery had ended it.
+    #[must_use]
+    pub const fn after_recovery(&self) -> u32 {
+        self.ended - 1
+    }
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Runs one command to its end, once, whatever it is.
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] when it cannot be sent, when the controller fails, and when no answer comes
-/// within a minute;
+/// [`Error::Failed`] when it cannot be sent, when the controller fails, and when no answer comes;
 /// [`Error::Interrupted`] when the user will not wait for it.
 pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
-    let deadline = Instant::now() + COMMAND_LIMIT;
-    let patient = Instant::now() + PATIENCE;
+    let deadline = host.now() + COMMAND_LIMIT;
+    let patient = host.now() + PATIENCE;
     let late = || {
         Error::failed(format!(
             "target {} has not answered {} within {} s; the controller is reset now, try again and look at the disk if it happens twice",
@@ -82,7 +144,7 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
         if host.poll(&mut |_| {})? == 0 {
             host.pause();
         }
-        if Instant::now() > deadline {
+        if host.now() > deadline {
             return Err(late());
         }
     }
@@ -99,7 +161,7 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
         }
         if found == 0 {
             host.pause();
-            let now = Instant::now();
+            let now = host.now();
             if now > deadline {
                 return Err(late());
             }
@@ -110,24 +172,43 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
     }
 }
 
-/// Runs one command to its end, again where the device asks for patience.
+/// Runs one command to its end, again where the device asks for patience and where recovery has ended
+/// it. Only for commands that may run twice.
 ///
 /// # Errors
 ///
 /// As [`run_once`]; [`Error::Failed`] with the status and sense when the device did not answer GOOD.
 pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
-    let mut attempt = 1;
+    let mut tries = Tries::new();
     loop {
         let ended = run_once(host, request)?;
         if ended.outcome.is_good() {
             return Ok(ended);
         }
-        if attempt == ATTEMPTS || !ended.wants_another_try() {
+        let by_recovery = ended.was_ended_by_recovery();
+        if !tries.again(&ended) {
             return Err(refused(request.target, request.cdb, &ended));
         }
-        std::thread::sleep(Duration::from_millis(u64::from(1u32 << attempt)));
-        attempt += 1;
+        if by_recovery {
+            host.note_sent_again(1);
+        }
+        wait(host, Duration::from_millis(1 << (tries.refused + tries.ended).min(5)))?;
     }
+}
+
+/// Lets time pass on the bus.
+///
+/// # Errors
+///
+/// As [`Host::poll`].
+pub fn wait(host: &mut dyn Host, time: Duration) -> Result<(), Error> {
+    let until = host.now() + time;
+    while host.now() < until {
+        if host.poll(&mut |_| {})? == 0 {
+            host.pause();
+        }
+    }
+    Ok(())
 }
 
 /// Takes the unit attentions that a logical unit has for a new initiator.
@@ -147,11 +228,8 @@ pub fn settle(host: &mut dyn Host, (target, lun): (TargetId, u8)) -> Result<(), 
         bytes: 0,
         cookie: 0,
     };
-    for _ in 0..ATTEMPTS {
-        if !run_once(host, &request)?.wants_another_try() {
-            break;
-        }
-    }
+    let mut tries = Tries::new();
+    while tries.again(&run_once(host, &request)?) {}
     Ok(())
 }
 
@@ -453,6 +531,7 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fusion_mpt::outcome::Failure;
 
     fn disk() -> Disk {
         Disk {
@@ -485,6 +564,22 @@ mod tests {
         assert_eq!(caching_page(&[0, 0, 0, 200, 8, 18, 4]), None);
         assert_eq!(caching_page(&[0, 0, 0, 0, 0x0a, 18, 4]), None);
         assert_eq!(caching_page(&[]), None);
+    }
+
+    #[test]
+    fn what_recovery_ended_is_tried_five_times_more_and_what_cannot_work_never() {
+        let ended = |outcome| Ended { outcome, sense: Vec::new() };
+        let lost = ended(Outcome::Failed(Failure::HandedBack));
+        let mut tries = Tries::new();
+        assert_eq!((0..20).filter(|_| tries.again(&lost)).count(), 5);
+        for never in [Failure::ControllerGone, Failure::TargetGone, Failure::NoDevice] {
+            assert!(!Tries::of_many().again(&ended(Outcome::Failed(never))), "{never}");
+        }
+        let busy = Outcome::Complete { status: ScsiStatus::BUSY, transferred: 0, sense_length: 0 };
+        let mut tries = Tries::new();
+        assert_eq!((0..20).filter(|_| tries.again(&ended(busy))).count(), 5);
+        assert!(tries.again(&lost), "the two are counted apart");
+        assert_eq!(tries.after_recovery(), 1);
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! What a command sees of a running controller, whatever its generation and its bus.
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use fusion_mpt::controller::Health;
 use fusion_mpt::generation::{Facts, PortFacts};
 use fusion_mpt::io_queue::Completion;
 use fusion_mpt::mem::Memory;
 use fusion_mpt::memory_plan::MemoryPlan;
 use fusion_mpt::pages::PageRequest;
 use fusion_mpt::platform::{BusAddr, DmaRegion};
-use fusion_mpt::recovery::ResetKind;
+use fusion_mpt::recovery::{RecoveryCounters, ResetKind};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::{Target, TargetId};
 use fusion_mpt::trace::Counters;
+use fusion_mpt_mock::faults::{FaultEvent, Plan};
 
 use crate::bus_name::BusName;
 use crate::error::Error;
 use crate::image::Image;
+use crate::recovery::Happening;
 
 /// How a controller came up.
 #[derive(Clone, Debug)]
@@ -78,18 +82,22 @@ pub trait Host {
     /// [`Error::Failed`] when the bus has none left.
     fn allocate(&mut self, bytes: usize) -> Result<Buffer, Error>;
 
-    /// Gives a command to the controller. `false`: every slot is taken, poll first.
+    /// Gives a command to the controller. `false`: every slot is taken, the device is full, or it or
+    /// the controller is being recovered; poll first.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`]: nothing was posted and no completion will come.
+    /// [`Error::Failed`]: nothing was posted and no completion will come. So it is too when a device
+    /// has taken nothing for minutes though nothing is done about it.
     fn submit(&mut self, request: &Request<'_>) -> Result<bool, Error>;
 
-    /// Takes what the controller has answered; returns how many replies there were.
+    /// Takes what the controller has answered; returns how many replies there were. A controller
+    /// that must be reset is reset here, which takes its time.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] when the controller has faulted or is gone.
+    /// [`Error::Failed`] when the controller is gone or could not be reset: by then every command
+    /// has been completed.
     fn poll(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> Result<u32, Error>;
 
     /// Waits a moment, in the way that suits the bus, when a poll has found nothing.
@@ -110,6 +118,37 @@ pub trait Host {
 
     /// Register reads and writes so far.
     fn register_accesses(&self) -> (u64, u64);
+
+    /// Time on the bus, from any start.
+    fn now(&self) -> Duration;
+
+    /// How the controller fares.
+    fn health(&self) -> Health;
+
+    /// What recovery has done.
+    fn recovery(&self) -> RecoveryCounters;
+
+    /// What happened to the controller and its targets since it came up, the oldest first.
+    fn happenings(&self) -> &[Happening];
+
+    /// Notes that commands were sent again that recovery had ended.
+    fn note_sent_again(&mut self, commands: u64);
+
+    /// How many commands were.
+    fn sent_again(&self) -> u64;
+
+    /// The caller knows that what was written and not flushed is lost with the controller.
+    fn forgive_unflushed(&mut self);
+
+    /// Lays faults around the controller, or takes them away with `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] on a bus that was not opened for faults.
+    fn set_faults(&mut self, plan: Option<&Plan>) -> Result<(), Error>;
+
+    /// What the faults have done, the oldest first.
+    fn fault_log(&self) -> Vec<FaultEvent>;
 }
 
 trait Bytes {

@@ -17,5 +17,6 @@ mod link;
 mod mock;
 pub mod open;
 pub mod pattern;
+pub mod recovery;
 pub mod sense;
 pub mod session;

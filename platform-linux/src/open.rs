@@ -13,14 +13,23 @@ use crate::session::{Options, drive};
 ///
 /// # Errors
 ///
-/// What opening, bring-up or `work` failed with; and, if all of these went well, what went wrong
+/// [`Error::Usage`] when faults are wanted of a bus that has none to offer. What opening, bring-up or `work` failed with; and, if all of these went well, what went wrong
 /// while everything was put in order.
 pub fn with_host<T>(
     mut options: Options,
     mut work: impl FnMut(&mut dyn Host) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    if options.faults.is_some() && options.bus == BusName::Qtest {
+        return Err(Error::usage(
+            "faults are laid around a software controller, and qtest is QEMU's; choose --bus mock:sas1068, mock:sas2008, mock:sas3008 or mock:sas3816",
+        ));
+    }
     let images = Images::prepare(&options.disks)?;
     match options.bus {
+        BusName::Mock(chip) if options.faults.is_some() => {
+            let bus = crate::mock::open_stepped(chip, &images)?;
+            drive(&bus, &images, &mut options, &mut work)
+        }
         BusName::Mock(chip) => {
             let bus = crate::mock::open(chip, &images)?;
             drive(&bus, &images, &mut options, &mut work)

@@ -338,6 +338,12 @@ impl MockBus {
         self.shared.model().interrupt_pending()
     }
 
+    /// Time on the bus: virtual, or on a threaded bus since it was made.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.shared.now())
+    }
+
     /// Time on the bus, in milliseconds: what `tick` wants.
     #[must_use]
     pub fn now_ms(&self) -> u64 {

@@ -9,11 +9,13 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
+use fusion_mpt_mock::faults::{Fault, Plan, Planned, UnknownFault, When};
 
 const EXAMPLES: &str = "\
 Examples:
   mptctl demo                                   bring-up, verified I/O, a benchmark
   mptctl demo --bus qtest                       the same on QEMU's controller
+  mptctl demo --faults 7                        verified I/O while things go wrong
   mptctl list --bus mock:sas3816 --json         the disks of a software SAS3816, for a program
   mptctl read --bus qtest --disk d.img --lba 0  the first block of an image, through the driver
   mptctl perf --depth 32 --read 70 --time 5     70 % reads, 32 at a time, for five seconds
@@ -51,6 +53,18 @@ pub(crate) struct Global {
     /// Show no progress
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// A fault to lay around a software controller, to see a command survive it: NAME, or
+    /// NAME@MESSAGE for the message that it begins at. For tests; `demo --faults` is for people
+    #[arg(id = "faults_of_any", long = "fault", global = true, hide = true, value_name = "NAME[@MESSAGE]",
+          value_parser = fault)]
+    pub(crate) faults: Vec<Planned>,
+}
+
+impl Global {
+    /// The faults of the command line, if there are any.
+    pub(crate) fn faults(&self) -> Option<Plan> {
+        (!self.faults.is_empty()).then(|| Plan { seed: 1, faults: self.faults.clone() })
+    }
 }
 
 /// The command line's description. `emulate` and `knob` open no bus, so they do not offer what is
@@ -88,6 +102,9 @@ impl Cli {
         let (option, hint) = match () {
             () if typed("bus") => ("--bus", "name an emulated chip with emulate --chip"),
             () if typed("trace") => ("--trace", "have the guest's own driver say more"),
+            () if typed("faults_of_any") => {
+                ("--fault", "turn a knob instead: mptctl knob --control PATH --help")
+            }
             () if typed("disks") && !takes_disks => {
                 ("--disk", "plug a disk in with: mptctl knob --control PATH add-disk FILE")
             }
@@ -106,6 +123,8 @@ Examples:
   mptctl demo
   mptctl demo --bus mock:sas1068
   mptctl demo --bus qtest --disk scratch.img --yes
+  mptctl demo --faults 7                        the same faults as for anybody with seed 7
+  mptctl demo --faults --bus mock:sas1068       some faults; their seed is printed
 
 Without --yes, a --disk that holds anything but zeros is refused: demo writes all over it.")]
     Demo(Demo),
@@ -213,14 +232,23 @@ pub(crate) struct Unit {
     /// The logical unit
     #[arg(long, value_name = "LUN", default_value_t = 0)]
     pub(crate) lun: u8,
+    /// What a command may take before it is aborted and, where that is safe, sent again; 30 if not
+    /// said. The driver acts a third of it before, at most ten seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) timeout: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Megabytes (2^20 bytes) to write and verify on each disk
-    #[arg(long, value_name = "N", default_value_t = 16,
-          value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub(crate) megabytes: u32,
+    /// Megabytes (2^20 bytes) to write and verify on each disk; 16 if not said, 2 with --faults
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) megabytes: Option<u32>,
+    /// Have things go wrong that the seed chooses, in virtual time, and show what happened, what the
+    /// driver did about it, and that nothing was lost; without a seed, one is chosen and printed.
+    /// Only on the mock buses
+    #[arg(long, value_name = "SEED", num_args = 0..=1, value_parser = seed, conflicts_with = "faults_of_any")]
+    #[allow(clippy::option_option, reason = "not asked for, asked for, asked for with a seed")]
+    pub(crate) faults: Option<Option<u64>>,
     /// Seconds that the benchmark takes
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=3600))]
@@ -423,6 +451,21 @@ fn bytes(text: &str) -> Result<u32, String> {
         Some(bytes) if (512..=1 << 20).contains(&bytes) => Ok(bytes),
         _ => Err("a command moves from 512 bytes to 1m".to_owned()),
     }
+}
+
+/// A seed.
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        format!("\"{text}\" is no seed; say a number from 0 to {}, or none for any", u64::MAX)
+    })
+}
+
+/// A fault by its name, and the message that it begins at.
+fn fault(text: &str) -> Result<Planned, String> {
+    let (name, message) = text.split_once('@').unwrap_or((text, "0"));
+    let fault: Fault = name.parse().map_err(|unknown: UnknownFault| unknown.to_string())?;
+    let message = message.parse().map_err(|_| format!("\"{message}\" is no message's number"))?;
+    Ok(Planned { fault, when: When::message(message) })
 }
 
 /// A byte, in decimal or as 0x and hex digits.

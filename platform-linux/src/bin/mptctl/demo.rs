@@ -1,5 +1,6 @@
 //! `demo`: the main job from bring-up to counters, with data verified on the way.
 
+mod faults;
 mod pump;
 mod verified;
 
@@ -16,6 +17,7 @@ use crate::describe::{self, Controller, Row};
 use crate::output::size;
 use crate::perf::load::{Limit, Load};
 use crate::perf::{self, Batches, Figures};
+use crate::recovered::Recovered;
 use crate::table::pairs;
 use crate::{open, output};
 use verified::Verified;
@@ -23,6 +25,8 @@ use verified::Verified;
 /// The benchmark: random reads of this many bytes, this many outstanding.
 const BENCHMARK_BYTES: u32 = 4096;
 const BENCHMARK_DEPTH: u16 = 32;
+/// Megabytes on each disk if nothing else is said.
+const MEGABYTES: u32 = 16;
 
 #[derive(Serialize)]
 struct Demonstrated {
@@ -31,6 +35,7 @@ struct Demonstrated {
     verified: Vec<Verified>,
     benchmark: Figures,
     counters: Totals,
+    recovery: Recovered,
     data_verified: bool,
 }
 
@@ -90,6 +95,9 @@ impl Totals {
 
 /// Runs the demonstration.
 pub(crate) fn run(global: &Global, arguments: &Demo) -> Result<(), Error> {
+    if let Some(seed) = arguments.faults {
+        return faults::run(global, arguments, seed);
+    }
     let result = open(global, BENCHMARK_DEPTH, |host| demonstrate(global, arguments, host))?;
     let bytes: u64 = result.verified.iter().map(|verified| verified.bytes).sum();
     output::print(global.json, "demo", &result, || {
@@ -130,7 +138,7 @@ fn demonstrate(
     say("\nVerified I/O\n".into())?;
     let mut verified = Vec::new();
     for disk in &disks {
-        let bytes = u64::from(arguments.megabytes) << 20;
+        let bytes = u64::from(arguments.megabytes.unwrap_or(MEGABYTES)) << 20;
         let done = verified::run(global, host, disk, bytes, arguments.seed)?;
         let image = if done.image_compared { ", image file the same" } else { "" };
         say(format!(
@@ -153,8 +161,10 @@ fn demonstrate(
     say(format!("\nBenchmark\n{}", benchmark.text()))?;
 
     let counters = Totals::of(&host.counters(), host.register_accesses());
-    say(format!("\nCounters\n{}", counters.text()))?;
-    Ok(Demonstrated { controller, targets, verified, benchmark, counters, data_verified: true })
+    let recovery = Recovered::of(host);
+    say(format!("\nCounters\n{}{}", counters.text(), recovery.text()))?;
+    let data_verified = true;
+    Ok(Demonstrated { controller, targets, verified, benchmark, counters, recovery, data_verified })
 }
 
 /// Looks into the user's own images: unless they insist, only blank ones are written to.

@@ -11,7 +11,8 @@ use fusion_mpt_linux::host::{Buffer, Host};
 use serde::Serialize;
 
 use crate::cli::{Global, Unit};
-use crate::{open, output};
+use crate::recovered::Recovered;
+use crate::{open_unit, output};
 
 /// The disk of the command line, and a buffer for its data.
 pub(crate) fn disk(host: &mut dyn Host, unit: &Unit) -> Result<(Disk, Buffer), Error> {
@@ -26,16 +27,19 @@ struct Flushed {
     bus: String,
     target: u16,
     flushed: bool,
+    recovery: Recovered,
 }
 
 /// Flushes a disk.
 pub(crate) fn flush(global: &Global, unit: &Unit) -> Result<(), Error> {
-    open(global, 0, |host| {
+    let recovery = open_unit(global, unit, 0, |host| {
         let (disk, _) = disk(host, unit)?;
-        disk.flush(host)
+        disk.flush(host)?;
+        Ok(Recovered::of(host))
     })?;
-    let flushed = Flushed { bus: global.bus.to_string(), target: unit.target, flushed: true };
+    let bus = global.bus.to_string();
+    let flushed = Flushed { bus, target: unit.target, flushed: true, recovery };
     output::print(global.json, "flush", &flushed, || {
-        format!("target {} has put its cache on the medium\n", unit.target)
+        format!("target {} has put its cache on the medium\n{}", unit.target, recovery.text())
     })
 }

@@ -12,6 +12,7 @@ mod manual;
 mod output;
 mod perf;
 mod progress;
+mod recovered;
 mod scsi;
 mod show;
 mod table;
@@ -25,7 +26,7 @@ use fusion_mpt_linux::interrupt;
 use fusion_mpt_linux::open::with_host;
 use fusion_mpt_linux::session::Options;
 
-use cli::{Cli, Command, Global};
+use cli::{Cli, Command, Global, Unit};
 
 /// Commands outstanding at once, unless a command asks for more.
 const COMMANDS: u16 = 256;
@@ -90,15 +91,30 @@ fn open<T>(
     commands: u16,
     work: impl FnMut(&mut dyn Host) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    with_host(
-        Options {
-            bus: global.bus,
-            disks: global.disks.clone(),
-            commands: commands.max(COMMANDS),
-            trace: global.trace.then(|| Box::new(|line: &str| eprintln!("{line}")) as _),
-        },
-        work,
-    )
+    with_host(options(global, commands), work)
+}
+
+/// The same for the commands of one logical unit, which may take as long as its user says.
+fn open_unit<T>(
+    global: &Global,
+    unit: &Unit,
+    commands: u16,
+    work: impl FnMut(&mut dyn Host) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let timeout_ms = unit.timeout.map_or(0, |seconds| seconds.saturating_mul(1_000));
+    with_host(Options { timeout_ms, ..options(global, commands) }, work)
+}
+
+/// How the command line wants its bus.
+fn options(global: &Global, commands: u16) -> Options {
+    Options {
+        disks: global.disks.clone(),
+        commands: commands.max(COMMANDS),
+        faults: global.faults(),
+        trace: global.trace.then(|| Box::new(|line: &str| eprintln!("{line}")) as _),
+        report: Some(Box::new(|line: &str| eprintln!("mptctl: {line}"))),
+        ..Options::new(global.bus)
+    }
 }
 
 /// Refuses to overwrite the user's own disks unless they insist.

@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use crate::cli::{Global, Order, Perf};
 use crate::progress::Progress;
+use crate::recovered::Recovered;
 use crate::table::pairs;
-use crate::{ask_before_writing, io, open, output};
+use crate::{ask_before_writing, io, open_unit, output};
 use load::{Limit, Load, MOST_BUFFER, Measured};
 
 /// Seconds of a run that was given no limit.
@@ -41,7 +42,9 @@ pub(crate) struct Figures {
     pub(crate) polls: u64,
     pub(crate) idle_polls: u64,
     pub(crate) outstanding_peak: u16,
+    /// Commands that the device refused for a while, and those that recovery ended.
     pub(crate) sent_again: u64,
+    pub(crate) recovery: Recovered,
 }
 
 /// Latency in microseconds.
@@ -142,13 +145,14 @@ impl Figures {
             idle_polls: measured.idle_polls,
             outstanding_peak: measured.outstanding_peak,
             sent_again: measured.again,
+            recovery: measured.recovery,
         }
     }
 
     /// The figures as pairs for people.
     pub(crate) fn text(&self) -> String {
         let latency = &self.latency_us;
-        pairs(&[
+        let mut text = pairs(&[
             (
                 "load",
                 format!(
@@ -182,7 +186,9 @@ impl Figures {
             ),
             ("replies per poll", self.batches.text()),
             ("polls", format!("{}, {} of them found nothing", self.polls, self.idle_polls)),
-        ])
+        ]);
+        text.push_str(&self.recovery.text());
+        text
     }
 }
 
@@ -225,7 +231,7 @@ pub(crate) fn run(global: &Global, arguments: &Perf) -> Result<(), Error> {
             ),
         )?;
     }
-    let figures = open(global, arguments.depth, |host| {
+    let figures = open_unit(global, &arguments.unit, arguments.depth, |host| {
         let (disk, _) = io::disk(host, &arguments.unit)?;
         disk.check_range(0, 1)?;
         if !arguments.block_size.is_multiple_of(disk.block_bytes) {

@@ -13,8 +13,9 @@ use fusion_mpt_linux::host::{Buffer, Host, Request};
 use serde::Serialize;
 
 use crate::cli::{Global, Scsi, Unit};
+use crate::recovered::Recovered;
 use crate::table::pairs;
-use crate::{ask_before_writing, open, output};
+use crate::{ask_before_writing, open_unit, output};
 
 /// The most data that a command of this kind moves.
 const MOST_BYTES: usize = 1 << 20;
@@ -58,10 +59,11 @@ struct Inquiry {
     serial: String,
     version: u8,
     data_hex: String,
+    recovery: Recovered,
 }
 
 fn inquiry(global: &Global, unit: &Unit) -> Result<(), Error> {
-    let (inquiry, data) = open(global, 0, |host| {
+    let (inquiry, data) = open_unit(global, unit, 0, |host| {
         let (target, buffer) = find(host, unit)?;
         let disk = Disk::identify(host, &buffer, target, unit.lun)?;
         let cdb = Cdb::inquiry(INQUIRY_BYTES);
@@ -77,6 +79,7 @@ fn inquiry(global: &Global, unit: &Unit) -> Result<(), Error> {
             serial: disk.serial,
             version: data.get(2).copied().unwrap_or(0),
             data_hex: hex(&data),
+            recovery: Recovered::of(host),
         };
         Ok((inquiry, data))
     })?;
@@ -90,6 +93,7 @@ fn inquiry(global: &Global, unit: &Unit) -> Result<(), Error> {
             ("SPC version", inquiry.version.to_string()),
         ]);
         text.push_str(&output::hex_dump(&data));
+        text.push_str(&inquiry.recovery.text());
         text
     })
 }
@@ -103,13 +107,15 @@ struct ProductData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pages: Option<Vec<u8>>,
     data_hex: String,
+    recovery: Recovered,
 }
 
 fn product_data(global: &Global, unit: &Unit, page: u8) -> Result<(), Error> {
-    let data = open(global, 0, |host| {
+    let (data, recovery) = open_unit(global, unit, 0, |host| {
         let (target, buffer) = find(host, unit)?;
         let cdb = Cdb::inquiry_vpd(page, INQUIRY_BYTES);
-        ask(host, &buffer, (target, unit.lun), cdb, INQUIRY_BYTES.into())
+        let data = ask(host, &buffer, (target, unit.lun), cdb, INQUIRY_BYTES.into())?;
+        Ok((data, Recovered::of(host)))
     })?;
     let length = match data.as_slice() {
         [_, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])) + 4,
@@ -123,6 +129,7 @@ fn product_data(global: &Global, unit: &Unit, page: u8) -> Result<(), Error> {
         name: page_name(page),
         pages: (page == 0).then(|| data.get(4..).unwrap_or_default().to_vec()),
         data_hex: hex(data),
+        recovery,
     };
     output::print(global.json, "scsi vpd", &found, || {
         let mut text = format!("page {page:#04x}, {}\n", found.name);
@@ -134,6 +141,7 @@ fn product_data(global: &Global, unit: &Unit, page: u8) -> Result<(), Error> {
             }
             None => text.push_str(&output::hex_dump(data)),
         }
+        text.push_str(&recovery.text());
         text
     })
 }
@@ -172,10 +180,11 @@ struct Capacity {
     physical_block_bytes: Option<u64>,
     thin: Option<bool>,
     protection: Option<bool>,
+    recovery: Recovered,
 }
 
 fn capacity(global: &Global, unit: &Unit) -> Result<(), Error> {
-    let found = open(global, 0, |host| {
+    let found = open_unit(global, unit, 0, |host| {
         let (target, buffer) = find(host, unit)?;
         let disk = Disk::identify(host, &buffer, target, unit.lun)?;
         disk.check_range(0, 1)?;
@@ -193,6 +202,7 @@ fn capacity(global: &Global, unit: &Unit) -> Result<(), Error> {
             physical_block_bytes: exponent.map(|power| u64::from(disk.block_bytes) << power),
             thin: long.get(14).map(|byte| byte & 0x80 != 0),
             protection: long.get(12).map(|byte| byte & 1 != 0),
+            recovery: Recovered::of(host),
         })
     })?;
     output::print(global.json, "scsi capacity", &found, || {
@@ -201,7 +211,7 @@ fn capacity(global: &Global, unit: &Unit) -> Result<(), Error> {
             Some(false) => "no",
             None => "not told",
         };
-        pairs(&[
+        let mut text = pairs(&[
             ("blocks", format!("{}, the last one is {}", found.blocks, found.last_lba)),
             ("bytes of a block", found.block_bytes.to_string()),
             (
@@ -211,7 +221,9 @@ fn capacity(global: &Global, unit: &Unit) -> Result<(), Error> {
             ("size", format!("{} ({} bytes)", output::size(found.bytes), found.bytes)),
             ("thin", told(found.thin).into()),
             ("protection information", told(found.protection).into()),
-        ])
+        ]);
+        text.push_str(&found.recovery.text());
+        text
     })
 }
 
@@ -220,13 +232,16 @@ struct Luns {
     bus: String,
     target: u16,
     luns: Vec<String>,
+    recovery: Recovered,
 }
 
 fn luns(global: &Global, unit: &Unit) -> Result<(), Error> {
     const ALLOCATION: u32 = 4096;
-    let data = open(global, 0, |host| {
+    let (data, recovery) = open_unit(global, unit, 0, |host| {
         let (target, buffer) = find(host, unit)?;
-        ask(host, &buffer, (target, unit.lun), Cdb::report_luns(ALLOCATION), ALLOCATION)
+        let cdb = Cdb::report_luns(ALLOCATION);
+        let data = ask(host, &buffer, (target, unit.lun), cdb, ALLOCATION)?;
+        Ok((data, Recovered::of(host)))
     })?;
     let length = match data.as_slice() {
         [a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]) as usize,
@@ -238,9 +253,11 @@ fn luns(global: &Global, unit: &Unit) -> Result<(), Error> {
         bus: global.bus.to_string(),
         target: unit.target,
         luns: list.chunks_exact(8).map(hex).collect(),
+        recovery,
     };
     output::print(global.json, "scsi luns", &found, || {
-        found.luns.iter().map(|lun| format!("{lun}\n")).collect()
+        let luns: String = found.luns.iter().map(|lun| format!("{lun}\n")).collect();
+        luns + &recovery.text()
     })
 }
 
@@ -255,6 +272,7 @@ struct Raw {
     sense_key: Option<u8>,
     sense_hex: String,
     data_hex: String,
+    recovery: Recovered,
 }
 
 fn raw(
@@ -264,7 +282,7 @@ fn raw(
     in_bytes: Option<u32>,
     out_data: Option<&[u8]>,
 ) -> Result<(), Error> {
-    let (ended, data, target) = open(global, 0, |host| {
+    let (ended, data, target, recovery) = open_unit(global, unit, 0, |host| {
         let (target, buffer) = find(host, unit)?;
         let (direction, bytes) = match (in_bytes, out_data) {
             (_, Some(data)) => {
@@ -293,7 +311,7 @@ fn raw(
         } else {
             data.clear();
         }
-        Ok((ended, data, target))
+        Ok((ended, data, target, Recovered::of(host)))
     })?;
     let answer = Raw {
         bus: global.bus.to_string(),
@@ -305,17 +323,26 @@ fn raw(
         sense_key: Sense::parse(&ended.sense).map(|sense| sense.key.0),
         sense_hex: hex(&ended.sense),
         data_hex: hex(&data),
+        recovery,
     };
     if !answer.good && !global.json {
-        return Err(refused(target, cdb, &ended));
+        let refusal = refused(target, cdb, &ended);
+        return Err(match ended.was_ended_by_recovery() {
+            // Nobody here knows what the command does when it is done twice.
+            true => Error::failed(format!(
+                "{refusal}; it was not sent again, send it yourself if it may run twice"
+            )),
+            false => refusal,
+        });
     }
     output::print(global.json, "scsi raw", &answer, || {
         format!(
-            "{}: {}, {} bytes\n{}",
+            "{}: {}, {} bytes\n{}{}",
             answer.command,
             answer.outcome,
             answer.transferred,
-            output::hex_dump(&data)
+            output::hex_dump(&data),
+            recovery.text()
         )
     })?;
     if answer.good { Ok(()) } else { Err(Error::Reported) }

@@ -12,7 +12,7 @@ use fusion_mpt_linux::session::{Options, TraceSink};
 use serde::Serialize;
 
 use crate::cli::{Global, Trace};
-use crate::{COMMANDS, output};
+use crate::{COMMANDS, options, output};
 
 #[derive(Serialize)]
 struct Traced {
@@ -30,12 +30,7 @@ pub(crate) fn run(global: &Global, arguments: &Trace) -> Result<(), Error> {
         // A reader that has gone away ends the output, not the controller's orderly end.
         Box::new(|line| drop(output::raw(format!("{line}\n").as_bytes())))
     };
-    let options = Options {
-        bus: global.bus,
-        disks: global.disks.clone(),
-        commands: COMMANDS,
-        trace: Some(sink),
-    };
+    let options = Options { trace: Some(sink), ..options(global, COMMANDS) };
     with_host(options, |host| scenario(host, arguments.blocks))?;
     let traced = Traced { bus: global.bus.to_string(), lines: kept.take() };
     if global.json { output::print(true, "trace", &traced, String::new) } else { Ok(()) }

@@ -1,10 +1,8 @@
 //! Many transfers, several at a time, each looked at when it has ended.
 
-use std::time::{Duration, Instant};
-
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{Disk, Ended, refused};
+use fusion_mpt_linux::disk::{COMMAND_LIMIT, Disk, Ended, Tries, refused};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;
@@ -13,8 +11,6 @@ use crate::progress::Progress;
 
 /// Transfers outstanding at once.
 const DEPTH: usize = 32;
-/// How long nothing may come back.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// A run of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +53,12 @@ impl Pump<'_> {
     ) -> Result<(), Error> {
         let mut free: Vec<usize> = (0..DEPTH).rev().collect();
         let mut flights = [Piece { lba: 0, blocks: 0 }; DEPTH];
+        let mut tries = [Tries::of_many(); DEPTH];
         let mut again: Vec<usize> = Vec::new();
         let mut waiting = pieces.iter();
         let mut ended: Vec<(usize, Ended)> = Vec::new();
         let mut done = 0u64;
-        let mut last_reply = Instant::now();
+        let mut last_reply = host.now();
         while done < pieces.len() as u64 {
             interrupt::check()?;
             while let Some(slot) = again.pop().or_else(|| {
@@ -71,6 +68,9 @@ impl Pump<'_> {
                     return None;
                 };
                 *flight = *piece;
+                if let Some(tries) = tries.get_mut(slot) {
+                    *tries = Tries::of_many();
+                }
                 before(piece, slot * self.piece_bytes);
                 Some(slot)
             }) {
@@ -88,12 +88,12 @@ impl Pump<'_> {
                 ));
             })?;
             if found > 0 {
-                last_reply = Instant::now();
-            } else if last_reply.elapsed() > SILENCE {
+                last_reply = host.now();
+            } else if host.now() - last_reply > COMMAND_LIMIT {
                 return Err(Error::failed(format!(
                     "target {} has answered nothing for {} s; the controller is reset now",
                     self.disk.target.0,
-                    SILENCE.as_secs()
+                    COMMAND_LIMIT.as_secs()
                 )));
             } else {
                 host.pause();
@@ -105,7 +105,8 @@ impl Pump<'_> {
                     after(piece, slot * self.piece_bytes)?;
                     done += 1;
                     free.push(slot);
-                } else if ended.wants_another_try() {
+                } else if tries.get_mut(slot).is_some_and(|tries| tries.again(&ended)) {
+                    host.note_sent_again(u64::from(ended.was_ended_by_recovery()));
                     again.push(slot);
                 } else {
                     let cdb = self.cdb(piece);

@@ -40,7 +40,7 @@ pub(crate) fn run(
     seed: u64,
 ) -> Result<Verified, Error> {
     let mut random = Random::new(seed ^ u64::from(disk.target.0) << 32);
-    let pieces = choose(disk, bytes, &mut random);
+    let pieces = choose(disk, bytes, PIECE_BYTES, &mut random);
     let pattern = Pattern::Seed(random.next());
     let buffer = host.allocate(Pump::buffer_bytes(PIECE_BYTES))?;
     let image = host.images().iter().find(|image| image.serial == disk.serial).cloned();
@@ -62,10 +62,16 @@ pub(crate) fn run(
     })
 }
 
-/// Pieces of random length at random places, in random order, no two of them in one place.
-fn choose(disk: &Disk, bytes: u64, random: &mut Random) -> Vec<Piece> {
+/// Pieces of random length, at most `most_bytes`, at random places, in random order, no two of them in
+/// one place.
+pub(super) fn choose(
+    disk: &Disk,
+    bytes: u64,
+    most_bytes: usize,
+    random: &mut Random,
+) -> Vec<Piece> {
     let block_bytes = u64::from(disk.block_bytes.max(1));
-    let most = (PIECE_BYTES as u64 / block_bytes).clamp(1, disk.blocks.max(1));
+    let most = (most_bytes as u64 / block_bytes).clamp(1, disk.blocks.max(1));
     let mut places: Vec<u64> = (0..disk.blocks / most).collect();
     random.shuffle(&mut places);
     let mut left = bytes / block_bytes;
@@ -159,7 +165,7 @@ fn compare_image(
     Ok(())
 }
 
-fn compare(
+pub(super) fn compare(
     disk: &Disk,
     piece: &Piece,
     pattern: Pattern,
@@ -208,7 +214,7 @@ mod tests {
             [(131_072, 512), (16_384, 4096), (1, 512), (7, 4096), (200, 512)]
         {
             let disk = disk(blocks, block_bytes);
-            let mut pieces = choose(&disk, 16 << 20, &mut Random::new(5));
+            let mut pieces = choose(&disk, 16 << 20, PIECE_BYTES, &mut Random::new(5));
             assert!(!pieces.is_empty());
             pieces.sort_by_key(|piece| piece.lba);
             let mut end = 0;

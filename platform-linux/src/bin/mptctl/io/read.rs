@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::disk;
 use crate::cli::{Global, Read};
 use crate::progress::Progress;
-use crate::{open, output};
+use crate::recovered::Recovered;
+use crate::{open_unit, output};
 
 /// The most bytes that are dumped or put into a JSON document; more goes to a file.
 const MOST_SHOWN: u64 = 1 << 20;
@@ -28,6 +29,7 @@ struct Done {
     out: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_hex: Option<String>,
+    recovery: Recovered,
 }
 
 /// Reads blocks.
@@ -41,7 +43,7 @@ pub(crate) fn run(global: &Global, arguments: &Read) -> Result<(), Error> {
     if arguments.blocks == 0 {
         return Err(Error::usage("--blocks is 0, and there is nothing to read"));
     }
-    let (done, shown) = open(global, 0, |host| {
+    let (done, shown) = open_unit(global, &arguments.unit, 0, |host| {
         let (disk, buffer) = disk(host, &arguments.unit)?;
         disk.check_range(arguments.lba, arguments.blocks)?;
         let bytes = arguments.blocks * u64::from(disk.block_bytes);
@@ -80,6 +82,7 @@ pub(crate) fn run(global: &Global, arguments: &Read) -> Result<(), Error> {
             block_bytes: disk.block_bytes,
             out: arguments.out.clone(),
             data_hex: shown.as_ref().map(|data| hex(data)),
+            recovery: Recovered::of(host),
         };
         Ok((done, shown))
     })?;
@@ -89,10 +92,11 @@ pub(crate) fn run(global: &Global, arguments: &Read) -> Result<(), Error> {
     output::print(global.json, "read", &done, || match (&shown, &done.out) {
         (Some(data), _) => output::hex_dump(data),
         (None, out) => format!(
-            "{} blocks from {} on written to {}\n",
+            "{} blocks from {} on written to {}\n{}",
             done.blocks,
             done.lba,
-            out.as_deref().unwrap_or(Path::new("-")).display()
+            out.as_deref().unwrap_or(Path::new("-")).display(),
+            done.recovery.text()
         ),
     })
 }

@@ -10,7 +10,8 @@ use super::disk;
 use super::source::Source;
 use crate::cli::{Global, Verify};
 use crate::progress::Progress;
-use crate::{open, output};
+use crate::recovered::Recovered;
+use crate::{open_unit, output};
 
 #[derive(Serialize)]
 struct Done {
@@ -20,12 +21,13 @@ struct Done {
     blocks: u64,
     block_bytes: u32,
     same: bool,
+    recovery: Recovered,
 }
 
 /// Compares blocks with what they should hold.
 pub(crate) fn run(global: &Global, arguments: &Verify) -> Result<(), Error> {
     let mut source = Source::open(&arguments.source)?;
-    let done = open(global, 0, |host| {
+    let done = open_unit(global, &arguments.unit, 0, |host| {
         let (disk, buffer) = disk(host, &arguments.unit)?;
         let total = source.blocks(&disk)?;
         disk.check_range(arguments.lba, total)?;
@@ -63,9 +65,11 @@ pub(crate) fn run(global: &Global, arguments: &Verify) -> Result<(), Error> {
             blocks: total,
             block_bytes: disk.block_bytes,
             same: true,
+            recovery: Recovered::of(host),
         })
     })?;
     output::print(global.json, "verify", &done, || {
-        format!("{} blocks from {} on are as expected\n", done.blocks, done.lba)
+        let recovery = done.recovery.text();
+        format!("{} blocks from {} on are as expected\n{recovery}", done.blocks, done.lba)
     })
 }

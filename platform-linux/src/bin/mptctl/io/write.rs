@@ -9,7 +9,8 @@ use super::disk;
 use super::source::Source;
 use crate::cli::{Global, Write};
 use crate::progress::Progress;
-use crate::{ask_before_writing, open, output};
+use crate::recovered::Recovered;
+use crate::{ask_before_writing, open_unit, output};
 
 #[derive(Serialize)]
 struct Done {
@@ -19,12 +20,13 @@ struct Done {
     blocks: u64,
     block_bytes: u32,
     flushed: bool,
+    recovery: Recovered,
 }
 
 /// Writes blocks and flushes them.
 pub(crate) fn run(global: &Global, arguments: &Write) -> Result<(), Error> {
     let mut source = Source::open(&arguments.source)?;
-    let done = open(global, 0, |host| {
+    let done = open_unit(global, &arguments.unit, 0, |host| {
         let (disk, buffer) = disk(host, &arguments.unit)?;
         let total = source.blocks(&disk)?;
         disk.check_range(arguments.lba, total)?;
@@ -63,6 +65,7 @@ pub(crate) fn run(global: &Global, arguments: &Write) -> Result<(), Error> {
             blocks: total,
             block_bytes: disk.block_bytes,
             flushed: true,
+            recovery: Recovered::of(host),
         })
     })?;
     output::print(global.json, "write", &done, || {
@@ -71,6 +74,10 @@ pub(crate) fn run(global: &Global, arguments: &Write) -> Result<(), Error> {
         } else {
             ""
         };
-        format!("{} blocks written from {} on, and flushed{gone}\n", done.blocks, done.lba)
+        let recovery = done.recovery.text();
+        format!(
+            "{} blocks written from {} on, and flushed{gone}\n{recovery}",
+            done.blocks, done.lba
+        )
     })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{Disk, Ended, refused};
+use fusion_mpt_linux::disk::{COMMAND_LIMIT, Disk, Ended, Tries, refused};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;
@@ -14,11 +14,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::Order;
 use crate::progress::Progress;
+use crate::recovered::Recovered;
 
 /// The longest latency that is told apart, in nanoseconds: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
-/// How long nothing may come back before the load is given up.
-const SILENCE: Duration = Duration::from_secs(60);
 /// Completions between two looks at the clock of the whole run.
 const LOOKS: u32 = 32;
 /// Bytes of data buffers, at most.
@@ -61,8 +60,10 @@ pub(crate) struct Measured {
     pub(crate) polls: u64,
     pub(crate) idle_polls: u64,
     pub(crate) outstanding_peak: u16,
-    /// Commands that the device asked to be sent again.
+    /// Commands that were sent again, for whatever reason.
     pub(crate) again: u64,
+    /// What was survived, of the whole session.
+    pub(crate) recovery: Recovered,
 }
 
 /// One of the commands that are kept outstanding.
@@ -71,6 +72,7 @@ struct Flight {
     lba: u64,
     direction: Direction,
     since: Instant,
+    tries: Tries,
 }
 
 /// Runs the load on one disk.
@@ -94,8 +96,9 @@ pub(crate) fn run(
     }
     let mut choose = Choose { random: Random::new(load.seed), next: 0, places, load: *load };
     let started = Instant::now();
-    let mut flights =
-        vec![Flight { lba: 0, direction: Direction::None, since: started }; load.depth.into()];
+    let none =
+        Flight { lba: 0, direction: Direction::None, since: started, tries: Tries::of_many() };
+    let mut flights = vec![none; load.depth.into()];
     let mut free: Vec<u16> = (0..load.depth).rev().collect();
     let mut again: Vec<u16> = Vec::new();
     let mut latency = Histogram::new_with_bounds(1, LONGEST_NS, 3)
@@ -106,7 +109,8 @@ pub(crate) fn run(
     let cpu_before = thread_time();
     let (mut sent, mut done, mut reads, mut repeats) = (0u64, 0u64, 0u64, 0u64);
     let mut failure = None;
-    let mut last_reply = started;
+    let mut last_reply = host.now();
+    let mut by_recovery = 0;
     let mut looks = 0;
     let mut stop = false;
     loop {
@@ -124,6 +128,7 @@ pub(crate) fn run(
             if !repeat {
                 (flight.lba, flight.direction) = choose.next();
                 flight.since = Instant::now();
+                flight.tries = Tries::of_many();
             }
             let cdb = match flight.direction {
                 Direction::Write => Cdb::write(flight.lba, load.blocks),
@@ -156,7 +161,7 @@ pub(crate) fn run(
         }
         let found = host.poll(&mut |completion| {
             let slot = completion.cookie as u16;
-            let Some(flight) = flights.get(usize::from(slot)) else { return };
+            let Some(flight) = flights.get_mut(usize::from(slot)) else { return };
             if completion.outcome.is_good() && completion.outcome.transferred() == bytes {
                 let nanoseconds = flight.since.elapsed().as_nanos() as u64;
                 latency.saturating_record(nanoseconds.max(1));
@@ -166,8 +171,9 @@ pub(crate) fn run(
                 return;
             }
             let ended = Ended { outcome: completion.outcome, sense: completion.sense.to_vec() };
-            if ended.wants_another_try() {
+            if flight.tries.again(&ended) {
                 repeats += 1;
+                by_recovery += u64::from(ended.was_ended_by_recovery());
                 again.push(slot);
             } else {
                 free.push(slot);
@@ -178,23 +184,24 @@ pub(crate) fn run(
                 failure.get_or_insert_with(|| refused(disk.target, cdb.as_bytes(), &ended));
             }
         })?;
+        host.note_sent_again(std::mem::take(&mut by_recovery));
         looks += found.max(1);
         if found == 0 {
             host.pause();
         }
         if looks >= LOOKS || found == 0 {
             looks = 0;
-            let now = Instant::now();
+            let now = host.now();
             if found > 0 {
                 last_reply = now;
-            } else if now - last_reply > SILENCE {
+            } else if now - last_reply > COMMAND_LIMIT {
                 return Err(Error::failed(format!(
                     "{in_flight} commands have not come back from target {} for {} s; the controller is reset now",
                     disk.target.0,
-                    SILENCE.as_secs()
+                    COMMAND_LIMIT.as_secs()
                 )));
             }
-            let elapsed = now - started;
+            let elapsed = started.elapsed();
             stop |= interrupt::asked();
             let position = match load.limit {
                 Limit::Time(time) => {
@@ -235,6 +242,7 @@ pub(crate) fn run(
         idle_polls: after.idle_polls - before.idle_polls,
         outstanding_peak: after.outstanding_peak,
         again: repeats,
+        recovery: Recovered::of(host),
     })
 }
 

@@ -1,0 +1,235 @@
+//! What a session lends out: a running controller, and a trace of it.
+
+use std::time::Duration;
+
+use fusion_mpt::controller::Health;
+use fusion_mpt::error::SubmitError;
+use fusion_mpt::generation::{Command, Generation, TaskAttribute};
+use fusion_mpt::io_queue::Completion;
+use fusion_mpt::pages::PageRequest;
+use fusion_mpt::recovery::RecoveryCounters;
+use fusion_mpt::scsi::{Cdb, Lun, Sense};
+use fusion_mpt::sgl::{Direction, Segment};
+use fusion_mpt::targets::Target;
+use fusion_mpt::trace::{Counters, TraceEntry};
+use fusion_mpt_mock::faults::{FaultEvent, Plan};
+
+use super::Session;
+use crate::cdb;
+use crate::error::Error;
+use crate::host::{BringUp, Buffer, Host, Request};
+use crate::image::Image;
+use crate::link::Link;
+use crate::recovery::Happening;
+
+/// The longest configuration page that is read.
+const PAGE_BYTES: usize = 4096;
+
+impl<G: Generation, B: Link> Session<'_, G, B> {
+    pub(super) fn show_trace(&mut self) {
+        let (Some(sink), Some(trace)) = (self.sink.as_mut(), self.controller.trace()) else {
+            return;
+        };
+        for entry in trace.since(self.traced) {
+            if entry.sequence > self.traced {
+                sink(&format!("({} entries were not kept)", entry.sequence - self.traced));
+            }
+            self.traced = entry.sequence + 1;
+            let at_ms = entry.at_ms.saturating_sub(self.started_ms);
+            if let Some(line) = self.decoder.entry(&TraceEntry { at_ms, ..*entry }) {
+                sink(&line);
+            }
+        }
+    }
+
+    /// Polls, and shows what passes.
+    fn poll_traced(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
+        // Sense lies beside the reply frame, so it is shown where it comes out.
+        let mut lines = Vec::new();
+        let found = self.controller.poll(|completion| {
+            if let Some(sense) = Sense::parse(completion.sense) {
+                lines.push(format!("         sense: {sense}"));
+            }
+            complete(completion);
+        });
+        self.show_trace();
+        if let Some(sink) = self.sink.as_mut() {
+            lines.iter().for_each(|line| sink(line));
+        }
+        found
+    }
+}
+
+impl<G: Generation, B: Link> Host for Session<'_, G, B> {
+    fn bring_up(&self) -> &BringUp {
+        &self.bring_up
+    }
+
+    fn images(&self) -> &[Image] {
+        self.images.all()
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        self.controller.targets().filter(|target| target.present).collect()
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<Buffer, Error> {
+        let buffer = Buffer::new(self.link.allocate(bytes.max(1), 4096)?);
+        self.buffers.push(buffer.clone());
+        Ok(buffer)
+    }
+
+    fn submit(&mut self, request: &Request<'_>) -> Result<bool, Error> {
+        let Some(cdb) = Cdb::from_bytes(request.cdb) else {
+            return Err(Error::usage(format!(
+                "a CDB of {} bytes cannot be sent; it has 1 to 32",
+                request.cdb.len()
+            )));
+        };
+        let segment = match request.buffer {
+            Some(buffer) if request.bytes > 0 => {
+                let end = request.offset.checked_add(request.bytes as usize);
+                if end.is_none_or(|end| end > buffer.bytes()) {
+                    return Err(Error::failed("the command's data lies outside its buffer"));
+                }
+                let address = buffer.address().offset(request.offset as u64);
+                Some(Segment { address, length: request.bytes })
+            }
+            _ => None,
+        };
+        let command = Command {
+            lun: Lun::peripheral(request.lun),
+            cdb: &cdb,
+            direction: if segment.is_some() { request.direction } else { Direction::None },
+            data_length: segment.map_or(0, |segment| segment.length),
+            segments: segment.as_slice(),
+            attribute: TaskAttribute::Simple,
+            tag: None,
+            timeout_ms: self.timeout_ms,
+            cookie: request.cookie,
+        };
+        match self.controller.submit(request.target, &command) {
+            Ok(_) => self.refused_since = None,
+            // There is always an end to these: something completes.
+            Err(SubmitError::Full) => return Ok(false),
+            Err(SubmitError::Held | SubmitError::Throttled) => {
+                return self.was_refused(request.target.0).map(|()| false);
+            }
+            Err(error) => {
+                return Err(
+                    self.explain(format!("a command for target {}: {error}", request.target.0))
+                );
+            }
+        }
+        let unit = (request.target, request.lun);
+        if cdb::is_write(request.cdb) {
+            self.has_written = true;
+            if !self.unflushed.contains(&unit) {
+                self.unflushed.push(unit);
+            }
+        } else if cdb::is_whole_flush(request.cdb) {
+            self.unflushed.retain(|other| *other != unit);
+        }
+        if self.sink.is_some() {
+            self.show_trace();
+        }
+        Ok(true)
+    }
+
+    fn poll(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> Result<u32, Error> {
+        self.left_out += 1;
+        let look = self.left_out >= B::POLLS_BETWEEN_LOOKS;
+        // What a tick finds counts too.
+        let mut ticked = 0;
+        if look || self.sink.is_some() {
+            self.left_out = 0;
+            self.tick(&mut |completion| {
+                ticked += 1;
+                complete(completion);
+            })?;
+        }
+        let found = if !look && !self.link.may_have_replied() {
+            0
+        } else if self.sink.is_none() {
+            self.controller.poll(complete)
+        } else {
+            self.poll_traced(complete)
+        };
+        let found = found + ticked;
+        if found > 0 {
+            self.idle = 0;
+            self.refused_since = None;
+        }
+        Ok(found)
+    }
+
+    fn pause(&mut self) {
+        self.link.pause(self.idle);
+        self.idle = self.idle.saturating_add(1);
+    }
+
+    fn outstanding(&self) -> u16 {
+        self.controller.outstanding()
+    }
+
+    fn read_page(&mut self, request: PageRequest) -> Result<Vec<u8>, Error> {
+        let mut page = vec![0u8; PAGE_BYTES];
+        let length = self
+            .controller
+            .read_page(&mut self.link.delay(), request, &mut page, |_| {})
+            .map_err(|error| self.explain(error))?;
+        page.truncate(length);
+        Ok(page)
+    }
+
+    fn counters(&self) -> Counters {
+        self.controller.counters()
+    }
+
+    fn register_accesses(&self) -> (u64, u64) {
+        self.controller.register_accesses()
+    }
+
+    fn now(&self) -> Duration {
+        self.link.now()
+    }
+
+    fn health(&self) -> Health {
+        self.controller.health()
+    }
+
+    fn recovery(&self) -> RecoveryCounters {
+        self.controller.recovery_counters()
+    }
+
+    fn happenings(&self) -> &[Happening] {
+        self.record.all()
+    }
+
+    fn note_sent_again(&mut self, commands: u64) {
+        self.sent_again += commands;
+    }
+
+    fn sent_again(&self) -> u64 {
+        self.sent_again
+    }
+
+    fn forgive_unflushed(&mut self) {
+        self.unflushed.clear();
+        self.has_written = false;
+    }
+
+    fn set_faults(&mut self, plan: Option<&Plan>) -> Result<(), Error> {
+        if self.link.set_faults(plan) {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{} has no faults to offer: only a software controller does, opened for it",
+            self.bring_up.bus
+        )))
+    }
+
+    fn fault_log(&self) -> Vec<FaultEvent> {
+        self.link.fault_log()
+    }
+}
