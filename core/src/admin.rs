@@ -145,6 +145,15 @@ impl Admin {
             .then_some(Function::PORT_ENABLE)
     }
 
+    /// Counts the time that everything under way has from `now_ms` on.
+    pub(crate) fn asked_at(&mut self, now_ms: u64) {
+        self.underway_ms = now_ms;
+        self.port_enable_asked_ms = now_ms;
+        if let Some(asked_ms) = &mut self.events_asked_ms {
+            *asked_ms = now_ms;
+        }
+    }
+
     /// Has the IOC forget a device that went; `false` if there is no room to remember it.
     pub(crate) fn remove_device(&mut self, handle: u16) -> bool {
         self.waiting.push_back(Job::Remove { handle }).is_ok()

@@ -289,6 +289,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// Takes what the controller has answered, hands each completion to `complete`, and goes on
     /// with discovery. Returns how many replies there were.
     pub fn poll(&mut self, mut complete: impl FnMut(Completion<'_>)) -> u32 {
+        if self.state == State::Offline {
+            // MPI1's replies stand in the chip, which is left alone.
+            return 0;
+        }
         let Self { queue, desk, .. } = self;
         let found =
             queue.drain(&mut complete, &mut |memory, other| desk.take_in::<G, D>(memory, &other));

@@ -4,7 +4,7 @@
 //! All of it goes on from tick to tick and waits for nothing.
 
 use super::management::Task;
-use super::{Action, Controller, State};
+use super::{Action, Controller, DISCOVERY_LIMIT_MS, State};
 use crate::doorbell::Sending;
 use crate::error::Error;
 use crate::generation::{Device, Generation, Message};
@@ -17,7 +17,11 @@ use crate::recovery::{
 };
 use crate::scsi::Lun;
 use crate::slots::LateCommand;
+use crate::startup::PORT_ENABLE_LIMIT_MS;
 
+/// How long discovery may take after a reset.
+pub(super) const REDISCOVERY_LIMIT_MS: u64 =
+    PORT_ENABLE_LIMIT_MS as u64 + DISCOVERY_LIMIT_MS as u64;
 /// Steps of one tick: a climb that ends and the next that begins.
 const STEPS: u32 = 8;
 
@@ -43,6 +47,8 @@ pub(super) struct Recovery {
     sending: Option<(Sending, Message)>,
     /// The late command of another queue, by its SMID, when it was last reported.
     reported: Option<(u16, u64)>,
+    /// No tick has come since the IOC was set going: how long that took is not known yet.
+    pub(super) untimed: bool,
 }
 
 impl Recovery {
@@ -56,6 +62,7 @@ impl Recovery {
             removal: None,
             sending: None,
             reported: None,
+            untimed: true,
         }
     }
 
@@ -104,6 +111,13 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// Does what is due.
     #[cold]
     pub(super) fn recover(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
+        if core::mem::take(&mut self.recovery.untimed) {
+            // A start or a reset may have taken minutes, in which nobody could answer anything.
+            self.desk.admin.asked_at(self.now_ms);
+            if let State::Rediscovering { until_ms } = &mut self.state {
+                *until_ms = self.now_ms.saturating_add(REDISCOVERY_LIMIT_MS);
+            }
+        }
         if let State::Rediscovering { until_ms } = self.state {
             self.look_for_the_end(until_ms, complete);
         }

@@ -2,7 +2,8 @@
 
 use embedded_hal::delay::DelayNs;
 
-use super::{Action, Controller, DISCOVERY_LIMIT_MS, State};
+use super::recovering::REDISCOVERY_LIMIT_MS;
+use super::{Action, Controller, State};
 use crate::error::Error;
 use crate::generation::{Facts, Generation};
 use crate::io_queue::Completion;
@@ -10,7 +11,7 @@ use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery::{self, InFlight, ResetReason};
 use crate::regs::{DOORBELL, Doorbell, HOST_INTERRUPT_MASK, HostInterruptMask, IocState, Patience};
-use crate::startup::{PORT_ENABLE_LIMIT_MS, ask_facts, start_ioc};
+use crate::startup::{ask_facts, start_ioc};
 
 /// How long firmware may take to write its core down (mpt3sas: 15 s by default).
 const CORE_DUMP_LIMIT_MS: u32 = 15_000;
@@ -136,8 +137,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         start_ioc::<G, R, D>(bus, delay, &self.facts, &self.plan, memory, self.now_ms)?;
         self.desk.targets.rediscover();
         self.set_going();
-        let limit_ms = u64::from(PORT_ENABLE_LIMIT_MS) + u64::from(DISCOVERY_LIMIT_MS);
-        self.state = State::Rediscovering { until_ms: self.now_ms.saturating_add(limit_ms) };
+        self.recovery.untimed = true;
+        let until_ms = self.now_ms.saturating_add(REDISCOVERY_LIMIT_MS);
+        self.state = State::Rediscovering { until_ms };
         if self.recovery.policy.in_flight == InFlight::Fail {
             self.queue.open();
             self.replies.standing().work(false);
