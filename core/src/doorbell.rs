@@ -8,12 +8,16 @@ use embedded_hal::delay::DelayNs;
 
 use crate::error::{Error, Waited};
 use crate::platform::Registers;
-use crate::regs::{Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptStatus, Patience};
+use crate::regs::{
+    Bus, DOORBELL, Doorbell, HOST_INTERRUPT_STATUS, HostInterruptStatus, IocState, Patience,
+};
 
 /// How long the IOC has to take the handshake's first word (mpt3sas uses the same).
 const START_LIMIT_MS: u32 = 5_000;
 /// How long it has to take each further word or hand out each half-word of a reply once begun.
 const WORD_LIMIT_MS: u32 = 5_000;
+/// How often the doorbell is looked at in a long wait.
+const LOOK_INTERVAL_MS: u32 = 1_000;
 /// How often a request is sent that the IOC lets go of.
 const SEND_ATTEMPTS: u32 = 100;
 /// Half-words of the longest reply: its length is one byte that counts 32-bit words.
@@ -264,9 +268,23 @@ fn wait_for_ioc<R: Registers>(
     what: &'static str,
     limit_ms: u32,
 ) -> Result<(), Error> {
-    let waited =
-        bus.wait(delay, HOST_INTERRUPT_STATUS, what, limit_ms, |status| status.ioc_to_system());
-    explain(bus, waited)
+    let mut waited_ms = 0;
+    loop {
+        let slice_ms = (limit_ms - waited_ms).min(LOOK_INTERVAL_MS);
+        let answer =
+            bus.wait(delay, HOST_INTERRUPT_STATUS, what, slice_ms, |status| status.ioc_to_system());
+        match explain(bus, answer) {
+            Err(Error::Timeout(Waited { last, .. })) => {
+                waited_ms += slice_ms;
+                // Port enable may take minutes; an IOC that was reset meanwhile has let go of the
+                // doorbell and never answers.
+                if waited_ms >= limit_ms || !Doorbell(last).used() {
+                    return Err(Error::Timeout(Waited { what, limit_ms: waited_ms, last }));
+                }
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn explain<R: Registers>(
@@ -278,7 +296,7 @@ fn explain<R: Registers>(
         Err(Error::Timeout(Waited { what, limit_ms, .. })) => {
             let doorbell = bus.status(DOORBELL)?;
             Err(match doorbell.state() {
-                crate::regs::IocState::Fault => Error::Fault(doorbell.data()),
+                IocState::Fault | IocState::Coredump => Error::Fault(doorbell.data()),
                 _ => Error::Timeout(Waited { what, limit_ms, last: doorbell.0 }),
             })
         }
