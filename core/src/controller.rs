@@ -34,6 +34,7 @@ mod recovering;
 mod restart;
 
 pub use ending::Stopped;
+pub(crate) use ending::is_flush;
 use management::Task;
 pub use management::TaskRoute;
 use recovering::Recovery;
