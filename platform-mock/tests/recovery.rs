@@ -428,6 +428,21 @@ fn stop_without_flush<G: Generation>(chip: Chip) {
     assert!(took < 120_000, "bounded: {took} ms");
 }
 
+#[test]
+fn interrupts_pass_after_a_reset_if_they_did_before() {
+    for pass_them in [true, false] {
+        let mut rig = rig::<Mpi2>(Chip::SAS3008);
+        rig.driver.interrupts(pass_them);
+        rig.reset().unwrap_or_else(|error| panic!("{error}"));
+        pass(&mut rig, 2_000);
+        rig.clear_attention(DISK_0);
+        assert!(!rig.bus.interrupt_pending());
+        read(&mut rig, DISK_0);
+        rig.bus.advance(Duration::from_millis(1));
+        assert_eq!(rig.bus.interrupt_pending(), pass_them);
+    }
+}
+
 /// Queues in threads of their own learn of a reset from their polls.
 #[test]
 fn a_queue_that_was_handed_out_ends_its_commands_at_a_reset_and_goes_on() {
