@@ -12,10 +12,8 @@ use crate::error::Error;
 use crate::host::{Buffer, Host, Request};
 use crate::interrupt;
 use crate::sense;
+use crate::silence::{self, Silence};
 
-/// How long one command may take before the session gives up. The driver ends each command long
-/// before, with the controller if it must: this is for when it does not.
-pub const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// How long a command may take before a request to stop no longer waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a command is tried that the device answers with BUSY, TASK SET FULL or a unit attention.
@@ -130,21 +128,21 @@ impl Default for Tries {
 /// [`Error::Failed`] when it cannot be sent, when the controller fails, and when no answer comes;
 /// [`Error::Interrupted`] when the user will not wait for it.
 pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
-    let deadline = host.now() + COMMAND_LIMIT;
+    let mut silence = Silence::begin(host);
     let patient = host.now() + PATIENCE;
     let late = || {
         Error::failed(format!(
             "target {} has not answered {} within {} s; the controller is reset now, try again and look at the disk if it happens twice",
             request.target.0,
             cdb::describe(request.cdb),
-            COMMAND_LIMIT.as_secs()
+            silence::LIMIT.as_secs()
         ))
     };
     while !host.submit(request)? {
         if host.poll(&mut |_| {})? == 0 {
             host.pause();
         }
-        if host.now() > deadline {
+        if silence.is_too_long(host) {
             return Err(late());
         }
     }
@@ -161,11 +159,10 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
         }
         if found == 0 {
             host.pause();
-            let now = host.now();
-            if now > deadline {
+            if silence.is_too_long(host) {
                 return Err(late());
             }
-            if now > patient && interrupt::asked() {
+            if host.now() > patient && interrupt::asked() {
                 return Err(Error::Interrupted);
             }
         }

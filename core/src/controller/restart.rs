@@ -162,6 +162,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             State::NeedsReset(
                 ResetReason::LadderExhausted
                     | ResetReason::ReplyLost
+                    | ResetReason::ReplyTorn
                     | ResetReason::OwnRequestLost(_)
                     | ResetReason::NotOperational
             )
