@@ -373,6 +373,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     fn lose(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         self.state = State::Gone;
         self.news = Some(Action::ControllerGone);
+        // All ones may have been a link that was down for a moment: the card may be there again, and
+        // write what is about to be somebody else's memory.
+        self.queue.bus.cut_off();
         self.give_up(Error::Gone);
         self.desk.targets.rediscovered();
         self.desk.targets.lose_all();
