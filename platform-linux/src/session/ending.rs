@@ -10,11 +10,12 @@ use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
 
 use super::Session;
-use crate::disk::{Ended, Tries};
+use crate::disk::Ended;
 use crate::error::Error;
 use crate::host::{Host, OWN_COOKIE, Request};
 use crate::link::Link;
 use crate::recovery::left_undone;
+use crate::tries::Tries;
 
 /// How long commands may take to come back when a session ends. Recovery of one that is late takes
 /// longer; then [`Controller::stop`](fusion_mpt::controller::Controller::stop) waits once more.
