@@ -21,3 +21,4 @@ pub mod recovery;
 pub mod sense;
 pub mod session;
 pub mod silence;
+pub mod tries;

@@ -2,11 +2,12 @@
 
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{Disk, Ended, Tries, refused};
+use fusion_mpt_linux::disk::{Disk, Ended, refused};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;
 use fusion_mpt_linux::silence::{self, Silence};
+use fusion_mpt_linux::tries::Tries;
 
 use crate::progress::Progress;
 

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{Disk, Ended, Tries, refused};
+use fusion_mpt_linux::disk::{Disk, Ended, refused};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;
 use fusion_mpt_linux::pattern::{Pattern, Random};
 use fusion_mpt_linux::silence::{self, Silence};
+use fusion_mpt_linux::tries::Tries;
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
