@@ -79,7 +79,8 @@ impl<G: Generation, R: Registers> Reset<G, R> {
         self.ask(delay, ResetKind::Diagnostic)
     }
 
-    fn ask(self, delay: &mut impl DelayNs, reset: ResetKind) -> Result<Ready<G, R>, Error> {
+    #[inline(never)]
+    fn ask(self, delay: &mut dyn DelayNs, reset: ResetKind) -> Result<Ready<G, R>, Error> {
         let facts = ask_facts::<G, R>(&self.bus, delay, self.chip)?;
         let port = G::port_facts(&self.bus, delay, 0)?;
         Ok(Ready {

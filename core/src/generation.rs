@@ -95,7 +95,7 @@ pub(crate) fn write_list<D: DmaRegion>(
         chain_bytes: layout.chain_bytes as usize,
         chain_count: layout.chains_per_command as usize,
     };
-    sgl::encode(format, memory, &space, segments, direction, data_length, ElementLimit::MAX)
+    sgl::encode_any(format, memory, &space, segments, direction, data_length, ElementLimit::MAX)
         .map(|encoded| encoded.chain_offset)
         .map_err(SubmitError::Sgl)
 }

@@ -117,6 +117,7 @@ fn may_reset_message_unit<G: Generation, R: Registers>(
 ///
 /// [`Error::Timeout`] or [`Error::Fault`] if the IOC does not come to READY; [`Error::Gone`].
 #[cold]
+#[inline(never)]
 pub(crate) fn message_unit_reset<R: Registers>(
     bus: &Bus<R>,
     delay: &mut dyn DelayNs,
@@ -138,6 +139,7 @@ pub(crate) fn message_unit_reset<R: Registers>(
 ///
 /// [`Error::DiagnosticLocked`], [`Error::Timeout`], [`Error::Fault`] or [`Error::Gone`].
 #[cold]
+#[inline(never)]
 pub(crate) fn diagnostic_reset<R: Registers>(
     bus: &Bus<R>,
     delay: &mut dyn DelayNs,
@@ -194,6 +196,7 @@ fn unlock<R: Registers>(bus: &Bus<R>, delay: &mut dyn DelayNs) -> Result<(), Err
 }
 
 #[cold]
+#[inline(never)]
 fn wait_ready<R: Registers>(
     bus: &Bus<R>,
     delay: &mut dyn DelayNs,

@@ -39,7 +39,7 @@ use crate::mem::Memory;
 use crate::platform::{BusAddr, DmaRegion};
 use crate::wire::sge::MAX_ELEMENT_LENGTH;
 
-use list::encode_any;
+pub(crate) use list::encode_any;
 
 /// One contiguous stretch of the data, as the controller sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,15 @@ impl SglFormat {
         }
     }
 
+    /// `bytes`, a multiple of the unit and in reach, in units of [`SglFormat::offset_unit`].
+    const fn in_units(self, bytes: usize) -> u8 {
+        // Spelled out so that each division is by a constant.
+        match self {
+            Self::Mpi32 | Self::Mpi64 => (bytes / 4) as u8,
+            Self::Ieee64 => (bytes / 16) as u8,
+        }
+    }
+
     /// How many elements `bytes` hold.
     const fn elements_in(self, bytes: usize) -> usize {
         // Spelled out so that each division is by a constant.
@@ -104,6 +113,7 @@ impl SglFormat {
 
     /// How many elements of a buffer can be used, when the list starts `header_bytes` into it and
     /// has `bytes` of room: the offset of a chain element in the last slot must fit its byte.
+    #[inline(never)]
     const fn slots(self, header_bytes: usize, bytes: usize) -> usize {
         let in_reach = match (255 * self.offset_unit()).checked_sub(header_bytes) {
             Some(reach) => self.elements_in(reach) + 1,
@@ -340,11 +350,7 @@ pub fn encode<D: DmaRegion>(
         }
         return Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 });
     }
-    // In two parts, so that a caller who builds the space on the spot need not store it unless it
-    // comes to this: the compiler would share one copy of the whole, stored up front.
-    let frame = [space.sgl_offset, space.header_bytes, space.frame_sgl_bytes];
-    let chains = [space.chain_offset, space.chain_bytes, space.chain_count];
-    encode_any(format, memory, (frame, chains), segments, direction, data_length, limit)
+    encode_any(format, memory, space, segments, direction, data_length, limit)
 }
 
 /// The whole list of a command whose data is one segment that fits one element, as the 16 bytes to

@@ -101,6 +101,7 @@ impl<'a> ReplyFrames<'a> {
     }
 
     /// Takes every frame from a device that was reset.
+    #[inline(never)]
     pub(crate) fn take_all(&self) {
         for record in self.records {
             record.0.store(false, Ordering::Relaxed);

@@ -278,10 +278,12 @@ impl<'a> Slots<'a> {
         if !self.has_late() {
             return None;
         }
-        let is_late = |record: &SlotRecord| record.owner >= Owner::Command && record.bucket == LATE;
-        let index = self.records.iter().position(is_late)?;
-        let device = self.records.get(index)?.device;
-        Some(LateCommand { smid: self.first_smid.wrapping_add(index as u16), device })
+        let mut device = 0;
+        let smid = self.find_where(&mut |record| {
+            device = record.device;
+            record.bucket == LATE
+        })?;
+        Some(LateCommand { smid, device })
     }
 
     /// Whether `smid` is outstanding and late.
@@ -301,9 +303,23 @@ impl<'a> Slots<'a> {
     /// Commands that the device at this address has. Looks at every slot; not for the hot path.
     #[must_use]
     pub fn outstanding_on(&self, device: u16) -> u16 {
-        let of_device =
-            |record: &&SlotRecord| record.owner >= Owner::Command && record.device == device;
-        self.records.iter().filter(of_device).count() as u16
+        let mut count = 0;
+        let _ = self.find_where(&mut |record| {
+            count += u16::from(record.device == device);
+            false
+        });
+        count
+    }
+
+    /// The SMID of the first outstanding command that `is_it` takes. Once for all searches: none of
+    /// them is in a hurry.
+    #[inline(never)]
+    fn find_where(&self, is_it: &mut dyn FnMut(&SlotRecord) -> bool) -> Option<u16> {
+        let index = self
+            .records
+            .iter()
+            .position(|record| record.owner >= Owner::Command && is_it(record))?;
+        Some(self.first_smid.wrapping_add(index as u16))
     }
 
     /// Ends a command of the pool that was not answered. Its slot is not given out again before
@@ -385,11 +401,7 @@ impl<'a> Slots<'a> {
     /// slot; not for the hot path.
     #[must_use]
     pub fn find(&self, cookie: u64) -> Option<u16> {
-        let index = self
-            .records
-            .iter()
-            .position(|record| record.owner >= Owner::Command && record.cookie == cookie)?;
-        Some(self.first_smid.wrapping_add(index as u16))
+        self.find_where(&mut |record| record.cookie == cookie)
     }
 
     /// Commands that the device has.

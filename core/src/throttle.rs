@@ -79,6 +79,7 @@ impl Throttles {
     }
 
     /// A device was given a command.
+    #[inline(never)]
     pub(crate) fn given(&mut self, device: u16) {
         if let Some(throttle) = self.0.iter_mut().find(|throttle| throttle.device == device) {
             throttle.outstanding = throttle.outstanding.saturating_add(1);
@@ -86,6 +87,7 @@ impl Throttles {
     }
 
     /// A command of this device has ended.
+    #[inline(never)]
     pub(crate) fn ended(&mut self, device: u16) {
         if let Some(throttle) = self.0.iter_mut().find(|throttle| throttle.device == device) {
             throttle.outstanding = throttle.outstanding.saturating_sub(1);

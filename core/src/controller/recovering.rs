@@ -265,6 +265,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// The device was reset, as far as it could be: now it is removed.
+    #[inline(never)]
     fn end_removal(&mut self) -> bool {
         if let Some(removal) = &mut self.recovery.removal {
             if !self.desk.admin.remove_device(removal.device.address) {
@@ -280,6 +281,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Asks for task management, by the queue or the doorbell.
+    #[inline(never)]
     fn ask(&mut self, request: &TaskRequest) -> Result<(), Error> {
         let smid = if self.prefers_doorbell() {
             let (smid, message) = self.doorbell_task(request).ok_or(Error::Busy)?;
@@ -295,6 +297,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
 
     /// Moves a request through the doorbell as far as the IOC is ready for.
     fn send_on(&mut self) {
+        if !G::TASKS_BY_DOORBELL {
+            return;
+        }
         let Some((sending, message)) = &mut self.recovery.sending else { return };
         match sending.advance(&self.queue.bus, message.bytes()) {
             Ok(false) => {}

@@ -171,6 +171,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Waits until the queues that were handed out have left.
+    #[inline(never)]
     pub(super) fn wait_for_queues(&mut self, delay: &mut dyn DelayNs) -> Result<(), Error> {
         let mut patience = Patience::new();
         while !self.replies.standing().is_quiet() {

@@ -93,6 +93,7 @@ impl Sealed for Mpi1 {
         })
     }
 
+    #[inline(never)]
     fn port_facts<R: Registers>(
         bus: &Bus<R>,
         delay: &mut dyn DelayNs,

@@ -119,6 +119,7 @@ impl Sealed for Mpi2 {
         })
     }
 
+    #[inline(never)]
     fn port_facts<R: Registers>(
         bus: &Bus<R>,
         delay: &mut dyn DelayNs,

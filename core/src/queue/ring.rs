@@ -57,6 +57,7 @@ pub struct Ring {
 }
 
 impl Ring {
+    #[inline(never)]
     pub(crate) fn new(
         plan: &MemoryPlan,
         queue: u8,

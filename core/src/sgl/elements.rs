@@ -1,8 +1,9 @@
-//! What every element format must be able to write.
+//! The elements of every format as dwords, so that one encoder writes them all.
 
-use super::{Direction, Segment, SglFormat};
-use crate::mem::Memory;
-use crate::platform::{BusAddr, DmaRegion};
+use zerocopy::little_endian::U32;
+
+use super::{Direction, Segment, SglFormat, ieee, mpi};
+use crate::platform::BusAddr;
 
 /// Where an element stands, as far as its flags tell.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,26 +16,34 @@ pub(super) enum Place {
     End,
 }
 
-/// How one format writes its elements. Offsets are bytes from the start of the region.
-pub(super) trait Elements {
-    const FORMAT: SglFormat;
+/// An element as it stands in memory: the first [`SglFormat::element_bytes`] of it.
+pub(super) type Element = [U32; 4];
 
-    /// The element that describes `segment`, at most the limit long.
-    fn write_simple<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        segment: Segment,
-        direction: Direction,
-        place: Place,
-    );
+/// The element that describes `segment`, at most the limit long.
+pub(super) fn simple(
+    format: SglFormat,
+    segment: &Segment,
+    direction: Direction,
+    place: Place,
+) -> Element {
+    match format {
+        SglFormat::Mpi32 => mpi::simple_32(segment, mpi::simple_flags(direction, place)),
+        SglFormat::Mpi64 => mpi::simple_64(segment, mpi::simple_flags(direction, place)),
+        SglFormat::Ieee64 => ieee::simple(segment, ieee::simple_flags(place)),
+    }
+}
 
-    /// The element that points to a chain frame with `length` bytes of elements, whose own chain
-    /// element stands `next_chain_offset` units into it.
-    fn write_chain<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        chain: BusAddr,
-        length: u16,
-        next_chain_offset: u8,
-    );
+/// The element that points to a chain frame with `length` bytes of elements, whose own chain
+/// element stands `next_chain_offset` units into it.
+pub(super) fn chain(
+    format: SglFormat,
+    frame: BusAddr,
+    length: u16,
+    next_chain_offset: u8,
+) -> Element {
+    match format {
+        SglFormat::Mpi32 => mpi::chain_32(frame, length, next_chain_offset),
+        SglFormat::Mpi64 => mpi::chain_64(frame, length, next_chain_offset),
+        SglFormat::Ieee64 => ieee::chain(frame, length, next_chain_offset),
+    }
 }

@@ -1,8 +1,6 @@
 //! Lists of any length: check everything, then fill the frame and its chain frames in one pass.
 
-use super::elements::{Elements, Place};
-use super::ieee::Ieee64;
-use super::mpi::{Mpi32, Mpi64};
+use super::elements::{Element, Place, chain, simple};
 use super::{
     Direction, ElementLimit, Encoded, SPLIT_ALIGNMENT, Segment, SglError, SglFormat, SglSpace,
 };
@@ -12,65 +10,48 @@ use crate::platform::{BusAddr, DmaRegion};
 /// What [`super::encode`] does when there is more to it than one element.
 #[cold]
 #[inline(never)]
-pub(super) fn encode_any<D: DmaRegion>(
+pub(crate) fn encode_any<D: DmaRegion>(
     format: SglFormat,
     memory: &Memory<D>,
-    (frame, chains): ([usize; 3], [usize; 3]),
+    space: &SglSpace,
     segments: &[Segment],
     direction: Direction,
     data_length: u32,
     limit: ElementLimit,
 ) -> Result<Encoded, SglError> {
-    let [sgl_offset, header_bytes, frame_sgl_bytes] = frame;
-    let [chain_offset, chain_bytes, chain_count] = chains;
-    let space = SglSpace {
-        sgl_offset,
-        header_bytes,
-        frame_sgl_bytes,
-        chain_offset,
-        chain_bytes,
-        chain_count,
-    };
-    let job = Job { memory, space, segments, direction, data_length, limit };
-    match format {
-        SglFormat::Mpi32 => job.encode::<Mpi32>(),
-        SglFormat::Mpi64 => job.encode::<Mpi64>(),
-        SglFormat::Ieee64 => job.encode::<Ieee64>(),
+    let job = Job { format, memory, space, segments, direction, limit };
+    let needed = job.survey(data_length)?;
+    if needed == 0 {
+        let nowhere = Segment { address: BusAddr(0), length: 0 };
+        job.put(space.sgl_offset, simple(format, &nowhere, Direction::None, Place::End));
+        return Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 });
     }
+    Ok(job.write(needed))
 }
 
 struct Job<'a, D> {
+    format: SglFormat,
     memory: &'a Memory<D>,
-    space: SglSpace,
+    space: &'a SglSpace,
     segments: &'a [Segment],
     direction: Direction,
-    data_length: u32,
     limit: ElementLimit,
 }
 
 impl<D: DmaRegion> Job<'_, D> {
-    fn encode<E: Elements>(&self) -> Result<Encoded, SglError> {
-        let needed = self.survey(E::FORMAT)?;
-        if needed == 0 {
-            let (nowhere, end) = (Segment { address: BusAddr(0), length: 0 }, Place::End);
-            E::write_simple(self.memory, self.space.sgl_offset, nowhere, Direction::None, end);
-            return Ok(Encoded { chain_offset: 0, chains_used: 0, elements: 1 });
-        }
-        Ok(self.write::<E>(needed))
-    }
-
     /// Checks everything that can go wrong, and counts the elements.
-    fn survey(&self, format: SglFormat) -> Result<usize, SglError> {
+    fn survey(&self, data_length: u32) -> Result<usize, SglError> {
+        let format = self.format;
         self.space.check(format, self.memory.len())?;
         let mut listed = 0_u64;
         for segment in self.segments {
             reachable(format, segment.address, u64::from(segment.length))?;
             listed = listed.saturating_add(u64::from(segment.length));
         }
-        if listed != u64::from(self.data_length) {
-            return Err(SglError::LengthMismatch { declared: self.data_length, listed });
+        if listed != u64::from(data_length) {
+            return Err(SglError::LengthMismatch { declared: data_length, listed });
         }
-        let needed = split(self.segments, self.limit).count();
+        let needed = self.split().count();
         let room = self.space.capacity(format);
         if needed > room {
             let [needed, room] = [needed, room].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -84,11 +65,11 @@ impl<D: DmaRegion> Job<'_, D> {
     }
 
     /// Writes `needed` elements, which fit.
-    fn write<E: Elements>(&self, needed: usize) -> Encoded {
-        let (size, unit) = (const { E::FORMAT.element_bytes() }, const { E::FORMAT.offset_unit() });
-        let space = &self.space;
-        let frame_slots = E::FORMAT.slots(space.header_bytes, space.frame_sgl_bytes);
-        let chain_slots = E::FORMAT.slots(0, space.chain_bytes);
+    fn write(&self, needed: usize) -> Encoded {
+        let Self { format, space, .. } = *self;
+        let size = format.element_bytes();
+        let frame_slots = format.slots(space.header_bytes, space.frame_sgl_bytes);
+        let chain_slots = format.slots(0, space.chain_bytes);
         let mut encoded = Encoded { chain_offset: 0, chains_used: 0, elements: needed as u32 };
         let mut offset = space.sgl_offset;
         let mut next_chain = space.chain_offset;
@@ -96,9 +77,9 @@ impl<D: DmaRegion> Job<'_, D> {
         // Simple elements still to go into the buffer at hand.
         let mut here = simple_slots(left, frame_slots);
         if here < left {
-            encoded.chain_offset = ((space.header_bytes + here * size) / unit) as u8;
+            encoded.chain_offset = format.in_units(space.header_bytes + here * size);
         }
-        for segment in split(self.segments, self.limit) {
+        for segment in self.split() {
             left = left.saturating_sub(1);
             here = here.saturating_sub(1);
             let place = match (left, here) {
@@ -106,20 +87,67 @@ impl<D: DmaRegion> Job<'_, D> {
                 (_, 0) => Place::BeforeChain,
                 _ => Place::Middle,
             };
-            E::write_simple(self.memory, offset, segment, self.direction, place);
+            self.put(offset, simple(format, &segment, self.direction, place));
             offset += size;
             if place == Place::BeforeChain {
                 here = simple_slots(left, chain_slots);
                 let (elements, next) = if here < left { (here + 1, here) } else { (here, 0) };
                 // `slots` keeps the offset within its byte, and so the length within 16 bits.
-                let (length, next) = ((elements * size) as u16, (next * size / unit) as u8);
-                E::write_chain(self.memory, offset, self.memory.bus(next_chain), length, next);
+                let (length, next) = ((elements * size) as u16, format.in_units(next * size));
+                self.put(offset, chain(format, self.memory.bus(next_chain), length, next));
                 offset = next_chain;
                 next_chain += space.chain_bytes;
                 encoded.chains_used += 1;
             }
         }
         encoded
+    }
+
+    /// Writes an element: by dwords, since those of 12 bytes leave every other one off a multiple
+    /// of 8.
+    fn put(&self, offset: usize, element: Element) {
+        let dwords = element.iter().take(self.format.element_bytes() / 4);
+        for (index, dword) in dwords.enumerate() {
+            self.memory.write_u32(offset + index * 4, dword.get());
+        }
+    }
+
+    /// The segments as elements will describe them: none empty, none longer than the limit.
+    fn split(&self) -> Split<'_> {
+        let rest = Segment { address: BusAddr(0), length: 0 };
+        Split { segments: self.segments.iter(), rest, limit: self.limit }
+    }
+}
+
+struct Split<'s> {
+    segments: core::slice::Iter<'s, Segment>,
+    /// Of the segment at hand.
+    rest: Segment,
+    limit: ElementLimit,
+}
+
+impl Iterator for Split<'_> {
+    type Item = Segment;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Segment> {
+        while self.rest.length == 0 {
+            self.rest = *self.segments.next()?;
+        }
+        let Segment { address, length } = self.rest;
+        let limit = self.limit.get();
+        let part = if length <= limit {
+            length
+        } else {
+            // The limit is at least 4096, so the last boundary in reach lies ahead.
+            let reach = (address.0 as u32 & (SPLIT_ALIGNMENT - 1)).wrapping_add(limit);
+            limit - (reach & (SPLIT_ALIGNMENT - 1))
+        };
+        self.rest = Segment {
+            address: address.offset(u64::from(part)),
+            length: length.saturating_sub(part),
+        };
+        Some(Segment { address, length: part })
     }
 }
 
@@ -141,29 +169,4 @@ fn reachable(format: SglFormat, address: BusAddr, length: u64) -> Result<(), Sgl
     } else {
         Err(SglError::AddressTooHigh { address })
     }
-}
-
-/// The segments as elements will describe them: none empty, none longer than `limit`.
-fn split(segments: &[Segment], limit: ElementLimit) -> impl Iterator<Item = Segment> {
-    segments.iter().flat_map(move |&segment| {
-        let mut rest = segment;
-        core::iter::from_fn(move || {
-            let address = rest.address;
-            let length = match rest.length {
-                0 => return None,
-                short if short <= limit.get() => short,
-                // The limit is at least 4096, so the last boundary in reach lies ahead.
-                _ => {
-                    let reach =
-                        (address.0 as u32 & (SPLIT_ALIGNMENT - 1)).wrapping_add(limit.get());
-                    limit.get() - (reach & (SPLIT_ALIGNMENT - 1))
-                }
-            };
-            rest = Segment {
-                address: address.offset(u64::from(length)),
-                length: rest.length.saturating_sub(length),
-            };
-            Some(Segment { address, length })
-        })
-    })
 }

@@ -7,10 +7,9 @@
 use zerocopy::little_endian::U32;
 use zerocopy::transmute;
 
-use super::elements::{Elements, Place};
-use super::{Direction, Segment, SglFormat};
-use crate::mem::Memory;
-use crate::platform::{BusAddr, DmaRegion};
+use super::elements::{Element, Place};
+use super::{Direction, Segment};
+use crate::platform::BusAddr;
 use crate::wire::sge::{
     MpiChain32, MpiChain64, MpiSgeFlags, MpiSimple32, MpiSimple64, flags_length,
 };
@@ -18,14 +17,10 @@ use crate::wire::sge::{
 const LAST: MpiSgeFlags =
     MpiSgeFlags::LAST_ELEMENT.union(MpiSgeFlags::END_OF_BUFFER).union(MpiSgeFlags::END_OF_LIST);
 
-/// With 32-bit addresses.
-pub(super) struct Mpi32;
-
-/// With 64-bit addresses.
-pub(super) struct Mpi64;
+const NOTHING: U32 = U32::ZERO;
 
 #[inline]
-fn simple_flags(direction: Direction, place: Place) -> MpiSgeFlags {
+pub(super) fn simple_flags(direction: Direction, place: Place) -> MpiSgeFlags {
     let way = match direction {
         Direction::None | Direction::Read => MpiSgeFlags::empty(),
         Direction::Write => MpiSgeFlags::HOST_TO_IOC,
@@ -38,106 +33,62 @@ fn simple_flags(direction: Direction, place: Place) -> MpiSgeFlags {
     MpiSgeFlags::SIMPLE.union(way).union(end)
 }
 
+/// With a 32-bit address, 8 bytes.
 #[inline]
-fn simple_32(segment: &Segment, flags: MpiSgeFlags) -> [U32; 2] {
-    transmute!(MpiSimple32 {
+pub(super) fn simple_32(segment: &Segment, flags: MpiSgeFlags) -> Element {
+    let [first, second]: [U32; 2] = transmute!(MpiSimple32 {
         flags_length: flags_length(flags, segment.length).into(),
         address: segment.address.low().into(),
-    })
+    });
+    [first, second, NOTHING, NOTHING]
 }
 
+/// With a 64-bit address, 12 bytes.
 #[inline]
-fn simple_64(segment: &Segment, flags: MpiSgeFlags) -> [U32; 3] {
+pub(super) fn simple_64(segment: &Segment, flags: MpiSgeFlags) -> Element {
     let flags = flags.union(MpiSgeFlags::ADDRESS_64);
-    transmute!(MpiSimple64 {
+    let [first, second, third]: [U32; 3] = transmute!(MpiSimple64 {
         flags_length: flags_length(flags, segment.length).into(),
         address: segment.address.0.into(),
-    })
+    });
+    [first, second, third, NOTHING]
 }
 
-/// Two dwords as one little-endian 64-bit word.
+pub(super) fn chain_32(frame: BusAddr, length: u16, next_chain_offset: u8) -> Element {
+    let [first, second]: [U32; 2] = transmute!(MpiChain32 {
+        length: length.into(),
+        next_chain_offset,
+        flags: MpiSgeFlags::CHAIN.bits(),
+        address: frame.low().into(),
+    });
+    [first, second, NOTHING, NOTHING]
+}
+
+pub(super) fn chain_64(frame: BusAddr, length: u16, next_chain_offset: u8) -> Element {
+    let [first, second, third]: [U32; 3] = transmute!(MpiChain64 {
+        length: length.into(),
+        next_chain_offset,
+        flags: MpiSgeFlags::CHAIN.union(MpiSgeFlags::ADDRESS_64).bits(),
+        address: frame.0.into(),
+    });
+    [first, second, third, NOTHING]
+}
+
+/// An element's 16 bytes as two little-endian words.
 #[inline]
-fn word(first: U32, second: U32) -> u64 {
-    u64::from(first.get()) | u64::from(second.get()) << 32
+fn words([first, second, third, fourth]: Element) -> [u64; 2] {
+    let word = |low: U32, high: U32| u64::from(low.get()) | u64::from(high.get()) << 32;
+    [word(first, second), word(third, fourth)]
 }
 
 /// The whole list of a command with one segment: the element's 8 bytes and 8 of zero.
 #[inline]
 pub(super) fn single_32(segment: &Segment, direction: Direction) -> [u64; 2] {
-    let [first, second] = simple_32(segment, simple_flags(direction, Place::End));
-    [word(first, second), 0]
+    words(simple_32(segment, simple_flags(direction, Place::End)))
 }
 
 /// The whole list of a command with one segment: the element's 12 bytes and 4 of zero.
 #[inline]
 pub(super) fn single_64(segment: &Segment, direction: Direction) -> [u64; 2] {
-    let [first, second, third] = simple_64(segment, simple_flags(direction, Place::End));
-    [word(first, second), u64::from(third.get())]
-}
-
-/// Elements of 12 bytes leave every other one off a multiple of 8: go by dwords.
-fn write_dwords<D: DmaRegion, const N: usize>(memory: &Memory<D>, offset: usize, dwords: [U32; N]) {
-    for (index, dword) in dwords.into_iter().enumerate() {
-        memory.write_u32(offset + index * 4, dword.get());
-    }
-}
-
-impl Elements for Mpi32 {
-    const FORMAT: SglFormat = SglFormat::Mpi32;
-
-    fn write_simple<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        segment: Segment,
-        direction: Direction,
-        place: Place,
-    ) {
-        write_dwords(memory, offset, simple_32(&segment, simple_flags(direction, place)));
-    }
-
-    fn write_chain<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        chain: BusAddr,
-        length: u16,
-        next_chain_offset: u8,
-    ) {
-        let element: [U32; 2] = transmute!(MpiChain32 {
-            length: length.into(),
-            next_chain_offset,
-            flags: MpiSgeFlags::CHAIN.bits(),
-            address: chain.low().into(),
-        });
-        write_dwords(memory, offset, element);
-    }
-}
-
-impl Elements for Mpi64 {
-    const FORMAT: SglFormat = SglFormat::Mpi64;
-
-    fn write_simple<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        segment: Segment,
-        direction: Direction,
-        place: Place,
-    ) {
-        write_dwords(memory, offset, simple_64(&segment, simple_flags(direction, place)));
-    }
-
-    fn write_chain<D: DmaRegion>(
-        memory: &Memory<D>,
-        offset: usize,
-        chain: BusAddr,
-        length: u16,
-        next_chain_offset: u8,
-    ) {
-        let element: [U32; 3] = transmute!(MpiChain64 {
-            length: length.into(),
-            next_chain_offset,
-            flags: MpiSgeFlags::CHAIN.union(MpiSgeFlags::ADDRESS_64).bits(),
-            address: chain.0.into(),
-        });
-        write_dwords(memory, offset, element);
-    }
+    words(simple_64(segment, simple_flags(direction, Place::End)))
 }
