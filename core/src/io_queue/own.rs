@@ -28,6 +28,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         self.post_message_of(slot, post, |port, context| Some(build(port, context)))
     }
 
+    /// Whether the device takes requests of the driver's own.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// As [`Queue::post_own`], for a request that this generation may not have: then `None` too.
     pub(crate) fn post_message_of(
         &mut self,
