@@ -287,6 +287,7 @@ fn wait_for_ioc<R: Registers>(
     }
 }
 
+#[inline(never)]
 fn explain<R: Registers>(
     bus: &Bus<R>,
     waited: Result<HostInterruptStatus, Error>,

@@ -101,6 +101,7 @@ pub(crate) fn write_list<D: DmaRegion>(
 }
 
 /// Checks that a reply that came by handshake answers `function`, and how.
+#[inline(never)]
 pub(crate) fn expect<G: Generation>(
     function: Function,
     reply: &[u8],

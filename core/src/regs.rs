@@ -306,11 +306,12 @@ impl<R: Registers> Bus<R> {
         &self,
         register: Reg<A, W>,
     ) -> Result<W, Error> {
-        self.status_at(register.offset).map(W::from)
+        self.status_at(register.offset).map(W::from).ok_or(Error::Gone)
     }
 
+    /// The status register itself, once for all; `None` if the controller is gone.
     #[inline(never)]
-    fn status_at(&self, offset: u16) -> Result<u32, Error> {
+    fn status_at(&self, offset: u16) -> Option<u32> {
         let mut word = self.get_at(offset);
         if self.zero_reads {
             // In a handshake, a zero would pass for data, or for a word that was taken.
@@ -324,9 +325,9 @@ impl<R: Registers> Bus<R> {
         if word == u32::MAX {
             self.gone.set(true);
             self.attention.set(true);
-            return Err(Error::Gone);
+            return None;
         }
-        Ok(word)
+        Some(word)
     }
 
     #[inline]
@@ -339,8 +340,18 @@ impl<R: Registers> Bus<R> {
     }
 
     /// Writes a register; nothing happens once the controller is gone.
-    #[inline]
     pub fn put<A: Writable, W: Into<u32>>(&self, register: Reg<A, W>, word: W) {
+        self.put_at(register.offset, word.into());
+    }
+
+    #[inline(never)]
+    fn put_at(&self, offset: u16, word: u32) {
+        self.put_inline(Reg::<WO<u32>> { offset, kind: PhantomData }, word);
+    }
+
+    /// As [`Bus::put`], where a call would cost too much.
+    #[inline]
+    pub(crate) fn put_inline<A: Writable, W: Into<u32>>(&self, register: Reg<A, W>, word: W) {
         if !self.gone.get() {
             self.writes.set(self.writes.get() + 1);
             self.registers.write32(register.offset, word.into());
@@ -402,7 +413,7 @@ impl<R: Registers> Bus<R> {
     ) -> Result<u32, Error> {
         let mut patience = Patience::new();
         loop {
-            let word = self.status_at(offset)?;
+            let word = self.status_at(offset).ok_or(Error::Gone)?;
             if done(word) {
                 return Ok(word);
             }

@@ -183,26 +183,22 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// The plan was made from facts; a controller that has others now, after a firmware update or a
     /// lie, is not started with it.
     fn check_facts(&self, facts: &Facts) -> Result<(), Error> {
-        let was = &self.facts;
-        let same = [
-            ("RequestFrameSize", was.request_frame_bytes, facts.request_frame_bytes),
-            ("ReplyFrameSize", was.reply_frame_bytes, facts.reply_frame_bytes),
-            ("MaxChainSegment", was.chain_bytes, facts.chain_bytes),
+        type Value = fn(&Facts) -> u32;
+        const SAME: [(&str, Value); 3] = [
+            ("RequestFrameSize", |facts| facts.request_frame_bytes),
+            ("ReplyFrameSize", |facts| facts.reply_frame_bytes),
+            ("MaxChainSegment", |facts| facts.chain_bytes),
         ];
-        for (field, was, is) in same {
-            if was != is {
-                return Err(Error::FactsChanged { field, was, is });
-            }
-        }
-        let at_least = [
-            ("RequestCredit", was.credits, facts.credits),
-            ("MaxReplyDescriptorPostQueueDepth", was.reply_queue_depth, facts.reply_queue_depth),
-            ("MaxMSIxVectors", was.queues.into(), facts.queues.into()),
-            ("MaxChainDepth", was.max_chain_depth.into(), facts.max_chain_depth.into()),
+        const AT_LEAST: [(&str, Value); 4] = [
+            ("RequestCredit", |facts| facts.credits.into()),
+            ("MaxReplyDescriptorPostQueueDepth", |facts| facts.reply_queue_depth.into()),
+            ("MaxMSIxVectors", |facts| facts.queues.into()),
+            ("MaxChainDepth", |facts| facts.max_chain_depth.into()),
         ];
-        for (field, was, is) in at_least {
-            if is < was {
-                let (was, is) = (was.into(), is.into());
+        let all = SAME.iter().map(|fact| (fact, true));
+        for ((field, value), same) in all.chain(AT_LEAST.iter().map(|fact| (fact, false))) {
+            let (was, is) = (value(&self.facts), value(facts));
+            if is < was || (same && is != was) {
                 return Err(Error::FactsChanged { field, was, is });
             }
         }
