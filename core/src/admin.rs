@@ -18,8 +18,10 @@ use crate::startup::PORT_ENABLE_LIMIT_MS;
 use crate::targets::Targets;
 use crate::wire::{Function, IocStatus};
 
-/// Slot of pages and acknowledgements.
-const SLOT: u16 = 0;
+/// Slots of pages and acknowledgements, used in turn: a reply that comes twice then finds its slot
+/// free. With one slot it would pass for the answer to the next request, that one's for the answer
+/// to the one after, and so on: a scan would read every page one too early.
+const SLOTS: [u16; 2] = [0, 3];
 /// Slot of port enable.
 const PORT_ENABLE_SLOT: u16 = 1;
 /// Slot of event notification.
@@ -100,6 +102,8 @@ pub(crate) struct Admin {
     scanning: bool,
     /// Scans in a row that were broken off.
     broken_scans: u8,
+    /// Which of [`SLOTS`] the request under way has.
+    second_slot: bool,
     /// Whether port enable has been asked for and is not answered yet.
     port_enable_underway: bool,
     port_enable: Option<Result<(), Error>>,
@@ -121,6 +125,7 @@ impl Admin {
             scan_wanted: false,
             scanning: false,
             broken_scans: 0,
+            second_slot: false,
             port_enable_underway: false,
             port_enable: None,
             events_on: false,
@@ -364,7 +369,7 @@ impl Admin {
                         self.event::<G>(frame, targets);
                     }
                 }
-                SLOT => {
+                slot if slot == self.slot() => {
                     // Whether a device was forgotten and what RAID firmware made of the shutdown
                     // changes nothing that could be done here.
                     if let Some(Job::Page { request, purpose, attempts }) = self.underway.take() {
@@ -492,6 +497,11 @@ impl Admin {
         self.page_next(PageRequest::next_sas_device(after), Purpose::Scan { after }, 0);
     }
 
+    const fn slot(&self) -> u16 {
+        let [first, second] = SLOTS;
+        if self.second_slot { second } else { first }
+    }
+
     /// Posts the next request that waits, if none is under way.
     #[inline(never)]
     pub(crate) fn go_on<G: Generation, R: Registers, D: DmaRegion>(
@@ -537,7 +547,9 @@ impl Admin {
             return;
         }
         let buffer = queue.memory.bus(queue.layout.page as usize);
-        let context = queue.own_context(SLOT);
+        self.second_slot = !self.second_slot;
+        let slot = self.slot();
+        let context = queue.own_context(slot);
         let message = match &job {
             Job::EventAcknowledge { code, context: event } => {
                 Some(G::event_ack(context, *code, *event))
@@ -548,7 +560,7 @@ impl Admin {
         };
         // A generation that has no such request has nothing to be told.
         let Some(message) = message else { return };
-        let posted = queue.post_own(SLOT, Post::Default, &message);
+        let posted = queue.post_own(slot, Post::Default, &message);
         // Only a closed queue refuses, and then `give_up` has cleared or will clear the rest.
         if posted.is_some() {
             self.underway = Some(job);

@@ -14,7 +14,7 @@
 
 use embedded_hal::delay::DelayNs;
 
-use crate::controller::{Controller, Stopped};
+use crate::controller::{Controller, Stopped, is_flush};
 use crate::error::Error;
 use crate::generation::chips::Chip;
 use crate::generation::{Facts, Generation, PortFacts};
@@ -204,7 +204,12 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// target, tells RAID firmware that the system goes down, and resets the IOC to READY; bounded
     /// by the [`Policy`](recovery::Policy). `now_ms` as for `tick`. [`Controller::into_reset`] says
     /// what comes back; the [`Stopped`] says what was achieved before, and is worth a look whatever
-    /// the result: only with nothing undrained and unflushed is everything on the medium.
+    /// the result: only with nothing undrained and unflushed is everything on the medium. Cookies
+    /// from `u64::MAX - 0xffff` on are the driver's own while it stops.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] if the controller is gone; what the reset met with.
     pub fn stop(
         mut self,
         now_ms: u64,
@@ -212,8 +217,15 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         mut complete: impl FnMut(Completion<'_>),
     ) -> (Parts<G, R, D>, Stopped, Result<(), Error>) {
         let stopped = self.quiesce(now_ms, delay, &mut complete);
-        let (parts, result) = self.into_reset(delay, complete);
-        (parts, stopped, result)
+        let gone = self.is_gone();
+        // A flush that was given up ends here, and it is not the caller's.
+        let mut theirs = |completion: Completion<'_>| {
+            if !is_flush(&completion) {
+                complete(completion);
+            }
+        };
+        let (parts, result) = self.into_reset(delay, &mut theirs);
+        (parts, stopped, if gone { Err(Error::Gone) } else { result })
     }
 
     /// Takes the controller apart for another start, memory included; the tables are the caller's

@@ -34,6 +34,7 @@ mod recovering;
 mod restart;
 
 pub use ending::Stopped;
+pub(crate) use ending::is_flush;
 use management::Task;
 pub use management::TaskRoute;
 use recovering::Recovery;
@@ -174,6 +175,7 @@ pub struct Controller<'a, G: Generation, R, D> {
     /// What the platform has not been told of the state yet.
     news: Option<Action>,
     recovery: Recovery,
+    interrupts_pass: bool,
     watched_at_ms: u64,
     now_ms: u64,
 }
@@ -218,6 +220,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             state: State::Running,
             news: None,
             recovery: Recovery::new(),
+            interrupts_pass: false,
             watched_at_ms: 0,
             now_ms: 0,
         }
@@ -309,7 +312,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         found
     }
 
-    /// Tells the controller the time, in milliseconds from any start. Takes what has been answered,
+    /// Tells the controller the time, in milliseconds from any start: at least once a second, since
+    /// a command's time runs from the last tick before it was submitted. Takes what has been answered,
     /// looks at the doorbell once a second, and at commands that are late by now: see
     /// [`recovery`](crate::recovery).
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
@@ -375,6 +379,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     fn lose(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         self.state = State::Gone;
         self.news = Some(Action::ControllerGone);
+        // All ones may have been a link that was down for a moment: the card may be there again, and
+        // write what is about to be somebody else's memory.
+        self.queue.bus.cut_off();
         self.give_up(Error::Gone);
         self.desk.targets.rediscovered();
         self.desk.targets.lose_all();
@@ -466,8 +473,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         self.queue.slots.find(cookie)
     }
 
-    /// Lets reply interrupts pass, or holds every interrupt back.
+    /// Lets reply interrupts pass, or holds every interrupt back; a reset leaves it so.
     pub fn interrupts(&mut self, pass: bool) {
+        self.interrupts_pass = pass;
         let mask = if pass { HostInterruptMask::REPLIES_PASS } else { HostInterruptMask::ALL };
         self.queue.bus.put(HOST_INTERRUPT_MASK, mask);
     }

@@ -251,6 +251,10 @@ pub(crate) mod sealed {
             memory: &Memory<D>,
         ) -> Option<(u64, Reply)>;
 
+        /// Whether the next reply was begun to be written and not ended, so that none behind it can
+        /// be read.
+        fn is_torn<D: DmaRegion>(port: &Self::Port, memory: &Memory<D>) -> bool;
+
         /// Ends a drain that found something: the host index goes out.
         fn drained<R: Registers>(port: &mut Self::Port, bus: &Bus<R>);
 

@@ -206,8 +206,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         found
     }
 
-    /// Tells a queue from `take_queue` the time, in milliseconds from the controller's start: looks
-    /// for answers, then reports to the controller what is late.
+    /// Tells a queue from `take_queue` the time, as [`Controller::tick`] is told, at least once a
+    /// second: looks for answers, then reports to the controller what is late.
+    ///
+    /// [`Controller::tick`]: crate::controller::Controller::tick
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {
         for _ in 0..DRAINS {
             if self.look(&mut complete) == 0 {

@@ -12,7 +12,7 @@
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | the driver | [`bringup`], [`controller`], `startup`, `admin`, [`recovery`], [`targets`] | everything below |
-//! | one queue | [`io_queue`], with [`slots`], `deadlines`, `throttle`, [`shared`], `standing`, [`trace`] | a generation |
+//! | one queue | [`io_queue`], with [`slots`], `deadlines`, `throttle`, [`shared`], `standing`, `sync`, [`trace`] | a generation |
 //! | generations | [`generation`]: `Mpi1`, `Mpi2`, and the table of chips; [`queue`]: rings and FIFOs | [`memory_plan`], [`doorbell`] |
 //! | in neutral terms | [`facts`], [`request`], [`reply`], [`pages`], [`sgl`], [`outcome`], [`log_info`] | the wire |
 //! | the wire | [`wire`], [`scsi`] | bytes only |

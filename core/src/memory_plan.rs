@@ -27,8 +27,9 @@ const REGION_ALIGNMENT: u32 = 4096;
 const PAGE_BYTES: u32 = 4096;
 /// Reply frames beyond one for each request: events come unasked.
 const EVENT_FRAMES: u16 = 16;
-/// Requests of the driver's own: pages and acknowledgements, port enable, event notification.
-pub(crate) const INTERNAL_SLOTS: u16 = 3;
+/// Requests of the driver's own: pages and acknowledgements (two, used in turn), port enable, event
+/// notification.
+pub(crate) const INTERNAL_SLOTS: u16 = 4;
 /// Slots for task management: the caller's, the ladder's, and one for each rung of it that was not
 /// answered.
 pub(crate) const TASK_SLOTS: u16 = 4;

@@ -67,8 +67,10 @@ pub trait Registers {
     fn write32(&self, offset: u16, value: u32);
 
     /// Cuts the device's access to memory, as far as the platform can: bus mastering off, an IOMMU
-    /// mapping removed. Called once when a controller cannot be reset, before its commands complete
-    /// and their memory is used for something else (trap T41). The default does nothing.
+    /// mapping removed. Called once when a controller cannot be reset, or reads as all ones, before
+    /// its commands complete and their memory is used for something else (trap T41): a card whose
+    /// link was down for a moment is back and goes on. It may be there or not, and no register of
+    /// it may be touched. The default does nothing.
     fn cut_off(&self) {}
 
     /// Writes 64 bits at `offset` as one bus write where the bus can.

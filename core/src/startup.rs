@@ -19,6 +19,8 @@ const OPERATIONAL_LIMIT_MS: u32 = 10_000;
 pub(crate) const PORT_ENABLE_LIMIT_MS: u32 = 300_000;
 /// How often facts are asked for; the first answer after a reset may be cut short (FreeBSD: 5).
 const FACTS_ATTEMPTS: u32 = 5;
+/// After so many of them the adapter is restarted before the next.
+const MILD_ATTEMPTS: u32 = 3;
 
 /// Asks an IOC in READY what it is.
 ///
@@ -40,10 +42,12 @@ pub(crate) fn ask_facts<G: Generation, R: Registers>(
                 return Err(error);
             }
             Err(error) if attempt == FACTS_ATTEMPTS => return Err(error),
-            Err(_) => {
-                // A handshake cut short leaves the doorbell in use.
+            // A handshake cut short leaves the doorbell in use.
+            Err(_) if attempt < MILD_ATTEMPTS => {
                 recovery::make_ready::<G, R>(bus, delay, chip)?;
             }
+            // Firmware that hangs says READY for ever.
+            Err(_) => recovery::diagnostic_reset(bus, delay)?,
         }
         attempt += 1;
     }

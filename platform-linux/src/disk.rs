@@ -12,18 +12,11 @@ use crate::error::Error;
 use crate::host::{Buffer, Host, Request};
 use crate::interrupt;
 use crate::sense;
+use crate::silence::{self, Silence};
+use crate::tries::Tries;
 
-/// How long one command may take before the session gives up. The driver ends each command long
-/// before, with the controller if it must: this is for when it does not.
-pub const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// How long a command may take before a request to stop no longer waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a command is tried that the device answers with BUSY, TASK SET FULL or a unit attention.
-const ATTEMPTS: u32 = 6;
-/// The same where commands are many and none waits: a full disk answers them very fast.
-const ATTEMPTS_OF_MANY: u32 = 10_000;
-/// How often a command is tried that recovery has ended.
-const ATTEMPTS_AFTER_RECOVERY: u32 = 6;
 /// The most data that one command of ours moves.
 pub const MOST_BYTES: u32 = 1 << 20;
 
@@ -75,54 +68,6 @@ impl Ended {
     }
 }
 
-/// How often one command has been tried, and whether it may be again. Only for commands that may
-/// run twice: reads, flushes, and writes of the same data to the same blocks.
-#[derive(Clone, Copy, Debug)]
-pub struct Tries {
-    refused: u32,
-    refused_limit: u32,
-    ended: u32,
-}
-
-impl Tries {
-    /// Of a command that is waited for.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { refused: 1, refused_limit: ATTEMPTS, ended: 1 }
-    }
-
-    /// Of one among many that are outstanding at once.
-    #[must_use]
-    pub const fn of_many() -> Self {
-        Self { refused: 1, refused_limit: ATTEMPTS_OF_MANY, ended: 1 }
-    }
-
-    /// Whether to send the command again that ended so; it counts as a try.
-    pub fn again(&mut self, ended: &Ended) -> bool {
-        if ended.wants_another_try() {
-            self.refused += 1;
-            self.refused <= self.refused_limit
-        } else if ended.was_ended_by_recovery() {
-            self.ended += 1;
-            self.ended <= ATTEMPTS_AFTER_RECOVERY
-        } else {
-            false
-        }
-    }
-
-    /// How often the command was sent again because recovery had ended it.
-    #[must_use]
-    pub const fn after_recovery(&self) -> u32 {
-        self.ended - 1
-    }
-}
-
-impl Default for Tries {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Runs one command to its end, once, whatever it is.
 ///
 /// # Errors
@@ -130,21 +75,21 @@ impl Default for Tries {
 /// [`Error::Failed`] when it cannot be sent, when the controller fails, and when no answer comes;
 /// [`Error::Interrupted`] when the user will not wait for it.
 pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
-    let deadline = host.now() + COMMAND_LIMIT;
+    let mut silence = Silence::begin(host);
     let patient = host.now() + PATIENCE;
     let late = || {
         Error::failed(format!(
             "target {} has not answered {} within {} s; the controller is reset now, try again and look at the disk if it happens twice",
             request.target.0,
             cdb::describe(request.cdb),
-            COMMAND_LIMIT.as_secs()
+            silence::LIMIT.as_secs()
         ))
     };
     while !host.submit(request)? {
         if host.poll(&mut |_| {})? == 0 {
             host.pause();
         }
-        if host.now() > deadline {
+        if silence.is_too_long(host) {
             return Err(late());
         }
     }
@@ -161,11 +106,10 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
         }
         if found == 0 {
             host.pause();
-            let now = host.now();
-            if now > deadline {
+            if silence.is_too_long(host) {
                 return Err(late());
             }
-            if now > patient && interrupt::asked() {
+            if host.now() > patient && interrupt::asked() {
                 return Err(Error::Interrupted);
             }
         }
@@ -192,7 +136,7 @@ pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
         if by_recovery {
             host.note_sent_again(1);
         }
-        wait(host, Duration::from_millis(1 << (tries.refused + tries.ended).min(5)))?;
+        wait(host, Duration::from_millis(1 << (tries.count() + 1).min(5)))?;
     }
 }
 
@@ -531,7 +475,6 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fusion_mpt::outcome::Failure;
 
     fn disk() -> Disk {
         Disk {
@@ -564,22 +507,6 @@ mod tests {
         assert_eq!(caching_page(&[0, 0, 0, 200, 8, 18, 4]), None);
         assert_eq!(caching_page(&[0, 0, 0, 0, 0x0a, 18, 4]), None);
         assert_eq!(caching_page(&[]), None);
-    }
-
-    #[test]
-    fn what_recovery_ended_is_tried_five_times_more_and_what_cannot_work_never() {
-        let ended = |outcome| Ended { outcome, sense: Vec::new() };
-        let lost = ended(Outcome::Failed(Failure::HandedBack));
-        let mut tries = Tries::new();
-        assert_eq!((0..20).filter(|_| tries.again(&lost)).count(), 5);
-        for never in [Failure::ControllerGone, Failure::TargetGone, Failure::NoDevice] {
-            assert!(!Tries::of_many().again(&ended(Outcome::Failed(never))), "{never}");
-        }
-        let busy = Outcome::Complete { status: ScsiStatus::BUSY, transferred: 0, sense_length: 0 };
-        let mut tries = Tries::new();
-        assert_eq!((0..20).filter(|_| tries.again(&ended(busy))).count(), 5);
-        assert!(tries.again(&lost), "the two are counted apart");
-        assert_eq!(tries.after_recovery(), 1);
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct BringUp {
     pub milliseconds: u64,
 }
 
+/// The cookie of a session's own commands. Those above are the driver's, while it stops.
+pub const OWN_COOKIE: u64 = u64::MAX - 0x1_0000;
+
 /// One SCSI command.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'r> {
@@ -59,7 +62,7 @@ pub struct Request<'r> {
     pub offset: usize,
     /// Bytes of data.
     pub bytes: u32,
-    /// Comes back with the completion. [`u64::MAX`] is the session's own.
+    /// Comes back with the completion. Those from [`OWN_COOKIE`] on are the session's and the driver's.
     pub cookie: u64,
 }
 

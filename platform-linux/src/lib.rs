@@ -20,3 +20,5 @@ pub mod pattern;
 pub mod recovery;
 pub mod sense;
 pub mod session;
+pub mod silence;
+pub mod tries;

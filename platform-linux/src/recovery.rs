@@ -176,14 +176,15 @@ pub fn left_undone(stopped: &Stopped) -> Option<String> {
         let which = commands(stopped.undrained.into());
         undone.push(format!("{which} did not come back and ended with the reset"));
     }
-    if let (1.., Some(target)) = (stopped.unflushed, stopped.first_unflushed) {
-        let others = match stopped.unflushed {
-            1 => String::new(),
-            more => format!(" and {} more", more - 1),
+    if stopped.unflushed > 0 {
+        let which = match (stopped.first_unflushed, stopped.unflushed) {
+            (Some(target), 1) => format!("target {}", target.0),
+            (Some(target), more) => format!("target {} and {} more", target.0, more - 1),
+            (None, 1) => "a target".to_owned(),
+            (None, more) => format!("{more} targets"),
         };
         undone.push(format!(
-            "target {}{others} did not flush at the end: what was written last may be lost, compare it",
-            target.0
+            "{which} did not flush at the end: what was written last may be lost, compare it"
         ));
     }
     (!undone.is_empty()).then(|| undone.join("; "))

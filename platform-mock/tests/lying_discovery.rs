@@ -40,9 +40,13 @@ fn lying_answers_to_own_requests<G: Generation>(chip: Chip) {
         let mut rig = Rig::<G>::coherent(chip, 2);
         rig.actions();
         rig.driver.request_page(PageRequest::sas_device(0xffff)).expect("none under way");
-        // It is the first of the internal slots.
-        rig.bus.with_model(|model| model.post_frame(0, 1, &frame(1, 5, function)));
-        rig.bus.step(1);
+        // It is in one of two internal slots, used in turn; the other is free.
+        rig.bus.with_model(|model| {
+            for smid in [1, 4] {
+                model.post_frame(0, smid, &frame(smid, 5, function));
+            }
+        });
+        rig.bus.step(2);
         rig.poll();
         assert_eq!(rig.driver.counters().bad_replies, 1, "function {function:#x}");
         let mut page = [0; 4096];
@@ -78,7 +82,7 @@ fn lying_task_reply<G: Generation>(chip: Chip) {
         let mut delay = rig.bus.delay();
         let route = fusion_mpt::controller::TaskRoute::Queue;
         rig.driver.request_task_management(&request, route, &mut delay).expect("posted");
-        rig.bus.with_model(|model| model.post_frame(0, 4, &frame(4, 7, function)));
+        rig.bus.with_model(|model| model.post_frame(0, 5, &frame(5, 7, function)));
         rig.bus.step(1);
         rig.poll();
         match rig.driver.take_task_reply() {

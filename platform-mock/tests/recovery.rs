@@ -428,6 +428,42 @@ fn stop_without_flush<G: Generation>(chip: Chip) {
     assert!(took < 120_000, "bounded: {took} ms");
 }
 
+#[test]
+fn half_a_reply_that_stays_one_leads_straight_to_a_reset() {
+    let mut rig = rig::<Mpi2>(Chip::SAS2008);
+    rig.bus.with_model(|model| model.hold_commands(true));
+    let out = [read(&mut rig, DISK_0), read(&mut rig, DISK_1)];
+    rig.settle();
+    // The upper half is what an entry holds that nobody has written.
+    rig.bus.with_model(|model| model.post_descriptor(0, 0xffff_ffff_0000_0000));
+    rig.bus.with_model(|model| model.hold_commands(false));
+    pass(&mut rig, 32_000);
+    assert!(rig.ledger.done.is_empty());
+    assert_eq!(rig.actions(), [Action::ResetNeeded(ResetReason::ReplyTorn)]);
+    assert_eq!(rig.driver.recovery_counters().aborts, 0);
+    rig.reset().unwrap_or_else(|error| panic!("{error}"));
+    for cookie in out {
+        assert_eq!(rig.take(cookie).outcome, Outcome::Failed(Failure::ControllerReset));
+    }
+    pass(&mut rig, 2_000);
+    assert_works(&mut rig);
+}
+
+#[test]
+fn interrupts_pass_after_a_reset_if_they_did_before() {
+    for pass_them in [true, false] {
+        let mut rig = rig::<Mpi2>(Chip::SAS3008);
+        rig.driver.interrupts(pass_them);
+        rig.reset().unwrap_or_else(|error| panic!("{error}"));
+        pass(&mut rig, 2_000);
+        rig.clear_attention(DISK_0);
+        assert!(!rig.bus.interrupt_pending());
+        read(&mut rig, DISK_0);
+        rig.bus.advance(Duration::from_millis(1));
+        assert_eq!(rig.bus.interrupt_pending(), pass_them);
+    }
+}
+
 /// Queues in threads of their own learn of a reset from their polls.
 #[test]
 fn a_queue_that_was_handed_out_ends_its_commands_at_a_reset_and_goes_on() {

@@ -23,6 +23,8 @@ use crate::run::{Runner, STEP_LIMIT, Stdout};
 use crate::rust_src;
 use crate::workspace::{Workspace, cargo};
 
+mod overhead;
+
 /// The package whose benchmarks these are.
 const PACKAGE: &str = "fusion-mpt";
 /// The package whose programs measure on QEMU's controller, and what they start.
@@ -56,6 +58,12 @@ const BENCHES: &[Bench] = &[
             ("mpi2.qd64", "harness.qd64", "core.mpi2.instructions_per_io"),
         ],
         outside: None,
+    },
+    Bench {
+        name: "recovery",
+        about: "what recovery costs while nothing is wrong, and how fast a removal is over",
+        counted: &[],
+        outside: Some(overhead::of_recovery),
     },
     Bench {
         name: "slots",
@@ -286,14 +294,18 @@ mod tests {
             let chosen = choose(&workspace(benches), &[]).unwrap();
             chosen.iter().map(|bench| bench.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&[]), ["mmio", "size", "model", "guests"]);
-        assert_eq!(names(&["slots"]), ["slots", "mmio", "size", "model", "guests"]);
+        assert_eq!(names(&[]), ["recovery", "mmio", "size", "model", "guests"]);
+        let all = ["recovery", "slots", "mmio", "size", "model", "guests"];
+        assert_eq!(names(&["slots"]), all);
     }
 
     #[test]
     fn one_that_does_not_exist_is_refused_with_those_that_do() {
         let error = choose(&workspace(&["mmio"]), &["core".to_owned()]).err().unwrap();
-        assert_eq!(error, "there is no benchmark \"core\"; there are: mmio, size, model, guests");
+        assert_eq!(
+            error,
+            "there is no benchmark \"core\"; there are: recovery, mmio, size, model, guests"
+        );
     }
 
     #[test]

@@ -12,13 +12,10 @@ use crate::report::Outcome;
 use crate::run::{Finished, STEP_LIMIT, Stdout};
 use crate::sanitizer;
 use crate::session::Session;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Package, Workspace, cargo};
 
 /// Loom explores every interleaving: only these tests are written for it.
 const LOOM_PREFIX: &str = "loom_";
-
-/// Tells tests that many times as slow as usual is slow enough: they try fewer of their cases.
-const REDUCED: (&str, &str) = ("FUSION_MPT_REDUCED_MATRIX", "1");
 
 /// A built test program.
 #[derive(Debug, PartialEq)]
@@ -31,7 +28,7 @@ struct Program {
     /// Tests run in their package's folder, as cargo does it.
     directory: PathBuf,
     /// What else it is run with.
-    environment: Vec<(&'static str, &'static str)>,
+    environment: &'static [(&'static str, &'static str)],
 }
 
 /// Runs unit, integration and documentation tests, but for the integration tests whose name
@@ -98,29 +95,30 @@ pub(crate) fn loom_tests(session: &mut Session<'_>) {
     }
 }
 
-/// Runs the integration tests whose name starts with `prefix` once more, built for
-/// AddressSanitizer, which makes them slower: they are told to try fewer of their cases.
-pub(crate) fn sanitized_tests(session: &mut Session<'_>, prefix: &str) {
+/// Runs the integration tests named `tests` once more, built for AddressSanitizer.
+pub(crate) fn sanitized_tests(session: &mut Session<'_>, tests: &[&str]) {
     let packages = session.workspace.packages.iter();
-    let has_tests = |tests: &[String]| tests.iter().any(|test| test.starts_with(prefix));
-    let packages: Vec<String> = packages
-        .filter(|package| has_tests(&package.tests))
-        .map(|package| package.name.clone())
+    let chosen = |package: &Package| -> Vec<String> {
+        let is_chosen = |test: &&String| tests.contains(&test.as_str());
+        package.tests.iter().filter(is_chosen).cloned().collect()
+    };
+    let chosen: Vec<(String, Vec<String>)> = packages
+        .map(|package| (package.name.clone(), chosen(package)))
+        .filter(|(_, tests)| !tests.is_empty())
         .collect();
-    for package in packages {
-        let name = format!("the {prefix}* tests of {package} build for AddressSanitizer");
+    for (package, tests) in chosen {
+        let name = format!("the fault tests of {package} build for AddressSanitizer");
         if let Err(reason) = sanitizer::available(session.workspace) {
             session.case(&name, |_| Outcome::Skipped(reason));
             continue;
         }
-        let target = session.workspace.scratch().join("asan");
         let mut command = sanitizer::sanitizing_cargo("test", &[]);
-        command
-            .args(["--package", &package, "--test", &format!("{prefix}*"), "--target-dir"])
-            .arg(target);
+        command.args(["--package", &package, "--target-dir"]);
+        command.arg(session.workspace.scratch().join("asan"));
+        tests.iter().for_each(|test| _ = command.args(["--test", test]));
         for mut program in build(session, &name, &mut command) {
             program.name.push_str(" under AddressSanitizer");
-            program.environment = [sanitizer::ENVIRONMENT, &[REDUCED]].concat();
+            program.environment = sanitizer::ENVIRONMENT;
             run(session, &program, |_| true);
         }
     }
@@ -184,7 +182,7 @@ fn program(workspace: &Workspace, message: &Value) -> Option<Program> {
         "bin" => (format!("{} bin {target}", package.name), None),
         _ => (package.name.clone(), None),
     };
-    Some(Program { name, integration_test, executable, directory, environment: Vec::new() })
+    Some(Program { name, integration_test, executable, directory, environment: &[] })
 }
 
 /// Runs the cases of `program` that are `chosen` by their own name and wanted by their full one.
@@ -294,7 +292,6 @@ fn broken(session: &mut Session<'_>, name: &str, done: &Finished, what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::Package;
 
     fn workspace() -> Workspace {
         Workspace {

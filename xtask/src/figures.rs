@@ -34,6 +34,10 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("model.*.reads_per_second", Bound::AtLeast(1_000_000.0)),
     // A stock driver gets as much from our controller as another does from QEMU's.
     ("guests.sas3008.reads_ratio", Bound::AtLeast(1.0)),
+    // Recovery costs nothing while nothing is wrong, and a removal is over at once.
+    ("recovery.core_overhead_percent", Bound::AtMost(3.0)),
+    ("recovery.tick_us.8192", Bound::AtMost(2.0)),
+    ("recovery.removal_ms.1024", Bound::AtMost(50.0)),
     ("slots.two_threads_vs_arrayqueue", Bound::AtLeast(3.0)),
     ("size.text_bytes.*.mpi2", Bound::AtMost(MPI2_TEXT_LIMIT as f64)),
 ];
@@ -169,6 +173,8 @@ mod tests {
         let reads = Bound::of("model.sas3008.reads_per_second");
         assert_eq!(reads, Some(Bound::AtLeast(1e6)));
         assert_eq!(Bound::of("model.sas3008.reads_per_second_two_cores"), None);
+        assert_eq!(Bound::of("recovery.tick_us.8192"), Some(Bound::AtMost(2.0)));
+        assert_eq!(Bound::of("recovery.removal_ms.1024"), Some(Bound::AtMost(50.0)));
     }
 
     #[test]

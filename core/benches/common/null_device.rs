@@ -165,6 +165,12 @@ impl NullDevice {
         self.null.set(true);
     }
 
+    /// An IOC again, which says that it works and answers whatever it is given from now on.
+    #[allow(dead_code, reason = "not every benchmark goes back")]
+    pub(crate) fn be_ioc(&self) {
+        self.null.set(false);
+    }
+
     /// Answers into the ring of `depth` entries at `ring`, `at` next.
     pub(crate) fn ring_to(&self, ring: u64, depth: u64, at: u64) {
         self.ring.set(ring);
@@ -445,8 +451,12 @@ pub(crate) struct Rig<G: Generation> {
 
 impl<G: Generation> Rig<G> {
     pub(crate) fn new(kind: Kind) -> Self {
+        Self::with(kind, &Wants::default())
+    }
+
+    pub(crate) fn with(kind: Kind, wants: &Wants) -> Self {
         let (device, ready) = ready::<G>(kind);
-        let plan = ready.plan(&Wants::default()).expect("a plan");
+        let plan = ready.plan(wants).expect("a plan");
         let memory = Pages::new(plan.bytes);
         device.set_memory(memory);
         let tables = Tables {

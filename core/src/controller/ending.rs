@@ -19,6 +19,10 @@ const FLUSH_ATTEMPTS: u32 = 3;
 /// Between two ticks while stopping, in polls of growing length.
 const TICK_INTERVAL_MS: u64 = 50;
 
+/// Cookies of the flushes, from this one on: a flush that is given up
+/// completes later, and is nobody else's.
+const FLUSH_COOKIES: u64 = u64::MAX - 0xffff;
+
 /// What a stop achieved before the reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stopped {
@@ -44,6 +48,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> Stopped {
         let mut stopped = Stopped::default();
+        let present = self.present();
         let mut now_ms = now_ms;
         let policy = self.recovery.policy;
         self.pass_time(&mut now_ms, delay, policy.drain_limit_ms, complete, &|controller| {
@@ -60,10 +65,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             if self.flush(id, &mut now_ms, left_ms, delay, complete) {
                 stopped.flushed += 1;
             } else {
-                stopped.unflushed += 1;
                 stopped.first_unflushed = stopped.first_unflushed.or(Some(id));
             }
         }
+        // Those that went meanwhile, with the controller perhaps, did not flush either.
+        stopped.unflushed = present.saturating_sub(stopped.flushed);
         if self.state == State::Running
             && G::has_raid(&self.facts)
             && self.desk.admin.raid_shutdown()
@@ -76,6 +82,13 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 });
         }
         stopped
+    }
+
+    /// Targets that answer at present.
+    fn present(&self) -> u16 {
+        let targets = &self.desk.targets;
+        (0..targets.room()).filter(|index| targets.device(TargetId(*index)).is_some()).count()
+            as u16
     }
 
     /// Flushes the write cache of a target's first logical unit; SAS and SATA disks have no other.
@@ -158,6 +171,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         }
     }
 
+    /// Whether the controller is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state == State::Gone
+    }
+
     /// Takes the controller apart: what [`Controller::into_reset`] does, but for the types.
     pub(crate) fn take_apart(
         mut self,
@@ -191,4 +209,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let (bus, region) = self.queue.into_parts();
         (bus, self.chip, region, result)
     }
+}
+
+/// Whether this is the end of one of the driver's own flushes.
+pub(crate) const fn is_flush(completion: &Completion<'_>) -> bool {
+    completion.cookie >= FLUSH_COOKIES
 }

@@ -222,6 +222,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let late = self.queue.slots.late();
         let late = late.or_else(|| self.replies.standing().take_late().map(of_another));
         let Some(LateCommand { smid, device }) = late else { return false };
+        if G::is_torn(&self.queue.port, &self.queue.memory) {
+            // The answers to the ladder's questions would stand behind it.
+            self.need_reset(ResetReason::ReplyTorn);
+            return true;
+        }
         let device = Device { address: device };
         let lun = self.queue.lun_of(smid);
         self.recovery.counters.late += 1;

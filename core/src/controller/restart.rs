@@ -137,6 +137,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         start_ioc::<G, R, D>(bus, delay, &self.facts, &self.plan, memory, self.now_ms)?;
         self.desk.targets.rediscover();
         self.set_going();
+        self.interrupts(self.interrupts_pass);
         self.recovery.untimed = true;
         let until_ms = self.now_ms.saturating_add(REDISCOVERY_LIMIT_MS);
         self.state = State::Rediscovering { until_ms };
@@ -161,6 +162,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             State::NeedsReset(
                 ResetReason::LadderExhausted
                     | ResetReason::ReplyLost
+                    | ResetReason::ReplyTorn
                     | ResetReason::OwnRequestLost(_)
                     | ResetReason::NotOperational
             )

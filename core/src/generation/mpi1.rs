@@ -233,6 +233,11 @@ impl Sealed for Mpi1 {
         port.next(bus)
     }
 
+    fn is_torn<D: DmaRegion>(_port: &Fifo, _memory: &Memory<D>) -> bool {
+        // A FIFO's word is read whole.
+        false
+    }
+
     #[inline]
     fn drained<R: Registers>(_port: &mut Fifo, _bus: &Bus<R>) {}
 

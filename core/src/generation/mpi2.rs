@@ -301,6 +301,10 @@ impl Sealed for Mpi2 {
         port.next(memory)
     }
 
+    fn is_torn<D: DmaRegion>(port: &Ring, memory: &Memory<D>) -> bool {
+        port.is_torn(memory)
+    }
+
     #[inline]
     fn drained<R: Registers>(port: &mut Ring, bus: &Bus<R>) {
         port.drained(bus);

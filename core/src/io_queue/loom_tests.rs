@@ -9,15 +9,22 @@ use core::cell::Cell;
 use loom::sync::Arc;
 use loom::thread::{self, yield_now};
 
-use super::*;
+use super::Queue;
+use crate::error::SubmitError;
 use crate::facts::Facts;
-use crate::generation::Mpi2;
 use crate::generation::chips::Chip;
 use crate::generation::sealed::Sealed;
-use crate::memory_plan::Wants;
+use crate::generation::{Command, Device, Mpi2};
+use crate::mem::Memory;
+use crate::memory_plan::{MemoryPlan, Wants};
+use crate::outcome::{Failure, Outcome};
+use crate::platform::Registers;
+use crate::regs::Bus;
 use crate::request::TaskAttribute;
+use crate::scsi::{Cdb, Lun};
 use crate::sgl::Direction;
-use crate::shared::{ReplyRecord, SharedRecord};
+use crate::shared::{ReplyFrames, ReplyRecord, SharedRecord};
+use crate::slots::SlotRecord;
 use crate::sync::model::{Region, Unguarded, explore};
 use crate::wire::ioc::Version;
 

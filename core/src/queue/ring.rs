@@ -132,6 +132,13 @@ impl Ring {
         Some((word, reply))
     }
 
+    /// Whether the device has written one half of the next answer and not the other: nothing behind
+    /// it can be read.
+    pub(crate) fn is_torn<D: DmaRegion>(&self, memory: &Memory<D>) -> bool {
+        let word = memory.read_u64(self.next * size_of::<u64>());
+        (word as u32 == u32::MAX) != ((word >> 32) as u32 == u32::MAX)
+    }
+
     /// Tells the device how far this queue has read.
     #[inline]
     pub(crate) fn drained<R: Registers>(&mut self, bus: &Bus<R>) {

@@ -77,6 +77,9 @@ pub enum ResetReason {
     LadderExhausted,
     /// The controller says that it does not have a command, and has not answered it.
     ReplyLost,
+    /// It has written half of a reply descriptor and not the other, and nothing behind it can be
+    /// read (MPI 2.x).
+    ReplyTorn,
     /// A request of the driver's own was not answered.
     OwnRequestLost(Function),
     /// It did not enable its ports after a reset.
@@ -104,6 +107,7 @@ impl core::fmt::Display for ResetReason {
             Self::LadderExhausted => f.write_str(
                 "a command is late, and aborting it and resetting its unit and target did not help",
             ),
+            Self::ReplyTorn => f.write_str("it has written only one half of a reply"),
             Self::ReplyLost => f.write_str("it has lost the reply to a command"),
             Self::OwnRequestLost(function) => {
                 write!(f, "it did not answer the driver's own request, {function}")

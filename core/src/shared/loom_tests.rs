@@ -152,3 +152,26 @@ fn loom_a_frame_that_is_not_given_back_is_taken_once() {
         assert!(here != there, "one of the two");
     });
 }
+
+/// A device answers with a frame as soon as it has been told of it, on another queue too.
+#[test]
+fn loom_a_frame_that_the_device_was_told_of_is_not_refused() {
+    loom::model(|| {
+        let frames = Frames::<1>::new();
+        frames.frames().take_all();
+        let host_index_register = Arc::new(AtomicBool::new(false));
+        let queue = {
+            let (frames, register) = (frames.clone(), host_index_register.clone());
+            thread::spawn(move || {
+                let was_told = register.load(Ordering::Acquire);
+                let taken = frames.frames().take(0);
+                assert!(taken || !was_told, "the device has it");
+            })
+        };
+        frames.frames().give(0, |_| {
+            host_index_register.store(true, Ordering::Release);
+            0
+        });
+        queue.join().expect("the queue");
+    });
+}

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use fusion_mpt::controller::{Health, Stopped};
+use fusion_mpt::error::Error as CoreError;
 use fusion_mpt::generation::Generation;
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
 
 use super::Session;
-use crate::disk::{Ended, Tries};
+use crate::disk::Ended;
 use crate::error::Error;
-use crate::host::{Host, Request};
+use crate::host::{Host, OWN_COOKIE, Request};
 use crate::link::Link;
 use crate::recovery::left_undone;
+use crate::tries::Tries;
 
 /// How long commands may take to come back when a session ends. Recovery of one that is late takes
 /// longer; then [`Controller::stop`](fusion_mpt::controller::Controller::stop) waits once more.
@@ -70,7 +72,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
             buffer: None,
             offset: 0,
             bytes: 0,
-            cookie: u64::MAX,
+            cookie: OWN_COOKIE,
         };
         let deadline = self.now() + FLUSH_LIMIT;
         let mut tries = Tries::new();
@@ -86,7 +88,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
             let mut ended = None;
             while ended.is_none() && self.now() < deadline {
                 let found = self.poll(&mut |completion| {
-                    if completion.cookie == u64::MAX {
+                    if completion.cookie == OWN_COOKIE {
                         let sense = completion.sense.to_vec();
                         ended = Some(Ended { outcome: completion.outcome, sense });
                     }
@@ -136,6 +138,8 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         };
         let reset = match (reset, failure) {
             (Ok(()), _) => Ok(()),
+            // It was gone before, which has been said.
+            (Err(CoreError::Gone), _) if !lives => Ok(()),
             (Err(_), Some(sentence)) => Err(Error::failed(sentence)),
             (Err(error), None) if drained.is_ok() => Err(Error::failed(format!(
                 "the data is safe, but resetting the controller on {bus} at the end failed: {error}"

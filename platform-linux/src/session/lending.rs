@@ -41,23 +41,6 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
             }
         }
     }
-
-    /// Polls, and shows what passes.
-    fn poll_traced(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
-        // Sense lies beside the reply frame, so it is shown where it comes out.
-        let mut lines = Vec::new();
-        let found = self.controller.poll(|completion| {
-            if let Some(sense) = Sense::parse(completion.sense) {
-                lines.push(format!("         sense: {sense}"));
-            }
-            complete(completion);
-        });
-        self.show_trace();
-        if let Some(sink) = self.sink.as_mut() {
-            lines.iter().for_each(|line| sink(line));
-        }
-        found
-    }
 }
 
 impl<G: Generation, B: Link> Host for Session<'_, G, B> {
@@ -137,30 +120,40 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
     }
 
     fn poll(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> Result<u32, Error> {
+        let tracing = self.sink.is_some();
         self.left_out += 1;
-        let look = self.left_out >= B::POLLS_BETWEEN_LOOKS;
+        let look = tracing || self.left_out >= B::POLLS_BETWEEN_LOOKS;
         // What a tick finds counts too.
-        let mut ticked = 0;
-        if look || self.sink.is_some() {
-            self.left_out = 0;
-            self.tick(&mut |completion| {
-                ticked += 1;
-                complete(completion);
-            })?;
-        }
-        let found = if !look && !self.link.may_have_replied() {
-            0
-        } else if self.sink.is_none() {
-            self.controller.poll(complete)
-        } else {
-            self.poll_traced(complete)
+        let (mut ended, mut lines) = (0, Vec::new());
+        let mut complete = |completion: Completion<'_>| {
+            ended += 1;
+            // Sense lies beside the reply frame, so it is shown where it comes out.
+            if tracing && let Some(sense) = Sense::parse(completion.sense) {
+                lines.push(format!("         sense: {sense}"));
+            }
+            complete(completion);
         };
-        let found = found + ticked;
+        let mut ticked = Ok(());
+        let mut found = 0;
+        if look {
+            self.left_out = 0;
+            ticked = self.tick(&mut complete);
+        }
+        if ticked.is_ok() && (look || self.link.may_have_replied()) {
+            found = self.controller.poll(&mut complete);
+        }
+        let found = found.max(ended);
         if found > 0 {
             self.idle = 0;
             self.refused_since = None;
         }
-        Ok(found)
+        if tracing {
+            self.show_trace();
+            if let Some(sink) = self.sink.as_mut() {
+                lines.iter().for_each(|line| sink(line));
+            }
+        }
+        ticked.map(|()| found)
     }
 
     fn pause(&mut self) {

@@ -1,33 +1,35 @@
 //! The whole driver against a controller that lies whenever the input says so.
 //!
 //! What is checked: every accepted command completes exactly once, on its own queue, with a sane
-//! sense length and transfer count; a card that is gone is left alone; every call ends.
+//! sense length and transfer count; a card that is gone is left alone; no slot leaks; every call ends.
+
+mod asked;
+mod device;
 
 use fusion_mpt::bringup::{Reset, Tables};
 use fusion_mpt::controller::{Controller, Health, TaskRoute};
-use fusion_mpt::error::Error;
+use fusion_mpt::error::{Error, SubmitError};
 use fusion_mpt::generation::chips::Chip as CoreChip;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::io_queue::{Completion, Queue};
 use fusion_mpt::memory_plan::Wants;
 use fusion_mpt::outcome::Failure;
-use fusion_mpt::pages::PageRequest;
-use fusion_mpt::platform::{BusAddr, DmaRegion};
-use fusion_mpt::recovery::{InFlight, Policy, TaskRequest, TaskType};
+use fusion_mpt::recovery::{InFlight, TaskRequest, TaskType};
 use fusion_mpt::request::{Command, Device, TaskAttribute};
 use fusion_mpt::scsi::{Cdb, Lun};
-use fusion_mpt::sgl::{Direction, Segment};
+use fusion_mpt::sgl::Direction;
 use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 use fusion_mpt::trace::Trace;
-use fusion_mpt::wire::config::{ExtPageType, PageId, PageType};
-use fusion_mpt_mock::model::{Chip, FactsOverride, Model, disk, disks};
+use fusion_mpt_mock::model::{Chip, Model, disks};
+
+use asked::{Asked, page, policy};
+use device::next_operation;
 
 use crate::card::{Card, Wait, Window};
 use crate::contract::Ledger;
 use crate::input::Input;
-use crate::lies::Lie;
 use crate::memory::Region;
 
 /// Bytes of each disk.
@@ -46,86 +48,6 @@ pub fn run(data: &[u8]) {
     let input = Input::new(data);
     let chip = Chip::ALL[usize::from(input.u8()) % Chip::ALL.len()];
     if chip.is_mpi1() { drive::<Mpi1>(chip, &input) } else { drive::<Mpi2>(chip, &input) }
-}
-
-/// What the device does next, if it is the device's turn: operations below this one are its own.
-const DRIVERS: u8 = 16;
-
-/// Does what the device does until the driver's next operation, and returns that.
-fn next_operation(card: &Card<'_>, input: &Input<'_>) -> Option<u8> {
-    while !input.is_empty() {
-        let operation = input.u8();
-        if operation >= DRIVERS {
-            return Some(operation - DRIVERS);
-        }
-        device(card, input, operation);
-    }
-    None
-}
-
-fn device(card: &Card<'_>, input: &Input<'_>, operation: u8) {
-    match operation {
-        0 => card.lie(Lie::take(input)),
-        1 => card.repent(),
-        2 => {
-            let (code, flags) = (input.u16(), input.u8());
-            let data = input.bytes(usize::from(flags >> 1)).to_vec();
-            card.with_model(|model| model.raise_event(code, data, flags & 1 != 0));
-        }
-        3 => {
-            let (queue, descriptor) = (input.u8(), input.u64());
-            card.with_model(|model| model.post_descriptor(queue, descriptor));
-        }
-        4 => {
-            let (queue, smid, length) = (input.u8(), input.u16(), input.u8());
-            let frame = input.bytes(length.into());
-            card.with_model(|model| model.post_frame(queue, smid, frame));
-        }
-        5 => card.with_model(|model| model.fault(input.u16())),
-        6 => {
-            let (code, ms) = (input.u16(), input.u16());
-            // MPI1 knows no such state, and the device then does nothing.
-            let _ = card.with_model(|model| model.core_dump(code, u64::from(ms) * 1_000_000));
-        }
-        7 => card.with_model(|model| model.hold_commands(input.u8() & 1 != 0)),
-        8 => card.with_model(|model| model.lose_scsi_replies(input.u8().into())),
-        9 => card.with_model(|model| model.drop_replies(input.u8().into())),
-        10 => card.with_model(|model| model.zero_reads(input.u8().into())),
-        11 => card.with_model(|model| model.stop_answering(input.u8() & 1 != 0)),
-        12 => {
-            let slot = input.u8();
-            card.with_model(|model| {
-                if model.remove_disk(slot & 7).is_none() {
-                    // The slot is free, or it is none.
-                    let _ = model.add_disk(slot & 7, disk(slot.into(), DISK));
-                }
-            });
-        }
-        13 => card.work(input.count().into()),
-        14 => {
-            let facts = facts(input);
-            card.with_model(|model| model.override_facts(facts));
-        }
-        _ => card.pass(u32::from(input.u16())),
-    }
-}
-
-fn facts(input: &Input<'_>) -> FactsOverride {
-    let which = input.u16();
-    let has = |bit: u16| which & 1 << bit != 0;
-    FactsOverride {
-        credits: has(0).then(|| input.u16()),
-        request_frame_words: has(1).then(|| input.u16()),
-        reply_frame_words: has(2).then(|| input.u8()),
-        reply_depth: has(3).then(|| input.u16()),
-        max_chain_depth: has(4).then(|| input.u8()),
-        chain_units: has(5).then(|| input.u16()),
-        vectors: has(6).then(|| input.u8()),
-        capabilities: has(7).then(|| input.u32()),
-        ioc_status: has(8).then(|| input.u16()),
-        message_words: has(9).then(|| input.u8()),
-        function: has(10).then(|| input.u8()),
-    }
 }
 
 fn drive<G: Generation>(chip: Chip, input: &Input<'_>) {
@@ -350,6 +272,7 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
             }
             // Its owner goes, and with it those whom its commands mattered to.
             29 => drop(self.queues.pop()),
+            30 => self.fill(),
             _ => _ = controller.poll(complete),
         }
     }
@@ -366,6 +289,36 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
         if accepted.is_ok() {
             ledger.accept(command.data_length);
         }
+    }
+
+    /// Submits until there is no room, which may be only when every slot is taken.
+    fn fill(&mut self) {
+        let Self { controller, ledger, input, .. } = self;
+        let device = Device::from_handle(input.u8().into());
+        let cdb = Cdb::test_unit_ready();
+        for _ in 0..=controller.depth() {
+            let command = Command {
+                lun: Lun::peripheral(0),
+                cdb: &cdb,
+                direction: Direction::None,
+                data_length: 0,
+                segments: &[],
+                attribute: TaskAttribute::Simple,
+                tag: None,
+                cookie: ledger.next(),
+                timeout_ms: 0,
+            };
+            match controller.submit_to_device(device, &command) {
+                Ok(_) => ledger.accept(0),
+                Err(SubmitError::Full) => {
+                    let pool = controller.depth() - controller.plan().tags;
+                    assert!(controller.outstanding() >= pool, "a slot has leaked");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+        panic!("more commands were accepted than there are slots");
     }
 
     fn submit_to_queue(&mut self) {
@@ -401,113 +354,4 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
         };
         (request, route)
     }
-}
-
-/// Limits of recovery: shorter than usual, so that much happens.
-fn policy(input: &Input<'_>) -> Policy {
-    let how = input.u8();
-    let limit_ms = || u32::from(input.u8()) * 50;
-    Policy {
-        command_limit_ms: limit_ms(),
-        abort_limit_ms: limit_ms(),
-        unit_reset_limit_ms: limit_ms(),
-        target_reset_limit_ms: limit_ms(),
-        answer_limit_ms: limit_ms(),
-        own_request_limit_ms: limit_ms(),
-        queue_limit_ms: u32::from(how >> 4) * 10,
-        drain_limit_ms: limit_ms(),
-        flush_limit_ms: limit_ms(),
-        reset_attempts: how >> 1 & 7,
-        in_flight: if how & 1 == 0 { InFlight::Fail } else { InFlight::HandBack },
-    }
-}
-
-/// A page that is asked for.
-fn page(input: &Input<'_>) -> PageRequest {
-    let (kind, number, address) = (input.u8(), input.u8(), input.u32());
-    let page = match kind {
-        0..=15 => PageId::plain(PageType(kind), number),
-        _ => PageId::extended(ExtPageType(kind), number),
-    };
-    PageRequest::new(page, address)
-}
-
-/// A command that a caller asks for.
-struct Asked {
-    cdb: Cdb,
-    segments: Vec<Segment>,
-    direction: Direction,
-    data_length: u32,
-    attribute: TaskAttribute,
-    tag: Option<u16>,
-    lun: Lun,
-    timeout_ms: u32,
-}
-
-impl Asked {
-    fn take(input: &Input<'_>, data: &Region) -> Self {
-        let (how, lba) = (input.u8(), input.u8());
-        let blocks = u32::from(how & 3);
-        let direction = match how >> 2 & 3 {
-            0 | 1 => Direction::Read,
-            2 => Direction::Write,
-            _ => Direction::None,
-        };
-        let cdb = match direction {
-            Direction::Read => Cdb::read(lba.into(), blocks),
-            Direction::Write => Cdb::write(lba.into(), blocks),
-            Direction::None => Cdb::test_unit_ready(),
-        };
-        let whole = Segment { address: data.bus(), length: blocks * 512 };
-        let (cdb, segments) = match how >> 4 & 3 {
-            // As callers ask.
-            0 | 1 => (cdb, vec![whole]),
-            // In pieces.
-            2 => (cdb, (0..input.count()).map(|at| piece(data, u64::from(at) * 8, 8)).collect()),
-            // Whatever.
-            _ => {
-                let length = [6, 10, 12, 16, 32][usize::from(lba) % 5];
-                let mut bytes = [0; 32];
-                let taken = input.bytes(length);
-                bytes[..taken.len()].copy_from_slice(taken);
-                let segments = (0..input.u8() & 15)
-                    .map(|_| Segment { address: BusAddr(input.u64()), length: input.u32() })
-                    .collect();
-                (Cdb::from_bytes(&bytes[..length]).unwrap_or(cdb), segments)
-            }
-        };
-        let sum = segments.iter().fold(0u32, |sum, segment| sum.wrapping_add(segment.length));
-        let more = how & 0x40 != 0;
-        Self {
-            cdb,
-            segments,
-            direction,
-            data_length: if more { input.u32() } else { sum },
-            attribute: match how >> 7 {
-                0 => TaskAttribute::Simple,
-                _ => TaskAttribute::HeadOfQueue,
-            },
-            tag: (how & 0x80 != 0).then(|| u16::from(input.u8() & 31)),
-            lun: Lun::peripheral(if more { lba } else { 0 }),
-            timeout_ms: if more { input.u32() } else { 0 },
-        }
-    }
-
-    fn command(&self, cookie: u64) -> Command<'_> {
-        Command {
-            lun: self.lun,
-            cdb: &self.cdb,
-            direction: self.direction,
-            data_length: self.data_length,
-            segments: &self.segments,
-            attribute: self.attribute,
-            tag: self.tag,
-            cookie,
-            timeout_ms: self.timeout_ms,
-        }
-    }
-}
-
-fn piece(data: &Region, offset: u64, length: u32) -> Segment {
-    Segment { address: data.bus().offset(offset), length }
 }

@@ -75,6 +75,11 @@ mod script {
     ];
     /// Ends.
     pub(super) const END: &[u8] = &[39];
+    /// Takes every slot, and again after they have come back, and after a reset.
+    pub(super) const FULL: &[u8] = &[
+        46, 9, 13, 250, 22, 22, 22, 46, 9, 13, 250, 22, 22, 22, 7, 1, 46, 9, 41, 13, 90, 22, 44, 5,
+        7, 0, 46, 9, 13, 250, 22,
+    ];
     /// Stops in order.
     pub(super) const STOP: &[u8] = &[43];
 }
@@ -92,6 +97,7 @@ fn hostile_controller() -> Vec<Vec<u8>> {
             script::QUEUES,
             script::LATE,
             script::HAND_BACK,
+            script::FULL,
         ];
         for part in parts {
             for shape in [2, 7, 18, 26] {

@@ -122,6 +122,10 @@ impl Registers for Probe {
             self.0.write64(offset, value);
         }
     }
+
+    fn cut_off(&self) {
+        self.0.cut_off();
+    }
 }
 
 pub type Driver<G> = Controller<'static, G, Probe, MockDma>;

@@ -124,6 +124,8 @@ impl<'w> Engine<'w> {
             .arg(format!("-max_total_time={}", limit.as_secs()))
             .arg(format!("-max_len={LONGEST}"))
             .arg(format!("-timeout={}", INPUT_LIMIT.as_secs()))
+            // Short inputs first, but not for long: what happens late in a run needs long ones.
+            .arg("-len_control=20")
             .arg("-print_final_stats=1")
             // With its slash: it is a prefix, not a folder.
             .arg(format!("-artifact_prefix={}/", self.crashes.display()))

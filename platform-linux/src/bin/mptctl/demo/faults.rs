@@ -107,7 +107,7 @@ pub(crate) fn run(global: &Global, arguments: &Demo, seed: Option<u64>) -> Resul
 /// A seed for somebody who has none: short enough to be typed.
 fn any_seed() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::from(since_1970.subsec_nanos() / 1_000)
+    u64::from(since_1970.subsec_micros())
 }
 
 fn survive(

@@ -2,10 +2,12 @@
 
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{COMMAND_LIMIT, Disk, Ended, Tries, refused};
+use fusion_mpt_linux::disk::{Disk, Ended, refused};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;
+use fusion_mpt_linux::silence::{self, Silence};
+use fusion_mpt_linux::tries::Tries;
 
 use crate::progress::Progress;
 
@@ -58,7 +60,7 @@ impl Pump<'_> {
         let mut waiting = pieces.iter();
         let mut ended: Vec<(usize, Ended)> = Vec::new();
         let mut done = 0u64;
-        let mut last_reply = host.now();
+        let mut silence = Silence::begin(host);
         while done < pieces.len() as u64 {
             interrupt::check()?;
             while let Some(slot) = again.pop().or_else(|| {
@@ -88,12 +90,12 @@ impl Pump<'_> {
                 ));
             })?;
             if found > 0 {
-                last_reply = host.now();
-            } else if host.now() - last_reply > COMMAND_LIMIT {
+                silence.end(host);
+            } else if silence.is_too_long(host) {
                 return Err(Error::failed(format!(
                     "target {} has answered nothing for {} s; the controller is reset now",
                     self.disk.target.0,
-                    COMMAND_LIMIT.as_secs()
+                    silence::LIMIT.as_secs()
                 )));
             } else {
                 host.pause();

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{COMMAND_LIMIT, Disk, Ended, Tries, refused};
+use fusion_mpt_linux::disk::{Disk, Ended, refused};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;
 use fusion_mpt_linux::pattern::{Pattern, Random};
+use fusion_mpt_linux::silence::{self, Silence};
+use fusion_mpt_linux::tries::Tries;
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -109,7 +111,7 @@ pub(crate) fn run(
     let cpu_before = thread_time();
     let (mut sent, mut done, mut reads, mut repeats) = (0u64, 0u64, 0u64, 0u64);
     let mut failure = None;
-    let mut last_reply = host.now();
+    let mut silence = Silence::begin(host);
     let mut by_recovery = 0;
     let mut looks = 0;
     let mut stop = false;
@@ -191,14 +193,13 @@ pub(crate) fn run(
         }
         if looks >= LOOKS || found == 0 {
             looks = 0;
-            let now = host.now();
             if found > 0 {
-                last_reply = now;
-            } else if now - last_reply > COMMAND_LIMIT {
+                silence.end(host);
+            } else if silence.is_too_long(host) {
                 return Err(Error::failed(format!(
                     "{in_flight} commands have not come back from target {} for {} s; the controller is reset now",
                     disk.target.0,
-                    COMMAND_LIMIT.as_secs()
+                    silence::LIMIT.as_secs()
                 )));
             }
             let elapsed = started.elapsed();

@@ -1,6 +1,6 @@
 //! Which faults a seed stands for.
 
-use fusion_mpt_mock::faults::{Fault, Plan};
+use fusion_mpt_mock::faults::{Fault, Plan, When};
 
 /// Faults of a run.
 const FAULTS: usize = 5;
@@ -11,6 +11,10 @@ const BACK_MS: u32 = 400;
 pub(crate) fn of_seed(seed: u64, disks: usize) -> Plan {
     let kinds: Vec<Fault> = Fault::all().iter().copied().filter(is_survivable).collect();
     let mut plan = Plan::seeded_among(seed, FAULTS, &kinds);
+    if plan.faults.iter().all(|planned| planned.fault.needs_another()) {
+        // Something must go wrong first.
+        plan = plan.with(Fault::DropReply, When::message(1 + seed % 400));
+    }
     let mut others = seed;
     for planned in &mut plan.faults {
         if let Fault::DevicePulled { slot, back_ms } = &mut planned.fault {
@@ -40,7 +44,8 @@ mod tests {
         for seed in 0..200 {
             let plan = of_seed(seed, 2);
             assert_eq!(plan, of_seed(seed, 2));
-            assert_eq!(plan.faults.len(), FAULTS);
+            assert!(plan.faults.len() >= FAULTS);
+            assert!(plan.faults.iter().any(|planned| !planned.fault.needs_another()));
         }
         assert_ne!(of_seed(1, 2), of_seed(2, 2));
     }

@@ -71,16 +71,22 @@ pub(crate) fn tell(
     rows.sort_by_key(|(at, _)| *at);
     let mut told: Vec<Row> = Vec::new();
     for (_, row) in rows {
-        match told.last_mut() {
-            Some(last) if last.fault == row.fault && last.driver == row.driver => {
-                last.times += 1;
+        // The last row, or one of the same moment, may be of its kind.
+        let same =
+            told.iter().rposition(|other| other.fault == row.fault && other.driver == row.driver);
+        let same = same.filter(|index| {
+            let after = told.get(index + 1..).unwrap_or_default();
+            after.iter().all(|other| other.at_ms == row.at_ms)
+        });
+        match same.and_then(|index| told.get_mut(index)) {
+            Some(other) => {
+                other.times += 1;
                 // Of several, what the longest recovery was.
-                let longer = row.recovered_after_ms > last.recovered_after_ms;
-                if longer {
-                    last.recovered_after_ms = row.recovered_after_ms;
+                if row.recovered_after_ms > other.recovered_after_ms {
+                    other.recovered_after_ms = row.recovered_after_ms;
                 }
             }
-            _ => told.push(row),
+            None => told.push(row),
         }
     }
     told
@@ -88,21 +94,18 @@ pub(crate) fn tell(
 
 /// The table for people.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut table = Table::new(&["time, ms", "fault", "what happened", "recovered after, ms"]);
+    let mut table = Table::new(&["time, ms", "recovered after, ms", "fault", "what happened"]);
     for row in rows {
         let more = match row.times {
             1 => String::new(),
             times => format!(" ({times} times)"),
         };
-        let what = match row.fault {
-            Some(_) => format!("{}{more}", row.words),
-            None => format!("  driver: {}{more}", row.words),
-        };
+        let what = format!("{}{more}", row.words);
         table.row([
             format!("{:.3}", row.at_ms),
-            row.fault.unwrap_or_default().to_owned(),
-            what,
             row.recovered_after_ms.map_or_else(String::new, |ms| format!("{ms:.3}")),
+            row.fault.unwrap_or("  driver").to_owned(),
+            what,
         ]);
     }
     table.text()
@@ -132,7 +135,7 @@ mod tests {
         assert_eq!(rows[0].at_ms, 10.0);
         assert_eq!(rows[0].recovered_after_ms, Some(880.0));
         let text = table(&rows);
-        assert!(text.contains("(2 times)") && text.contains("driver: ABORT TASK"), "{text}");
+        assert!(text.contains("(2 times)") && text.contains("  driver "), "{text}");
         let gone = tell(&faults, &done, &books, Duration::ZERO, false);
         assert!(gone.iter().all(|row| row.recovered_after_ms.is_none()));
     }

@@ -8,11 +8,12 @@ use fusion_mpt::controller::Health;
 use fusion_mpt::outcome::{Failure, Outcome};
 use fusion_mpt::scsi::{Cdb, Sense, SenseKey};
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{COMMAND_LIMIT, Disk, Ended, wait};
+use fusion_mpt_linux::disk::{Disk, Ended, wait};
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;
 use fusion_mpt_linux::pattern::Pattern;
+use fusion_mpt_linux::silence::{self, Silence};
 
 use super::super::pump::Piece;
 use super::super::verified::compare;
@@ -204,7 +205,7 @@ impl Workload {
         let mut free: Vec<usize> = (0..DEPTH).rev().collect();
         let mut left = jobs.len();
         let mut ended: Vec<(u64, Ended)> = Vec::new();
-        let mut progressed_at = host.now();
+        let mut silence = Silence::begin(host);
         while left > 0 {
             interrupt::check()?;
             while later.front().is_some_and(|(at, _)| *at <= host.now()) {
@@ -249,7 +250,7 @@ impl Workload {
                 match self.judge(host, job, &ended) {
                     Next::Done => {
                         left -= 1;
-                        progressed_at = host.now();
+                        silence.end(host);
                     }
                     Next::Again => ready.push_back(index),
                     Next::Later => later.push_back((host.now() + PATIENCE, index)),
@@ -258,10 +259,10 @@ impl Workload {
             if polled? == 0 {
                 host.pause();
             }
-            if host.now() - progressed_at > COMMAND_LIMIT {
+            if silence.is_too_long(host) {
                 return Err(Error::failed(format!(
                     "{left} commands have not been done for {} s",
-                    COMMAND_LIMIT.as_secs()
+                    silence::LIMIT.as_secs()
                 )));
             }
         }
