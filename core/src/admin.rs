@@ -295,6 +295,7 @@ impl Admin {
     }
 
     /// Forgets the caller's page, whether it has come or not.
+    #[inline(never)]
     pub(crate) fn abandon_page(&mut self) {
         self.caller_page = CallerPage::None;
         for job in self.waiting.iter_mut().chain(self.underway.as_mut()) {

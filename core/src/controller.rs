@@ -182,6 +182,7 @@ pub struct Controller<'a, G: Generation, R, D> {
 
 impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     #[allow(clippy::too_many_arguments, reason = "one call, from bring-up")]
+    #[inline(never)]
     pub(crate) fn new(
         bus: Bus<R>,
         chip: &'static Chip,
@@ -452,6 +453,11 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     ///
     /// What port enable met with; [`Error::Timeout`], [`Error::Fault`] or [`Error::Gone`].
     pub fn wait_until_settled(&mut self, delay: &mut impl DelayNs) -> Result<(), Error> {
+        self.settle(delay)
+    }
+
+    #[inline(never)]
+    fn settle(&mut self, delay: &mut dyn DelayNs) -> Result<(), Error> {
         let waited = Waited { what: "port enable", limit_ms: PORT_ENABLE_LIMIT_MS, last: 0 };
         let is_enabled = |controller: &Self| controller.desk.admin.port_enabled().is_some();
         self.wait(delay, waited, &is_enabled, &mut |_| {})?;
@@ -576,6 +582,7 @@ impl<'a, G: Generation, R: Registers + Clone, D: DmaRegion + Clone> Controller<'
     /// Commands on it need a [`Device`], which [`Controller::device`] gives. Its owner polls it and
     /// calls [`Queue::tick`]: so it learns when the controller is reset or gone. Once it works
     /// again, handles may have changed: ask [`Controller::device`] anew.
+    #[inline(never)]
     pub fn take_queue(&mut self) -> Option<Queue<'a, G, R, D>> {
         if self.next_queue >= self.plan.queues {
             return None;

@@ -160,6 +160,7 @@ impl MemoryPlan {
     ///
     /// [`Error::BadFacts`] if the facts leave no room for a single command.
     #[cold]
+    #[inline(never)]
     pub(crate) fn new(facts: &Facts, wants: &Wants, shape: Shape) -> Result<Self, Error> {
         let bad = |field, value| Err(Error::BadFacts { field, value });
         // Frames begin at whole words, elements in them at their own size.

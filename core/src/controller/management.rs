@@ -83,6 +83,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// # Errors
     ///
     /// [`Error::Busy`] while another is on its way.
+    #[inline(never)]
     pub fn request_page(&mut self, request: PageRequest) -> Result<(), Error> {
         if let Some(error) = self.state.error() {
             return Err(error);
@@ -94,6 +95,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
 
     /// Copies the page that was asked for into `page` and returns its length in bytes, header
     /// included; `None` while it has not come.
+    #[inline(never)]
     pub fn take_page(&mut self, page: &mut [u8]) -> Option<Result<usize, Error>> {
         let taken = self.desk.admin.take_page(&self.queue, page);
         if taken.is_some() {
@@ -169,13 +171,15 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Posts task management through the queue, in any free slot for it.
-    #[inline(never)]
     pub(super) fn post_task(&mut self, request: &TaskRequest) -> Option<u16> {
-        TASKS.clone().find_map(|slot| {
-            let context = self.queue.own_context(slot);
-            let message = G::task_management(&self.queue.port, context, request);
-            self.queue.post_own(slot, Post::HighPriority, &message)
-        })
+        TASKS.clone().find_map(|slot| self.post_task_in(slot, request))
+    }
+
+    #[inline(never)]
+    fn post_task_in(&mut self, slot: u16, request: &TaskRequest) -> Option<u16> {
+        let context = self.queue.own_context(slot);
+        let message = G::task_management(&self.queue.port, context, request);
+        self.queue.post_own(slot, Post::HighPriority, &message)
     }
 
     /// Takes a slot for task management through the doorbell, and the message to be sent there.

@@ -38,6 +38,16 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         delay: &mut impl DelayNs,
         mut complete: impl FnMut(Completion<'_>),
     ) -> Result<(), Error> {
+        self.reset_now(now_ms, delay, &mut complete)
+    }
+
+    #[inline(never)]
+    fn reset_now(
+        &mut self,
+        now_ms: u64,
+        delay: &mut dyn DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
         match self.state {
             State::Gone => return Err(Error::Gone),
             State::Offline => return Err(Error::NotOperational),
@@ -51,7 +61,6 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         self.now_ms = self.now_ms.max(now_ms);
         self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
         self.wait_for_queues(delay)?;
-        let complete: &mut dyn FnMut(Completion<'_>) = &mut complete;
         if self.recovery.failed_in_a_row >= self.recovery.policy.reset_attempts {
             self.go_offline(complete);
             return Err(Error::NotOperational);
@@ -87,6 +96,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// One attempt.
+    #[inline(never)]
     fn restart(
         &mut self,
         delay: &mut dyn DelayNs,
@@ -98,7 +108,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let doorbell: Doorbell = bus.status(DOORBELL)?;
         if doorbell.state() == IocState::Coredump {
             // Not waiting for it costs whoever has to find out why; waiting for ever costs more.
-            let left = bus.wait(
+            let left = bus.wait_until(
                 delay,
                 DOORBELL,
                 "the firmware to write its core down",
