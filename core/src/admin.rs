@@ -161,12 +161,24 @@ impl Admin {
 
     /// Has the IOC forget a device that went; `false` if there is no room to remember it.
     pub(crate) fn remove_device(&mut self, handle: u16) -> bool {
-        self.waiting.push_back(Job::Remove { handle }).is_ok()
+        self.wait_last(Job::Remove { handle })
     }
 
     /// Tells RAID firmware that the system goes down; `false` if there is no room to remember it.
     pub(crate) fn raid_shutdown(&mut self) -> bool {
-        self.waiting.push_front(Job::RaidShutdown).is_ok()
+        self.wait_first(Job::RaidShutdown)
+    }
+
+    /// Lets a request wait behind all others; `false` if there is no room.
+    #[inline(never)]
+    fn wait_last(&mut self, job: Job) -> bool {
+        self.waiting.push_back(job).is_ok()
+    }
+
+    /// Lets a request wait before all others; `false` if there is no room.
+    #[inline(never)]
+    fn wait_first(&mut self, job: Job) -> bool {
+        self.waiting.push_front(job).is_ok()
     }
 
     /// Whether nothing is awaited that could become overdue.
@@ -184,7 +196,8 @@ impl Admin {
         &mut self,
         queue: &mut Queue<'_, G, R, D>,
     ) {
-        queue.post_own(EVENT_SLOT, Post::Default, |_, context| G::event_notification(context));
+        let message = G::event_notification(queue.own_context(EVENT_SLOT));
+        queue.post_own(EVENT_SLOT, Post::Default, &message);
         self.events_asked_ms = Some(queue.now_ms());
     }
 
@@ -200,8 +213,8 @@ impl Admin {
     ) {
         // What came of an earlier one, before a reset, says nothing about this one.
         self.port_enable = None;
-        let posted = queue
-            .post_own(PORT_ENABLE_SLOT, Post::Default, |_, context| G::port_enable(context, 0));
+        let message = G::port_enable(queue.own_context(PORT_ENABLE_SLOT), 0);
+        let posted = queue.post_own(PORT_ENABLE_SLOT, Post::Default, &message);
         self.port_enable_asked_ms = queue.now_ms();
         self.port_enable_underway = posted.is_some();
     }
@@ -245,12 +258,12 @@ impl Admin {
 
     /// Takes a request for a page from the caller.
     pub(crate) fn ask_for_page(&mut self, request: PageRequest) -> Result<(), Error> {
-        if self.caller_page != CallerPage::None {
+        if !matches!(self.caller_page, CallerPage::None) {
             return Err(Error::Busy);
         }
-        self.waiting
-            .push_back(Job::Page { request, purpose: Purpose::Caller, attempts: 0 })
-            .map_err(|_| Error::Busy)?;
+        if !self.wait_last(Job::Page { request, purpose: Purpose::Caller, attempts: 0 }) {
+            return Err(Error::Busy);
+        }
         self.caller_page = CallerPage::Underway;
         Ok(())
     }
@@ -276,7 +289,13 @@ impl Admin {
         Some(taken)
     }
 
+    /// Whether the page that the caller asked for has come, or will not.
+    pub(crate) const fn has_page(&self) -> bool {
+        matches!(self.caller_page, CallerPage::Here(_) | CallerPage::Failed(_))
+    }
+
     /// Forgets the caller's page, whether it has come or not.
+    #[inline(never)]
     pub(crate) fn abandon_page(&mut self) {
         self.caller_page = CallerPage::None;
         for job in self.waiting.iter_mut().chain(self.underway.as_mut()) {
@@ -291,7 +310,7 @@ impl Admin {
     /// Gives up everything, as the controller is gone or about to be reset.
     #[inline(never)]
     pub(crate) fn give_up(&mut self, error: Error) {
-        let had_page = self.caller_page == CallerPage::Underway;
+        let had_page = matches!(self.caller_page, CallerPage::Underway);
         let port_enable = self.port_enable;
         let was_underway = self.port_enable_underway;
         *self = Self::new();
@@ -302,14 +321,14 @@ impl Admin {
     }
 
     fn page_later(&mut self, request: PageRequest, purpose: Purpose, attempts: u8) {
-        if self.waiting.push_back(Job::Page { request, purpose, attempts }).is_err() {
+        if !self.wait_last(Job::Page { request, purpose, attempts }) {
             self.dropped(purpose);
         }
     }
 
     /// Asks for a page before all that waits, so that a scan is not torn.
     fn page_next(&mut self, request: PageRequest, purpose: Purpose, attempts: u8) {
-        if self.waiting.push_front(Job::Page { request, purpose, attempts }).is_err() {
+        if !self.wait_first(Job::Page { request, purpose, attempts }) {
             self.dropped(purpose);
         }
     }
@@ -332,7 +351,7 @@ impl Admin {
         &mut self,
         other: &Other<'_>,
         targets: &mut Targets<'_>,
-        page: impl FnOnce(&mut [u8]) -> usize,
+        copy_page: &dyn Fn(&mut [u8]),
     ) {
         match other {
             Other::Event { frame } => self.event::<G>(frame, targets),
@@ -355,7 +374,8 @@ impl Admin {
                     // Whether a device was forgotten and what RAID firmware made of the shutdown
                     // changes nothing that could be done here.
                     if let Some(Job::Page { request, purpose, attempts }) = self.underway.take() {
-                        self.page::<G>(header, frame, request, purpose, attempts, targets, page);
+                        let asked = (request, purpose, attempts);
+                        self.page::<G>(header, frame, asked, targets, copy_page);
                     }
                 }
                 _ => {}
@@ -363,6 +383,7 @@ impl Admin {
         }
     }
 
+    #[inline(never)]
     fn event<G: Generation>(&mut self, frame: &[u8], targets: &mut Targets<'_>) {
         let Some(event) = G::event(frame) else { return };
         if event.wants_acknowledge {
@@ -383,16 +404,13 @@ impl Admin {
     }
 
     /// A page, or its header, or its error.
-    #[allow(clippy::too_many_arguments, reason = "one call, from the match above")]
     fn page<G: Generation>(
         &mut self,
         header: &ReplyHeader,
         frame: &[u8],
-        request: PageRequest,
-        purpose: Purpose,
-        attempts: u8,
+        (request, purpose, attempts): (PageRequest, Purpose, u8),
         targets: &mut Targets<'_>,
-        copy_page: impl FnOnce(&mut [u8]) -> usize,
+        copy_page: &dyn Fn(&mut [u8]),
     ) {
         if header.function != Function::CONFIG {
             self.page_failed(bad_reply(Function::CONFIG, header), None, purpose, targets);
@@ -416,41 +434,40 @@ impl Admin {
             self.page_next(request.body(found), purpose, attempts);
             return;
         }
+        let is_right = |found: u16| match purpose {
+            Purpose::Device { handle } => found == handle,
+            // Handles come in rising order; a list that turns back would never end, nor one with
+            // the handle that begins it.
+            Purpose::Scan { after } => found != NO_HANDLE && (after == NO_HANDLE || found > after),
+            Purpose::Caller | Purpose::Nobody => false,
+        };
         match purpose {
-            Purpose::Nobody => {}
-            Purpose::Caller => self.caller_page = CallerPage::Here(request.bytes()),
-            Purpose::Device { handle } => {
-                let mut page = [0u8; 64];
-                let length = copy_page(&mut page).min(request.bytes() as usize);
-                let page = page.get(..length).and_then(G::device_page);
-                match page.filter(|page| page.handle == handle) {
-                    Some(page) => targets.note(page),
-                    None => self.scan_again(),
-                }
+            Purpose::Nobody => return,
+            Purpose::Caller => {
+                self.caller_page = CallerPage::Here(request.bytes());
+                return;
             }
-            Purpose::Scan { after } => {
-                let mut page = [0u8; 64];
-                let length = copy_page(&mut page).min(request.bytes() as usize);
-                let page = page.get(..length).and_then(G::device_page);
-                match page {
-                    // Handles come in rising order; a list that turns back would never end, nor
-                    // one with the handle that begins it.
-                    Some(page)
-                        if page.handle != NO_HANDLE
-                            && (after == NO_HANDLE || page.handle > after) =>
-                    {
-                        targets.note(page);
-                        self.scan_after(page.handle);
-                    }
-                    _ => {
-                        self.scanning = false;
-                        self.scan_again();
-                    }
-                }
+            Purpose::Device { .. } | Purpose::Scan { .. } => {}
+        }
+        let mut page = [0u8; 64];
+        copy_page(&mut page);
+        let length = page.len().min(request.bytes() as usize);
+        let page = page.get(..length).and_then(G::device_page);
+        let page = page.filter(|page| is_right(page.handle));
+        if let Some(page) = page {
+            targets.note(page);
+        } else {
+            self.scan_again();
+        }
+        if let Purpose::Scan { .. } = purpose {
+            match page {
+                Some(page) => self.scan_after(page.handle),
+                None => self.scanning = false,
             }
         }
     }
 
+    #[inline(never)]
     fn page_failed(
         &mut self,
         error: Error,
@@ -536,14 +553,19 @@ impl Admin {
         }
         let buffer = queue.memory.bus(queue.layout.page as usize);
         self.second_slot = !self.second_slot;
-        let posted = queue.post_message_of(self.slot(), Post::Default, |_, context| match &job {
+        let slot = self.slot();
+        let context = queue.own_context(slot);
+        let message = match &job {
             Job::EventAcknowledge { code, context: event } => {
                 Some(G::event_ack(context, *code, *event))
             }
             Job::Page { request, .. } => Some(G::config(context, request, buffer)),
             Job::Remove { handle } => G::remove_device(context, *handle),
             Job::RaidShutdown => G::raid_shutdown(context),
-        });
+        };
+        // A generation that has no such request has nothing to be told.
+        let Some(message) = message else { return };
+        let posted = queue.post_own(slot, Post::Default, &message);
         // Only a closed queue refuses, and then `give_up` has cleared or will clear the rest.
         if posted.is_some() {
             self.underway = Some(job);
@@ -556,6 +578,7 @@ fn bad_reply(function: Function, header: &ReplyHeader) -> Error {
     Error::BadReply { function, claimed: header.function, bytes: header.length }
 }
 
+#[inline(never)]
 fn check(function: Function, header: &ReplyHeader) -> Result<(), Error> {
     if header.function != function {
         return Err(bad_reply(function, header));

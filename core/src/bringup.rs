@@ -237,9 +237,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     pub fn into_reset(
         self,
         delay: &mut impl DelayNs,
-        complete: impl FnMut(Completion<'_>),
+        mut complete: impl FnMut(Completion<'_>),
     ) -> (Parts<G, R, D>, Result<(), Error>) {
-        let (bus, chip, region, result) = self.take_apart(delay, complete);
+        let (bus, chip, region, result) = self.take_apart(delay, &mut complete);
         let reset = Reset { bus, chip, generation: core::marker::PhantomData };
         (Parts { reset, region }, result)
     }

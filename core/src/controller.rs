@@ -8,7 +8,7 @@
 use embedded_hal::delay::DelayNs;
 
 use crate::admin::Admin;
-use crate::error::{Error, SubmitError};
+use crate::error::{Error, SubmitError, Waited};
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Device, Facts, Generation, PortFacts};
 use crate::io_queue::{Completion, DRAINS, Other, Queue};
@@ -155,9 +155,8 @@ impl Desk<'_> {
             }
         }
         // The late answer to task management that was given up is nothing to it.
-        self.admin.take_in::<G>(other, &mut self.targets, |into| {
+        self.admin.take_in::<G>(other, &mut self.targets, &|into| {
             memory.copy_out(self.page_at, into);
-            into.len()
         });
     }
 }
@@ -186,6 +185,7 @@ pub struct Controller<'a, G: Generation, R, D> {
 
 impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     #[allow(clippy::too_many_arguments, reason = "one call, from bring-up")]
+    #[inline(never)]
     pub(crate) fn new(
         bus: Bus<R>,
         chip: &'static Chip,
@@ -295,13 +295,20 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// Takes what the controller has answered, hands each completion to `complete`, and goes on
     /// with discovery. Returns how many replies there were.
     pub fn poll(&mut self, mut complete: impl FnMut(Completion<'_>)) -> u32 {
+        self.poll_by(|queue, other| queue.drain(&mut complete, other))
+    }
+
+    #[inline]
+    fn poll_by(
+        &mut self,
+        drain: impl FnOnce(&mut Queue<'a, G, R, D>, &mut dyn FnMut(&Memory<D>, Other<'_>)) -> u32,
+    ) -> u32 {
         if self.state == State::Offline {
             // MPI1's replies stand in the chip, which is left alone.
             return 0;
         }
         let Self { queue, desk, .. } = self;
-        let found =
-            queue.drain(&mut complete, &mut |memory, other| desk.take_in::<G, D>(memory, &other));
+        let found = drain(queue, &mut |memory, other| desk.take_in::<G, D>(memory, &other));
         if desk.has_news {
             self.take_news();
         }
@@ -330,7 +337,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     /// [`Controller::poll`], once for all who are in no hurry.
     #[inline(never)]
     fn look(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
-        self.poll(complete)
+        self.poll_by(|queue, other| queue.drain_unhurried(complete, other))
     }
 
     #[inline(never)]
@@ -466,21 +473,24 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         delay: &mut impl DelayNs,
         mut complete: impl FnMut(Completion<'_>),
     ) -> Result<(), Error> {
-        let limit = PORT_ENABLE_LIMIT_MS;
-        self.wait(
-            delay,
-            "port enable",
-            limit,
-            |controller| controller.desk.admin.port_enabled(),
-            &mut complete,
-        )??;
-        self.wait(
-            delay,
-            "discovery to find every disk",
-            DISCOVERY_LIMIT_MS,
-            |controller| controller.settled().then_some(()),
-            &mut complete,
-        )?;
+        self.settle(delay, &mut complete)
+    }
+
+    #[inline(never)]
+    fn settle(
+        &mut self,
+        delay: &mut dyn DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
+        let waited = Waited { what: "port enable", limit_ms: PORT_ENABLE_LIMIT_MS, last: 0 };
+        let is_enabled = |controller: &Self| controller.desk.admin.port_enabled().is_some();
+        self.wait(delay, waited, &is_enabled, complete)?;
+        if let Some(Err(error)) = self.desk.admin.port_enabled() {
+            return Err(error);
+        }
+        let what = "discovery to find every disk";
+        let waited = Waited { what, limit_ms: DISCOVERY_LIMIT_MS, last: 0 };
+        self.wait(delay, waited, &Self::settled, complete)?;
         if !self.desk.admin.events_on() {
             warning!("the IOC did not agree to send events");
         }
@@ -596,6 +606,7 @@ impl<'a, G: Generation, R: Registers + Clone, D: DmaRegion + Clone> Controller<'
     /// Commands on it need a [`Device`], which [`Controller::device`] gives. Its owner polls it and
     /// calls [`Queue::tick`]: so it learns when the controller is reset or gone. Once it works
     /// again, handles may have changed: ask [`Controller::device`] anew.
+    #[inline(never)]
     pub fn take_queue(&mut self) -> Option<Queue<'a, G, R, D>> {
         if self.next_queue >= self.plan.queues {
             return None;

@@ -67,9 +67,13 @@ pub fn handshake<R: Registers>(
     }
 
     wait_for_ioc(bus, delay, "the IOC to end the handshake", WORD_LIMIT_MS)?;
-    bus.wait(delay, DOORBELL, "the IOC to release the doorbell", WORD_LIMIT_MS, |doorbell| {
-        !doorbell.used()
-    })?;
+    bus.wait_until(
+        delay,
+        DOORBELL,
+        "the IOC to release the doorbell",
+        WORD_LIMIT_MS,
+        |doorbell| !doorbell.used(),
+    )?;
     bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
     Ok(received)
 }
@@ -271,8 +275,9 @@ fn wait_for_ioc<R: Registers>(
     let mut waited_ms = 0;
     loop {
         let slice_ms = (limit_ms - waited_ms).min(LOOK_INTERVAL_MS);
-        let answer =
-            bus.wait(delay, HOST_INTERRUPT_STATUS, what, slice_ms, |status| status.ioc_to_system());
+        let answer = bus.wait_until(delay, HOST_INTERRUPT_STATUS, what, slice_ms, |status| {
+            status.ioc_to_system()
+        });
         match explain(bus, answer) {
             Err(Error::Timeout(Waited { last, .. })) => {
                 waited_ms += slice_ms;
@@ -287,12 +292,10 @@ fn wait_for_ioc<R: Registers>(
     }
 }
 
-fn explain<R: Registers>(
-    bus: &Bus<R>,
-    waited: Result<HostInterruptStatus, Error>,
-) -> Result<(), Error> {
+#[inline(never)]
+fn explain<R: Registers>(bus: &Bus<R>, waited: Result<(), Error>) -> Result<(), Error> {
     match waited {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(Error::Timeout(Waited { what, limit_ms, .. })) => {
             let doorbell = bus.status(DOORBELL)?;
             Err(match doorbell.state() {

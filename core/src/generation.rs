@@ -7,6 +7,7 @@
 
 use embedded_hal::delay::DelayNs;
 
+use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
 use crate::mem::Memory;
 use crate::mem::WORD;
@@ -100,12 +101,21 @@ pub(crate) fn write_list<D: DmaRegion>(
         .map_err(SubmitError::Sgl)
 }
 
-/// Checks that a reply that came by handshake answers `function`, and how.
-pub(crate) fn expect<G: Generation>(
+/// Asks `function` by handshake and checks that the reply answers it, and how.
+///
+/// # Errors
+///
+/// As [`handshake`]; [`Error::Ioc`], [`Error::BadReply`].
+#[inline(never)]
+pub(crate) fn ask<G: Generation, R: Registers>(
+    bus: &Bus<R>,
+    delay: &mut dyn DelayNs,
     function: Function,
-    reply: &[u8],
-    length: usize,
+    request: &[u8],
+    reply: &mut [u8],
+    limit_ms: u32,
 ) -> Result<(), Error> {
+    let length = handshake(bus, delay, request, reply, limit_ms)?;
     let bytes = length.min(usize::from(u16::MAX)) as u16;
     let claimed = match G::reply_header(reply) {
         Some(header) if header.function == function && length >= 20 => {

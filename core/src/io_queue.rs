@@ -22,7 +22,7 @@ use crate::shared::ReplyFrames;
 use crate::slots::{Finished, LateCommand, SlotRecord, Slots};
 use crate::standing::Stand;
 use crate::throttle::Throttles;
-use crate::trace::{Counters, Trace, TraceKind};
+use crate::trace::{Counters, Trace};
 use crate::wire::Function;
 
 mod frames;
@@ -31,7 +31,7 @@ mod loom_tests;
 mod own;
 mod standing;
 
-use frames::{Copies, Verdict};
+use frames::{Copies, Ended};
 use standing::Presence;
 
 /// Drains of a quarter of the ring each before a command is called late: two rings full.
@@ -178,6 +178,15 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     ///
     /// For a queue from `take_queue`; queue 0 is polled through its controller.
     pub fn poll(&mut self, mut complete: impl FnMut(Completion<'_>)) -> u32 {
+        self.poll_by(Self::drain, &mut complete)
+    }
+
+    #[inline]
+    fn poll_by<C: FnMut(Completion<'_>)>(
+        &mut self,
+        drain: impl FnOnce(&mut Self, &mut C, &mut dyn FnMut(&Memory<D>, Other<'_>)) -> u32,
+        complete: &mut C,
+    ) -> u32 {
         // Only commands are posted on a queue of its own, and events go to queue 0: whatever else
         // comes here was not asked for.
         let mut uncalled_for = 0;
@@ -185,17 +194,17 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         // another's by now.
         let standing = self.presence.standing;
         if standing.raw() != self.presence.seen && matches!(standing.read(), Stand::Lost(_)) {
-            self.follow(&mut complete);
+            self.follow(complete);
             return 0;
         }
         // Outside it may not touch the controller or its ring.
         let found = match self.presence.inside {
-            true => self.drain(&mut complete, &mut |_, _| uncalled_for += 1),
+            true => drain(self, complete, &mut |_, _| uncalled_for += 1),
             false => 0,
         };
         self.counters.bad_replies += uncalled_for;
         if self.presence.standing.raw() != self.presence.seen {
-            self.follow(&mut complete);
+            self.follow(complete);
         }
         found
     }
@@ -232,8 +241,8 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
 
     /// [`Queue::poll`], once for all who are in no hurry.
     #[inline(never)]
-    fn look(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
-        self.poll(complete)
+    fn look(&mut self, mut complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
+        self.poll_by(|queue, complete, other| queue.drain_unhurried(complete, other), &mut complete)
     }
 
     /// Counts time from `now_ms` on, for what is outstanding too.
@@ -253,11 +262,21 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
     }
 
+    /// [`Queue::drain`], once for all who are in no hurry.
+    #[inline(never)]
+    pub(crate) fn drain_unhurried(
+        &mut self,
+        mut complete: &mut dyn FnMut(Completion<'_>),
+        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
+    ) -> u32 {
+        self.drain(&mut complete, other)
+    }
+
     #[inline]
     pub(crate) fn drain(
         &mut self,
         complete: &mut impl FnMut(Completion<'_>),
-        other: &mut impl FnMut(&Memory<D>, Other<'_>),
+        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
     ) -> u32 {
         self.note_peak();
         let limit = G::drain_limit(&self.port);
@@ -278,8 +297,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 Reply::Success { smid } => match self.slots.finish(smid) {
                     Some(finished) => {
                         if self.bus.needs_attention() {
-                            self.trace_word(TraceKind::Reply, word);
-                            self.note_end(smid, finished.device);
+                            self.attend_success(word, smid, finished.device);
                         }
                         complete(Completion {
                             cookie: finished.cookie,
@@ -295,20 +313,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 },
                 Reply::Frame { smid, address } => {
                     other_kinds += 1;
-                    match self.reply_frame(word, smid, address) {
-                        Verdict::Nothing => {}
-                        Verdict::Command { cookie, outcome, log_info } => {
-                            let sense = self.copies.sense(&outcome);
-                            complete(Completion { cookie, outcome, sense, log_info });
-                        }
-                        Verdict::Reply { smid, header } => {
-                            let frame = self.copies.frame(&header);
-                            other(&self.memory, Other::Reply { smid, header, frame });
-                        }
-                        Verdict::Event { header } => {
-                            let frame = self.copies.frame(&header);
-                            other(&self.memory, Other::Event { frame });
-                        }
+                    let ended = self.reply_frame(word, smid, address, other);
+                    if let Some(Ended { cookie, outcome, log_info }) = ended {
+                        let sense = self.copies.sense(&outcome);
+                        complete(Completion { cookie, outcome, sense, log_info });
                     }
                 }
                 Reply::Unknown => {

@@ -160,6 +160,7 @@ impl MemoryPlan {
     ///
     /// [`Error::BadFacts`] if the facts leave no room for a single command.
     #[cold]
+    #[inline(never)]
     pub(crate) fn new(facts: &Facts, wants: &Wants, shape: Shape) -> Result<Self, Error> {
         let bad = |field, value| Err(Error::BadFacts { field, value });
         // Frames begin at whole words, elements in them at their own size.
@@ -314,22 +315,21 @@ fn chains(
     let capacity = |bytes: u32, count: u32| {
         elements_capacity(sgl, header, room, bytes as usize, count as usize)
     };
-    if capacity(limit, 0) >= wanted || most_chains == 0 {
-        return (0, 0, capacity(limit, 0).min(usize::from(u16::MAX)) as u16);
-    }
-    // One short chain where one is enough.
-    let mut bytes = 64;
-    while bytes < limit {
-        if capacity(bytes, 1) >= wanted {
-            return (bytes, 1, capacity(bytes, 1).min(usize::from(u16::MAX)) as u16);
+    let (mut bytes, mut count) = (0, 0);
+    loop {
+        let room = capacity(bytes, count);
+        if room >= wanted || (count == most_chains && (count == 0 || bytes == limit)) {
+            return (bytes, count, room.min(usize::from(u16::MAX)) as u16);
         }
-        bytes = (bytes * 2).min(limit);
+        // One short chain where one is enough.
+        if count == 0 {
+            (bytes, count) = (64, 1);
+        } else if bytes < limit {
+            bytes = (bytes * 2).min(limit);
+        } else {
+            count += 1;
+        }
     }
-    let mut count = 1;
-    while count < most_chains && capacity(limit, count) < wanted {
-        count += 1;
-    }
-    (limit, count, capacity(limit, count).min(usize::from(u16::MAX)) as u16)
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub(crate) fn message_unit_reset<R: Registers>(
     delay: &mut dyn DelayNs,
 ) -> Result<(), Error> {
     bus.put(DOORBELL, Doorbell::MESSAGE_UNIT_RESET);
-    bus.wait(
+    bus.wait_until(
         delay,
         HOST_INTERRUPT_STATUS,
         "the IOC to take the message unit reset",

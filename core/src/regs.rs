@@ -306,27 +306,33 @@ impl<R: Registers> Bus<R> {
         &self,
         register: Reg<A, W>,
     ) -> Result<W, Error> {
-        self.status_at(register.offset).map(W::from)
+        self.status_at(register.offset).map(W::from).ok_or(Error::Gone)
     }
 
+    /// The status register itself, once for all; `None` if the controller is gone.
     #[inline(never)]
-    fn status_at(&self, offset: u16) -> Result<u32, Error> {
-        let mut word = self.get_at(offset);
+    fn status_at(&self, offset: u16) -> Option<u32> {
+        let mut word = self.get_once(offset);
         if self.zero_reads {
             // In a handshake, a zero would pass for data, or for a word that was taken.
             for _ in 0..ZERO_READS {
                 if word != 0 {
                     break;
                 }
-                word = self.get_at(offset);
+                word = self.get_once(offset);
             }
         }
         if word == u32::MAX {
             self.gone.set(true);
             self.attention.set(true);
-            return Err(Error::Gone);
+            return None;
         }
-        Ok(word)
+        Some(word)
+    }
+
+    #[inline(never)]
+    fn get_once(&self, offset: u16) -> u32 {
+        self.get_at(offset)
     }
 
     #[inline]
@@ -339,8 +345,18 @@ impl<R: Registers> Bus<R> {
     }
 
     /// Writes a register; nothing happens once the controller is gone.
-    #[inline]
     pub fn put<A: Writable, W: Into<u32>>(&self, register: Reg<A, W>, word: W) {
+        self.put_at(register.offset, word.into());
+    }
+
+    #[inline(never)]
+    fn put_at(&self, offset: u16, word: u32) {
+        self.put_inline(Reg::<WO<u32>> { offset, kind: PhantomData }, word);
+    }
+
+    /// As [`Bus::put`], where a call would cost too much.
+    #[inline]
+    pub(crate) fn put_inline<A: Writable, W: Into<u32>>(&self, register: Reg<A, W>, word: W) {
         if !self.gone.get() {
             self.writes.set(self.writes.get() + 1);
             self.registers.write32(register.offset, word.into());
@@ -388,23 +404,42 @@ impl<R: Registers> Bus<R> {
         done: impl Fn(W) -> bool,
     ) -> Result<W, Error> {
         let waited = Waited { what, limit_ms, last: 0 };
-        self.wait_for_word(delay, register.offset, waited, &|word| done(W::from(word))).map(W::from)
+        let mut last = 0;
+        let done = |word| done(W::from(word));
+        self.wait_for_word(delay, register.offset, waited, &mut last, &done)?;
+        Ok(W::from(last))
     }
 
-    /// The wait itself, once for all registers.
+    /// As [`Bus::wait`], where what the register read at last does not matter.
+    pub(crate) fn wait_until<A: Readable, W: From<u32>>(
+        &self,
+        delay: &mut dyn DelayNs,
+        register: Reg<A, W>,
+        what: &'static str,
+        limit_ms: u32,
+        done: impl Fn(W) -> bool,
+    ) -> Result<(), Error> {
+        let waited = Waited { what, limit_ms, last: 0 };
+        let done = |word| done(W::from(word));
+        self.wait_for_word(delay, register.offset, waited, &mut 0, &done)
+    }
+
+    /// The wait itself, once for all registers; `last` is what was read last.
     #[inline(never)]
     fn wait_for_word(
         &self,
         delay: &mut dyn DelayNs,
         offset: u16,
         waited: Waited,
+        last: &mut u32,
         done: &dyn Fn(u32) -> bool,
-    ) -> Result<u32, Error> {
+    ) -> Result<(), Error> {
         let mut patience = Patience::new();
         loop {
-            let word = self.status_at(offset)?;
+            let word = self.status_at(offset).ok_or(Error::Gone)?;
+            *last = word;
             if done(word) {
-                return Ok(word);
+                return Ok(());
             }
             if !patience.wait(delay, waited.limit_ms) {
                 return Err(Error::Timeout(Waited { last: word, ..waited }));

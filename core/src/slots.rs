@@ -174,6 +174,12 @@ impl<'a> Slots<'a> {
         let _ = self.finish(smid);
     }
 
+    /// The SMID of internal slot `index`.
+    #[must_use]
+    pub const fn internal_smid(&self, index: u16) -> u16 {
+        self.first_smid.wrapping_add(index)
+    }
+
     /// Takes internal slot `index` for a request of the driver's own and hands it to the device.
     /// `None` if it is taken or there is no such slot.
     pub fn take_internal(&mut self, index: u16) -> Option<u16> {
@@ -185,7 +191,7 @@ impl<'a> Slots<'a> {
             return None;
         }
         record.owner = Owner::Internal;
-        Some(self.first_smid.wrapping_add(index))
+        Some(self.internal_smid(index))
     }
 
     /// Takes the slot that the device says it has finished away from it. `None` if it is not a

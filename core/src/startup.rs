@@ -2,10 +2,9 @@
 
 use embedded_hal::delay::DelayNs;
 
-use crate::doorbell::handshake;
 use crate::error::Error;
 use crate::generation::chips::Chip;
-use crate::generation::{Facts, Generation, HostMemory, expect};
+use crate::generation::{Facts, Generation, HostMemory, ask};
 use crate::mem::Memory;
 use crate::memory_plan::MemoryPlan;
 use crate::platform::{DmaRegion, Registers};
@@ -72,7 +71,7 @@ pub(crate) fn start_ioc<G: Generation, R: Registers, D: DmaRegion>(
     G::prepare(memory, plan);
     let host = HostMemory { plan, bus: memory.bus(0) };
     G::init(bus, delay, facts, host, now_ms)?;
-    bus.wait(
+    bus.wait_until(
         delay,
         DOORBELL,
         "the IOC to become OPERATIONAL after IOC init",
@@ -82,8 +81,8 @@ pub(crate) fn start_ioc<G: Generation, R: Registers, D: DmaRegion>(
     if G::PORT_ENABLE_BY_DOORBELL {
         let message = G::port_enable(0, 0);
         let mut reply = [0u8; 64];
-        let length = handshake(bus, delay, message.bytes(), &mut reply, PORT_ENABLE_LIMIT_MS)?;
-        expect::<G>(Function::PORT_ENABLE, &reply, length)?;
+        let (function, limit_ms) = (Function::PORT_ENABLE, PORT_ENABLE_LIMIT_MS);
+        ask::<G, R>(bus, delay, function, message.bytes(), &mut reply, limit_ms)?;
     }
     Ok(())
 }

@@ -103,11 +103,11 @@ impl<'a> Targets<'a> {
             return;
         }
         // Another device under a handle that was somebody's: that one is gone, event or no event.
-        for record in self.records.iter_mut() {
+        self.each(&mut |record| {
             if record.present && record.page.handle == page.handle && !same(&record.page, &page) {
                 record.present = false;
             }
-        }
+        });
         let known = self.records.iter().position(|record| record.used && same(&record.page, &page));
         let entry = known.or_else(|| self.records.iter().position(|record| !record.used));
         match entry.and_then(|entry| self.records.get_mut(entry)) {
@@ -127,14 +127,16 @@ impl<'a> Targets<'a> {
     /// Notes that the device under `handle` no longer answers: the IOC keeps its handle until it is
     /// told that the device is removed ([`Targets::next_removal`]).
     pub fn lose(&mut self, handle: u16) {
-        for record in self.records.iter_mut() {
+        let mut removals = 0;
+        self.each(&mut |record| {
             if record.present && record.page.handle == handle {
                 record.present = false;
-                self.removals += u16::from(!record.to_be_removed);
+                removals += u16::from(!record.to_be_removed);
                 record.to_be_removed = true;
                 record.removed_from = record.page.address;
             }
-        }
+        });
+        self.removals += removals;
     }
 
     /// How many targets the table has room for.
@@ -170,10 +172,10 @@ impl<'a> Targets<'a> {
     pub fn rediscover(&mut self) {
         self.rediscovering = true;
         self.removals = 0;
-        for record in self.records.iter_mut() {
+        self.each(&mut |record| {
             record.present = false;
             record.to_be_removed = false;
-        }
+        });
     }
 
     /// Discovery has ended: who was not found is gone.
@@ -191,22 +193,24 @@ impl<'a> Targets<'a> {
     /// Notes that nothing answers any more, as after removal of the controller.
     #[inline(never)]
     pub fn lose_all(&mut self) {
-        for record in self.records.iter_mut() {
-            record.present = false;
-        }
+        self.each(&mut |record| record.present = false);
     }
 
     /// A scan begins: whatever it does not find is gone.
     pub fn scan_begins(&mut self) {
-        for record in self.records.iter_mut() {
-            record.seen = false;
-        }
+        self.each(&mut |record| record.seen = false);
     }
 
     /// The scan has reached the end of the list.
     pub fn scan_ends(&mut self) {
+        self.each(&mut |record| record.present &= record.seen);
+    }
+
+    /// Once for all who change every record: none of them is in a hurry.
+    #[inline(never)]
+    fn each(&mut self, change: &mut dyn FnMut(&mut TargetRecord)) {
         for record in self.records.iter_mut() {
-            record.present &= record.seen;
+            change(record);
         }
     }
 

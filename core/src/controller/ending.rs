@@ -45,6 +45,7 @@ pub struct Stopped {
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// Drains, flushes and tells RAID firmware, within the policy's limits: what
     /// [`Controller::stop`] does before it takes the controller apart.
+    #[inline(never)]
     pub(crate) fn quiesce(
         &mut self,
         now_ms: u64,
@@ -107,8 +108,10 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let mut left_ms = limit_ms;
         for _ in 0..FLUSH_ATTEMPTS {
             // A caller's command that did not come back may have any cookie.
-            let cookie = (0..=u64::MAX).rev().find(|cookie| self.find_command(*cookie).is_none());
-            let cookie = cookie.unwrap_or(u64::MAX);
+            let mut cookie = u64::MAX;
+            while self.find_command(cookie).is_some() {
+                cookie -= 1;
+            }
             let command = Command {
                 lun: Lun::peripheral(0),
                 cdb: &cdb,
@@ -212,8 +215,20 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     pub(crate) fn take_apart(
         mut self,
         delay: &mut dyn DelayNs,
-        complete: impl FnMut(Completion<'_>),
+        complete: &mut dyn FnMut(Completion<'_>),
     ) -> (Bus<R>, &'static Chip, D, Result<(), Error>) {
+        let result = self.end(delay, complete);
+        let (bus, region) = self.queue.into_parts();
+        (bus, self.chip, region, result)
+    }
+
+    /// Resets the IOC, after which everything completes.
+    #[inline(never)]
+    fn end(
+        &mut self,
+        delay: &mut dyn DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
         let reason = self.state.ends_commands_as();
         self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
         if !matches!(self.state, State::Gone | State::Offline) {
@@ -245,9 +260,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             self.queue.bus.cut_off();
         }
         self.replies.standing().lose(reason);
-        self.queue.halt(reason, complete);
-        let (bus, region) = self.queue.into_parts();
-        (bus, self.chip, region, result)
+        self.queue.halt_to(reason, complete);
+        result
     }
 }
 

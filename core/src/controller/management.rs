@@ -47,32 +47,13 @@ pub(super) struct Task {
 }
 
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
-    /// Polls until `done` yields something, at most `limit_ms` milliseconds.
-    pub(super) fn wait<T>(
-        &mut self,
-        delay: &mut impl DelayNs,
-        what: &'static str,
-        limit_ms: u32,
-        mut done: impl FnMut(&mut Self) -> Option<T>,
-        mut complete: impl FnMut(Completion<'_>),
-    ) -> Result<T, Error> {
-        let mut found = None;
-        let mut is_done = |controller: &mut Self| {
-            found = done(controller);
-            found.is_some()
-        };
-        self.wait_for(delay, Waited { what, limit_ms, last: 0 }, &mut is_done, &mut complete)?;
-        // It came, or the wait would have ended in an error.
-        found.ok_or(Error::NotOperational)
-    }
-
-    /// The wait itself, once for all that is waited for.
+    /// Polls until it is done, at most as long as `waited` says.
     #[inline(never)]
-    fn wait_for(
+    pub(super) fn wait(
         &mut self,
         delay: &mut dyn DelayNs,
         waited: Waited,
-        is_done: &mut dyn FnMut(&mut Self) -> bool,
+        is_done: &dyn Fn(&Self) -> bool,
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> Result<(), Error> {
         let mut patience = Patience::new();
@@ -102,6 +83,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// # Errors
     ///
     /// [`Error::Busy`] while another is on its way.
+    #[inline(never)]
     pub fn request_page(&mut self, request: PageRequest) -> Result<(), Error> {
         if let Some(error) = self.state.error() {
             return Err(error);
@@ -113,6 +95,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
 
     /// Copies the page that was asked for into `page` and returns its length in bytes, header
     /// included; `None` while it has not come.
+    #[inline(never)]
     pub fn take_page(&mut self, page: &mut [u8]) -> Option<Result<usize, Error>> {
         let taken = self.desk.admin.take_page(&self.queue, page);
         if taken.is_some() {
@@ -133,20 +116,17 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         delay: &mut impl DelayNs,
         request: PageRequest,
         page: &mut [u8],
-        complete: impl FnMut(Completion<'_>),
+        mut complete: impl FnMut(Completion<'_>),
     ) -> Result<usize, Error> {
         self.request_page(request)?;
-        let waited = self.wait(
-            delay,
-            "a configuration page",
-            PAGE_LIMIT_MS,
-            |controller| controller.take_page(page),
-            complete,
-        );
-        if waited.is_err() {
+        let waited = Waited { what: "a configuration page", limit_ms: PAGE_LIMIT_MS, last: 0 };
+        let is_here = |controller: &Self| controller.desk.admin.has_page();
+        if let Err(error) = self.wait(delay, waited, &is_here, &mut complete) {
             self.desk.admin.abandon_page();
+            return Err(error);
         }
-        waited?
+        // It came, or the wait would have ended in an error.
+        self.take_page(page).unwrap_or(Err(Error::NotOperational))
     }
 
     /// Asks for a task management function; [`Controller::take_task_reply`] has the answer after
@@ -201,11 +181,14 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
 
     /// Posts task management through the queue, in any free slot for it.
     pub(super) fn post_task(&mut self, request: &TaskRequest) -> Option<u16> {
-        TASKS.clone().find_map(|slot| {
-            self.queue.post_own(slot, Post::HighPriority, |port, context| {
-                G::task_management(port, context, request)
-            })
-        })
+        TASKS.clone().find_map(|slot| self.post_task_in(slot, request))
+    }
+
+    #[inline(never)]
+    fn post_task_in(&mut self, slot: u16, request: &TaskRequest) -> Option<u16> {
+        let context = self.queue.own_context(slot);
+        let message = G::task_management(&self.queue.port, context, request);
+        self.queue.post_own(slot, Post::HighPriority, &message)
     }
 
     /// Takes a slot for task management through the doorbell, and the message to be sent there.
@@ -239,19 +222,17 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         delay: &mut impl DelayNs,
         request: &TaskRequest,
         route: TaskRoute,
-        complete: impl FnMut(Completion<'_>),
+        mut complete: impl FnMut(Completion<'_>),
     ) -> Result<TaskReply, Error> {
         self.request_task_management(request, route, delay)?;
-        let waited = self.wait(
-            delay,
-            "task management",
-            TASK_LIMIT_MS,
-            |controller| controller.take_task_reply(),
-            complete,
-        );
-        if waited.is_err() {
+        let waited = Waited { what: "task management", limit_ms: TASK_LIMIT_MS, last: 0 };
+        let is_answered =
+            |controller: &Self| controller.desk.task.is_some_and(|task| task.reply.is_some());
+        if let Err(error) = self.wait(delay, waited, &is_answered, &mut complete) {
             self.desk.task = None;
+            return Err(error);
         }
-        waited?
+        // It was answered, or the wait would have ended in an error.
+        self.take_task_reply().unwrap_or(Err(Error::NotOperational))
     }
 }

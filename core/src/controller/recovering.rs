@@ -183,12 +183,16 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         if self.recovery.climb.is_none() && self.recovery.removal.is_none() {
             return self.begin_climb() || self.begin_removal();
         }
-        let reply = self.desk.own_task.and_then(|task| task.reply);
+        let reply = self.desk.own_task.as_ref().and_then(|task| task.reply.as_ref());
+        let reply = reply.map(|reply| reply.ok());
         if reply.is_some() {
             self.desk.own_task = None;
         }
-        match (self.recovery.climb, reply) {
-            (Some(climb), reply) => self.climb_on(climb, reply.map(Result::ok)),
+        match (&self.recovery.climb, reply) {
+            (Some(climb), reply) => {
+                let smid = climb.subject().smid;
+                self.climb_on(smid, reply)
+            }
             (None, Some(_)) => self.end_removal(),
             (None, None) => {
                 let overdue = self.recovery.removal.as_ref().map(|removal| removal.until_ms);
@@ -204,17 +208,15 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         }
     }
 
-    fn climb_on(&mut self, mut climb: Climb, reply: Option<Option<TaskReply>>) -> bool {
-        let policy = self.recovery.policy;
+    /// Goes on for the late command `smid`; `reply` if its task management was answered.
+    fn climb_on(&mut self, smid: u16, reply: Option<Option<TaskReply>>) -> bool {
         let now_ms = self.now_ms;
+        let outstanding = reply.is_some() || self.is_outstanding(smid);
+        let Recovery { policy, climb: Some(climb), .. } = &mut self.recovery else { return false };
         let step = match &reply {
-            Some(reply) => climb.answered(now_ms, &policy, reply.as_ref()),
-            None => {
-                let outstanding = self.is_outstanding(climb.subject().smid);
-                climb.step(now_ms, outstanding)
-            }
+            Some(reply) => climb.answered(now_ms, policy, reply.as_ref()),
+            None => climb.step(now_ms, outstanding),
         };
-        self.recovery.climb = Some(climb);
         match step {
             Step::Wait => return reply.is_some(),
             Step::Ask(request) => match self.ask(&request) {

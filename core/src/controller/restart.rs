@@ -41,6 +41,16 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         delay: &mut impl DelayNs,
         mut complete: impl FnMut(Completion<'_>),
     ) -> Result<(), Error> {
+        self.reset_now(now_ms, delay, &mut complete)
+    }
+
+    #[inline(never)]
+    fn reset_now(
+        &mut self,
+        now_ms: u64,
+        delay: &mut dyn DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
         match self.state {
             State::Gone => return Err(Error::Gone),
             State::Offline => return Err(Error::Offline),
@@ -53,7 +63,6 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         self.news = None;
         self.now_ms = self.now_ms.max(now_ms);
         self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
-        let complete: &mut dyn FnMut(Completion<'_>) = &mut complete;
         let attempts = self.recovery.policy.reset_attempts.max(1);
         if let Err(error) = self.wait_for_queues(delay) {
             self.recovery.queues_held = self.recovery.queues_held.saturating_add(1);
@@ -101,6 +110,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// One attempt.
+    #[inline(never)]
     fn restart(
         &mut self,
         delay: &mut dyn DelayNs,
@@ -112,7 +122,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let doorbell: Doorbell = bus.status(DOORBELL)?;
         if doorbell.state() == IocState::Coredump {
             // Not waiting for it costs whoever has to find out why; waiting for ever costs more.
-            let left = bus.wait(
+            let left = bus.wait_until(
                 delay,
                 DOORBELL,
                 "the firmware to write its core down",
@@ -201,26 +211,22 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// The plan was made from facts; a controller that has others now, after a firmware update or a
     /// lie, is not started with it.
     fn check_facts(&self, facts: &Facts) -> Result<(), Error> {
-        let was = &self.facts;
-        let same = [
-            ("RequestFrameSize", was.request_frame_bytes, facts.request_frame_bytes),
-            ("ReplyFrameSize", was.reply_frame_bytes, facts.reply_frame_bytes),
-            ("MaxChainSegment", was.chain_bytes, facts.chain_bytes),
+        type Value = fn(&Facts) -> u32;
+        const SAME: [(&str, Value); 3] = [
+            ("RequestFrameSize", |facts| facts.request_frame_bytes),
+            ("ReplyFrameSize", |facts| facts.reply_frame_bytes),
+            ("MaxChainSegment", |facts| facts.chain_bytes),
         ];
-        for (field, was, is) in same {
-            if was != is {
-                return Err(Error::FactsChanged { field, was, is });
-            }
-        }
-        let at_least = [
-            ("RequestCredit", was.credits, facts.credits),
-            ("MaxReplyDescriptorPostQueueDepth", was.reply_queue_depth, facts.reply_queue_depth),
-            ("MaxMSIxVectors", was.queues.into(), facts.queues.into()),
-            ("MaxChainDepth", was.max_chain_depth.into(), facts.max_chain_depth.into()),
+        const AT_LEAST: [(&str, Value); 4] = [
+            ("RequestCredit", |facts| facts.credits.into()),
+            ("MaxReplyDescriptorPostQueueDepth", |facts| facts.reply_queue_depth.into()),
+            ("MaxMSIxVectors", |facts| facts.queues.into()),
+            ("MaxChainDepth", |facts| facts.max_chain_depth.into()),
         ];
-        for (field, was, is) in at_least {
-            if is < was {
-                let (was, is) = (was.into(), is.into());
+        let all = SAME.iter().map(|fact| (fact, true));
+        for ((field, value), same) in all.chain(AT_LEAST.iter().map(|fact| (fact, false))) {
+            let (was, is) = (value(&self.facts), value(facts));
+            if is < was || (same && is != was) {
                 return Err(Error::FactsChanged { field, was, is });
             }
         }

@@ -10,9 +10,8 @@ use super::sealed::{Place, Sealed};
 use super::write_list;
 use super::{
     Command, Device, Facts, Generation, HostMemory, Message, Mpi1, PortFacts, Post, Reply,
-    ReplyHeader, control_word, expect, has_result,
+    ReplyHeader, ask, control_word, has_result,
 };
-use crate::doorbell::handshake;
 use crate::error::{Error, SubmitError};
 use crate::log_info::LogInfo;
 use crate::mem::Memory;
@@ -63,9 +62,9 @@ impl Sealed for Mpi1 {
     ) -> Result<Facts, Error> {
         let request = ioc::IocFactsRequest { function: Function::IOC_FACTS, ..Default::default() };
         let mut reply = ioc::IocFactsReply::default();
-        let length =
-            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
-        expect::<Self>(Function::IOC_FACTS, reply.as_bytes(), length)?;
+        let (function, limit_ms) = (Function::IOC_FACTS, HANDSHAKE_LIMIT_MS);
+        let into = reply.as_mut_bytes();
+        ask::<Self, R>(bus, delay, function, request.as_bytes(), into, limit_ms)?;
         let capabilities = reply.capabilities();
         let frame_bytes = u32::from(reply.request_frame_size.get()) * 4;
         Ok(Facts {
@@ -105,9 +104,9 @@ impl Sealed for Mpi1 {
             ..Default::default()
         };
         let mut reply = ioc::PortFactsReply::default();
-        let length =
-            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), HANDSHAKE_LIMIT_MS)?;
-        expect::<Self>(Function::PORT_FACTS, reply.as_bytes(), length)?;
+        let (function, limit_ms) = (Function::PORT_FACTS, HANDSHAKE_LIMIT_MS);
+        let into = reply.as_mut_bytes();
+        ask::<Self, R>(bus, delay, function, request.as_bytes(), into, limit_ms)?;
         Ok(PortFacts {
             port_type: reply.port_type,
             max_posted_buffers: reply.max_posted_command_buffers.get(),
@@ -145,9 +144,9 @@ impl Sealed for Mpi1 {
             ..Default::default()
         };
         let mut reply = ioc::IocInitReply::default();
-        let length =
-            handshake(bus, delay, request.as_bytes(), reply.as_mut_bytes(), IOC_INIT_LIMIT_MS)?;
-        expect::<Self>(Function::IOC_INIT, reply.as_bytes(), length)
+        let (function, limit_ms) = (Function::IOC_INIT, IOC_INIT_LIMIT_MS);
+        let into = reply.as_mut_bytes();
+        ask::<Self, R>(bus, delay, function, request.as_bytes(), into, limit_ms)
     }
 
     fn prepare<D: DmaRegion>(_memory: &Memory<D>, _plan: &MemoryPlan) {}

@@ -1,8 +1,9 @@
 //! Replies with a frame: errors, statuses, residuals, answers to the driver, events.
 
-use super::Queue;
+use super::{Other, Queue};
 use crate::generation::{Generation, ReplyHeader};
 use crate::log_info::LogInfo;
+use crate::mem::Memory;
 use crate::outcome::{Failure, Outcome, judge};
 use crate::platform::{DmaRegion, Registers};
 use crate::scsi::ScsiStatus;
@@ -16,16 +17,11 @@ const REPLY_BYTES: usize = 128;
 /// The longest sense a SCSI I/O message can ask for.
 const SENSE_BYTES: usize = 252;
 
-/// What a reply frame turned out to be; what it says is in the queue's [`Copies`].
-pub(super) enum Verdict {
-    /// A lie, counted.
-    Nothing,
-    /// The end of a command.
-    Command { cookie: u64, outcome: Outcome, log_info: LogInfo },
-    /// The answer to a request of the driver's own.
-    Reply { smid: u16, header: ReplyHeader },
-    /// An event.
-    Event { header: ReplyHeader },
+/// The end of a command by a reply frame; its sense data is in the queue's [`Copies`].
+pub(super) struct Ended {
+    pub(super) cookie: u64,
+    pub(super) outcome: Outcome,
+    pub(super) log_info: LogInfo,
 }
 
 /// Where a reply frame and sense data are copied to, out of the device's reach, before they are
@@ -53,9 +49,17 @@ impl Copies {
 }
 
 impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
-    /// A reply with a frame: an error, a status, a residual, an answer to the driver, an event.
+    /// A reply with a frame: what ended a command comes back, an answer to the driver or an event
+    /// goes to `other`, a lie is counted.
     #[cold]
-    pub(super) fn reply_frame(&mut self, word: u64, smid: Option<u16>, address: u32) -> Verdict {
+    #[inline(never)]
+    pub(super) fn reply_frame(
+        &mut self,
+        word: u64,
+        smid: Option<u16>,
+        address: u32,
+        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
+    ) -> Option<Ended> {
         let offset = address.wrapping_sub(self.memory.bus(self.layout.replies as usize).low());
         let index = offset.checked_div(self.layout.reply_bytes).unwrap_or(u32::MAX);
         let is_frame = index < u32::from(self.replies.count())
@@ -64,7 +68,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
             self.counters.bad_frame_addresses += 1;
             self.trace_word(TraceKind::Lie, word);
             warning!("a reply frame address that the device does not have: {}", address);
-            return Verdict::Nothing;
+            return None;
         }
         // Copied once, then the frame goes back: from here on only the copy counts.
         let at = (self.layout.replies + offset) as usize;
@@ -80,7 +84,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
 
         let Some(header) = G::reply_header(&self.copies.frame) else {
             self.counters.bad_replies += 1;
-            return Verdict::Nothing;
+            return None;
         };
         if let Some(trace) = self.trace.as_deref_mut() {
             trace.record(self.now_ms, TraceKind::ReplyFrame, word, self.copies.frame(&header));
@@ -95,18 +99,22 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
             if self.own_functions.get(slot).is_some_and(|asked| *asked != header.function) {
                 self.counters.bad_replies += 1;
             }
-            return Verdict::Reply { smid, header };
+            let frame = self.copies.frame(&header);
+            other(&self.memory, Other::Reply { smid, header, frame });
+            return None;
         }
         if header.function == Function::EVENT_NOTIFICATION {
             self.counters.events += 1;
-            return Verdict::Event { header };
+            let frame = self.copies.frame(&header);
+            other(&self.memory, Other::Event { frame });
+            return None;
         }
         let late = self.slots.is_late(smid);
         let Some(finished) = self.slots.finish(smid) else {
             self.stray(word);
-            return Verdict::Nothing;
+            return None;
         };
-        self.finish_command(smid, finished, header, late)
+        Some(self.finish_command(smid, finished, &header, late))
     }
 
     /// A command that ended with a reply frame.
@@ -114,16 +122,16 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         &mut self,
         smid: u16,
         finished: Finished,
-        header: ReplyHeader,
+        header: &ReplyHeader,
         late: bool,
-    ) -> Verdict {
+    ) -> Ended {
         self.counters.completed += 1;
         self.counters.with_reply_frame += 1;
         let is_scsi_io = header.function == Function::SCSI_IO
             || header.function == Function::RAID_SCSI_IO_PASSTHROUGH;
         let capacity = self.layout.sense_bytes.min(SENSE_BYTES as u32) as u8;
         let facts = if is_scsi_io {
-            G::scsi_reply(self.copies.frame(&header), finished.requested, capacity)
+            G::scsi_reply(self.copies.frame(header), finished.requested, capacity)
         } else {
             None
         };
@@ -165,10 +173,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
             self.counters.throttled += 1;
             self.pay_attention();
         }
-        Verdict::Command { cookie: finished.cookie, outcome, log_info: header.log_info }
+        Ended { cookie: finished.cookie, outcome, log_info: header.log_info }
     }
 
     #[cold]
+    #[inline(never)]
     pub(super) fn stray(&mut self, word: u64) {
         if self.halted.is_some() {
             // Its command has completed with the queue; the answer is late and no lie.

@@ -17,15 +17,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         Lun(lun)
     }
 
-    /// Posts a request of the driver's own in internal slot `slot`. `None` if that slot is taken or
-    /// the queue is halted.
-    pub(crate) fn post_own(
-        &mut self,
-        slot: u16,
-        post: Post,
-        build: impl FnOnce(&G::Port, u32) -> Message,
-    ) -> Option<u16> {
-        self.post_message_of(slot, post, |port, context| Some(build(port, context)))
+    /// What a request of the driver's own in internal slot `slot` names itself by.
+    pub(crate) fn own_context(&self, slot: u16) -> u32 {
+        G::context(&self.port, self.slots.internal_smid(slot))
     }
 
     /// Whether the device takes requests of the driver's own.
@@ -33,34 +27,17 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         self.live
     }
 
-    /// As [`Queue::post_own`], for a request that this generation may not have: then `None` too.
-    pub(crate) fn post_message_of(
-        &mut self,
-        slot: u16,
-        post: Post,
-        build: impl FnOnce(&G::Port, u32) -> Option<Message>,
-    ) -> Option<u16> {
-        if !self.live {
-            return None;
-        }
-        let smid = self.slots.take_internal(slot)?;
-        let Some(message) = build(&self.port, G::context(&self.port, smid)) else {
-            self.slots.finish_internal(smid);
-            return None;
-        };
-        self.note_own(slot, message.function());
-        self.post_message(smid, post, &message);
-        Some(smid)
-    }
-
+    /// Posts a request of the driver's own in internal slot `slot`. `None` if that slot is taken or
+    /// the queue is halted.
     #[inline(never)]
-    fn post_message(&mut self, smid: u16, post: Post, message: &Message) {
+    pub(crate) fn post_own(&mut self, slot: u16, post: Post, message: &Message) -> Option<u16> {
+        let smid = self.take_own(slot, message.function())?;
         let frame = self.place(smid).frame_word * WORD;
         self.memory.fill(frame, self.layout.frame_bytes as usize, 0);
         self.memory.copy_in(frame, message.bytes());
-        self.own_outstanding += 1;
         let word = G::word(&self.port, smid, post);
         self.post_attended(smid, word, post);
+        Some(smid)
     }
 
     /// Posts a request where somebody looks on, or where nobody is there to take it: a gone
@@ -82,15 +59,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
             return None;
         }
         let smid = self.slots.take_internal(slot)?;
-        self.note_own(slot, function);
-        self.own_outstanding += 1;
-        Some(smid)
-    }
-
-    fn note_own(&mut self, slot: u16, function: Function) {
         if let Some(asked) = self.own_functions.get_mut(usize::from(slot)) {
             *asked = function;
         }
+        self.own_outstanding += 1;
+        Some(smid)
     }
 
     /// Gives such a slot back unanswered.
@@ -121,6 +94,14 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
                 trace.record(self.now_ms, TraceKind::Request, word, part);
             }
         }
+    }
+
+    /// A success that somebody looks at.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn attend_success(&mut self, word: u64, smid: u16, device: u16) {
+        self.trace_word(TraceKind::Reply, word);
+        self.note_end(smid, device);
     }
 
     #[cold]

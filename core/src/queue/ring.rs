@@ -144,7 +144,7 @@ impl Ring {
     pub(crate) fn drained<R: Registers>(&mut self, bus: &Bus<R>) {
         let mut word = self.host_index_word;
         word.0 |= (self.next - self.start) as u32;
-        bus.put(self.host_index, word);
+        bus.put_inline(self.host_index, word);
     }
 
     /// At most a quarter of the ring, so that the device never finds it full while one drain lasts.

@@ -105,6 +105,7 @@ impl<D: DmaRegion> Job<'_, D> {
 
     /// Writes an element: by dwords, since those of 12 bytes leave every other one off a multiple
     /// of 8.
+    #[inline(never)]
     fn put(&self, offset: usize, element: Element) {
         let dwords = element.iter().take(self.format.element_bytes() / 4);
         for (index, dword) in dwords.enumerate() {
@@ -158,6 +159,7 @@ const fn simple_slots(left: usize, slots: usize) -> usize {
 }
 
 /// Whether elements of `format` may describe the `length` bytes from `address` on.
+#[inline(never)]
 fn reachable(format: SglFormat, address: BusAddr, length: u64) -> Result<(), SglError> {
     let end = address.0.saturating_add(length);
     if length == 0 || end <= 1 << 32 {
