@@ -165,7 +165,9 @@ impl<G: Generation> Run<G> {
             Err(SubmitError::TagOutOfRange { .. }) => assert_eq!(tag, Some(TAGS)),
             Err(SubmitError::NoTarget) => assert!(!is_there),
             Err(SubmitError::Gone) => assert_eq!(health, Health::Gone),
-            Err(SubmitError::NotOperational) => assert_ne!(health, Health::Running),
+            Err(SubmitError::Offline | SubmitError::NotOperational) => {
+                assert_ne!(health, Health::Running)
+            }
             Err(SubmitError::Held | SubmitError::Throttled) => {}
             Err(other) => panic!("{ask:?} was refused: {other}"),
         }

@@ -132,7 +132,8 @@ fn twenty_resets_in_place_lose_no_command_and_no_target() {
             match rig.take(cookie).outcome {
                 Outcome::Failed(Failure::ControllerReset) if round % 2 == 0 => ended += 1,
                 Outcome::Failed(Failure::HandedBack) if round % 2 == 1 => ended += 1,
-                outcome => assert!(outcome.is_good(), "{outcome:?}"),
+                // Answered before the reset, the first of them with a unit attention.
+                outcome => assert!(matches!(outcome, Outcome::Complete { .. }), "{outcome:?}"),
             }
         }
         assert!(ended >= 10, "one operation a second: {ended} were out");

@@ -139,6 +139,7 @@ impl Worker<'_> {
                     Err(
                         SubmitError::Held
                         | SubmitError::Throttled
+                        | SubmitError::Offline
                         | SubmitError::NotOperational
                         | SubmitError::Gone,
                     ) => {

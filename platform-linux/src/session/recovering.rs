@@ -70,7 +70,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
                 self.record.note(at, What::Gone);
                 return Err(self.explain(CoreError::Gone));
             }
-            Action::ControllerOffline => return Err(self.offline(&CoreError::NotOperational)),
+            Action::ControllerOffline => return Err(self.offline(&CoreError::Offline)),
             _ => {}
         }
         Ok(())

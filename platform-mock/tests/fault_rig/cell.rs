@@ -450,7 +450,10 @@ impl Cell {
                 _ => assert!(
                     matches!(
                         refused,
-                        SubmitError::Gone | SubmitError::NotOperational | SubmitError::NoTarget
+                        SubmitError::Gone
+                            | SubmitError::Offline
+                            | SubmitError::NotOperational
+                            | SubmitError::NoTarget
                     ),
                     "{refused:?}"
                 ),

@@ -132,7 +132,7 @@ impl<G: Generation> Host<G> {
                 false
             }
             // The controller wants a reset, or will not come back: the actions say which.
-            Err(SubmitError::NotOperational) => {
+            Err(SubmitError::Offline | SubmitError::NotOperational) => {
                 self.again.push_back((target, ask, tries));
                 false
             }
