@@ -406,6 +406,7 @@ impl<'a> Slots<'a> {
     /// The SMID of the outstanding command with this cookie, for task management. Looks at every
     /// slot; not for the hot path.
     #[must_use]
+    #[inline(never)]
     pub fn find(&self, cookie: u64) -> Option<u16> {
         self.find_where(&mut |record| record.cookie == cookie)
     }
