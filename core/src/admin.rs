@@ -510,6 +510,10 @@ impl Admin {
         queue: &mut Queue<'_, G, R, D>,
         targets: &mut Targets<'_>,
     ) {
+        // A controller that is to be reset is asked nothing; discovery begins anew after it.
+        if !queue.is_live() {
+            return;
+        }
         // One turn for each request that may fail without being posted, and one that posts.
         for _ in 0..=WAITING {
             if self.underway.is_some() {

@@ -186,7 +186,7 @@ impl<G: Generation, R: Registers> Ready<G, R> {
         delay: &mut impl DelayNs,
     ) -> Result<Controller<'a, G, R, D>, Error> {
         let mut controller = self.begin(plan, region, tables, now_ms, delay)?;
-        controller.wait_until_settled(delay)?;
+        controller.wait_until_settled(delay, |_| {})?;
         Ok(controller)
     }
 }
@@ -203,7 +203,8 @@ pub struct Parts<G, R, D> {
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// Stops the controller in order: accepts nothing more, drains, flushes the write cache of every
     /// target, tells RAID firmware that the system goes down, and resets the IOC to READY; bounded
-    /// by the [`Policy`](recovery::Policy). `now_ms` as for `tick`. [`Controller::into_reset`] says
+    /// by the [`Policy`](recovery::Policy). `now_ms` as for `tick`. Queues that were handed out are their
+    /// owners' to drain and drop before: [`Stopped::queues_held`] says that one was not. [`Controller::into_reset`] says
     /// what comes back; the [`Stopped`] says what was achieved before, and is worth a look whatever
     /// the result: only with nothing undrained and unflushed is everything on the medium. Cookies
     /// from `u64::MAX - 0xffff` on are the driver's own while it stops.

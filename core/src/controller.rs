@@ -2,8 +2,8 @@
 //!
 //! Passive: it has no thread, no clock and no callbacks of its own. The platform submits commands,
 //! polls when an interrupt or its own patience says so, calls `tick` with the time now and then,
-//! and takes actions out of [`Controller::next_action`]. Only [`Controller::reset`] and
-//! [`Controller::stop`] take their time, and say at most how long.
+//! and takes actions out of [`Controller::next_action`]. What waits takes a `DelayNs`: resets, stops,
+//! and the calls that run a request to its end.
 
 use embedded_hal::delay::DelayNs;
 
@@ -88,6 +88,8 @@ enum State {
     /// After a reset, until this time at most.
     Rediscovering {
         until_ms: u64,
+        /// Commands that the reset ended are kept until then, by the policy at that time.
+        hands_back: bool,
     },
     Offline,
     Gone,
@@ -116,7 +118,7 @@ impl State {
         match self {
             Self::Running | Self::Rediscovering { .. } => None,
             Self::NeedsReset(reason) => Some(reason.error()),
-            Self::Offline => Some(Error::NotOperational),
+            Self::Offline => Some(Error::Offline),
             Self::Gone => Some(Error::Gone),
         }
     }
@@ -143,7 +145,8 @@ impl Desk<'_> {
         self.has_news = true;
         if let Other::Reply { smid, header, frame } = other {
             let mut tasks = self.task.iter_mut().chain(self.own_task.iter_mut());
-            if let Some(task) = tasks.find(|task| task.smid == *smid) {
+            // One that was answered already may have lost its slot to the other.
+            if let Some(task) = tasks.find(|task| task.smid == *smid && task.reply.is_none()) {
                 let function = Function::SCSI_TASK_MANAGEMENT;
                 let (claimed, bytes) = (header.function, header.length);
                 let reply = G::task_reply(frame).filter(|_| claimed == function);
@@ -268,7 +271,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     fn refusal(&self, target: TargetId) -> SubmitError {
         match self.state {
             State::Gone => SubmitError::Gone,
-            State::Offline => SubmitError::NotOperational,
+            State::Offline => SubmitError::Offline,
             _ if self.desk.targets.may_return(target) => SubmitError::Held,
             _ => SubmitError::NoTarget,
         }
@@ -307,13 +310,23 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         let Self { queue, desk, .. } = self;
         let found = drain(queue, &mut |memory, other| desk.take_in::<G, D>(memory, &other));
         if desk.has_news {
-            desk.has_news = false;
-            desk.admin.go_on(queue, &mut desk.targets);
+            self.take_news();
         }
         found
     }
 
-    /// Tells the controller the time, in milliseconds from any start: at least once a second, since
+    /// Goes on with what waited for an answer that has come.
+    #[cold]
+    #[inline(never)]
+    fn take_news(&mut self) {
+        self.desk.has_news = false;
+        self.desk.admin.go_on(&mut self.queue, &mut self.desk.targets);
+        if self.state.works() {
+            self.step_on();
+        }
+    }
+
+    /// Tells the controller the time, in milliseconds that never run backwards, from any start: at least once a second, since
     /// a command's time runs from the last tick before it was submitted. Takes what has been answered,
     /// looks at the doorbell once a second, and at commands that are late by now: see
     /// [`recovery`](crate::recovery).
@@ -336,6 +349,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
             }
         }
         self.now_ms = now_ms;
+        if core::mem::take(&mut self.recovery.untimed) {
+            self.first_tick();
+        }
         self.queue.advance(now_ms);
         if self.queue.bus.is_gone() && self.state != State::Gone {
             self.lose(complete);
@@ -449,26 +465,34 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         self.desk.admin.settled()
     }
 
-    /// Waits until the controller knows its disks.
+    /// Waits until the controller knows its disks. Completions that come meanwhile go to `complete`.
     ///
     /// # Errors
     ///
     /// What port enable met with; [`Error::Timeout`], [`Error::Fault`] or [`Error::Gone`].
-    pub fn wait_until_settled(&mut self, delay: &mut impl DelayNs) -> Result<(), Error> {
-        self.settle(delay)
+    pub fn wait_until_settled(
+        &mut self,
+        delay: &mut impl DelayNs,
+        mut complete: impl FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
+        self.settle(delay, &mut complete)
     }
 
     #[inline(never)]
-    fn settle(&mut self, delay: &mut dyn DelayNs) -> Result<(), Error> {
+    fn settle(
+        &mut self,
+        delay: &mut dyn DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<(), Error> {
         let waited = Waited { what: "port enable", limit_ms: PORT_ENABLE_LIMIT_MS, last: 0 };
         let is_enabled = |controller: &Self| controller.desk.admin.port_enabled().is_some();
-        self.wait(delay, waited, &is_enabled, &mut |_| {})?;
+        self.wait(delay, waited, &is_enabled, complete)?;
         if let Some(Err(error)) = self.desk.admin.port_enabled() {
             return Err(error);
         }
         let what = "discovery to find every disk";
         let waited = Waited { what, limit_ms: DISCOVERY_LIMIT_MS, last: 0 };
-        self.wait(delay, waited, &Self::settled, &mut |_| {})?;
+        self.wait(delay, waited, &Self::settled, complete)?;
         if !self.desk.admin.events_on() {
             warning!("the IOC did not agree to send events");
         }

@@ -68,6 +68,9 @@ pub enum Error {
     Busy,
     /// The controller is not in a state to take this; it wants a reset first.
     NotOperational,
+    /// The controller could not be reset and has been cut off. Only taking it apart and starting it
+    /// again may bring it back.
+    Offline,
     /// A queue that was handed out has not been polled since the controller was to be reset, so
     /// that it might still post: poll it, or drop it, and reset again.
     QueuesHeld,
@@ -181,6 +184,9 @@ impl fmt::Display for Error {
             Self::NotOperational => f.write_str(
                 "the controller takes no requests in its state; reset it first",
             ),
+            Self::Offline => f.write_str(
+                "the controller could not be reset and was given up; start it again, or power-cycle it",
+            ),
             Self::QueuesHeld => f.write_str(
                 "a queue of the controller is in use elsewhere and has not been polled, so nothing was reset; poll it, then reset again",
             ),
@@ -226,6 +232,8 @@ pub enum SubmitError {
     Gone,
     /// The controller takes no commands in its state (fault, reset under way).
     NotOperational,
+    /// The controller could not be reset and has been given up.
+    Offline,
     /// The controller or the device is being recovered: submit again in a while.
     Held,
     /// The device has said that it is busy or full: submit again after a completion or a second.
@@ -254,6 +262,7 @@ impl fmt::Display for SubmitError {
         match self {
             Self::Gone => Error::Gone.fmt(f),
             Self::NotOperational => Error::NotOperational.fmt(f),
+            Self::Offline => Error::Offline.fmt(f),
             Self::Held => {
                 f.write_str("the controller or the device is being recovered; submit again later")
             }

@@ -81,6 +81,8 @@ pub struct Queue<'a, G: Generation, R, D> {
     throttles: Throttles,
     /// The device that is given nothing while it is being recovered.
     held: Option<u16>,
+    /// The late command that something is being done about, by its SMID; 0 for none.
+    watched: u16,
     presence: Presence<'a>,
     trace: Option<&'a mut Trace>,
     now_ms: u64,
@@ -117,6 +119,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             live: true,
             throttles: Throttles::default(),
             held: None,
+            watched: 0,
             presence: Presence::new(replies.standing()),
             trace: None,
             now_ms: 0,
@@ -217,9 +220,21 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             }
         }
         self.advance(now_ms);
-        if let Some(LateCommand { smid, device }) = self.slots.late()
-            && self.presence.inside
-        {
+        if self.presence.inside && self.slots.has_late() {
+            self.report_late();
+        }
+    }
+
+    /// Reports a late command to the controller, the same until it has ended.
+    #[cold]
+    fn report_late(&mut self) {
+        let again = (self.watched != 0).then(|| self.slots.late_as(self.watched)).flatten();
+        let Some(LateCommand { smid, device }) = again.or_else(|| self.slots.late()) else {
+            return;
+        };
+        self.watched = smid;
+        self.pay_attention();
+        if !self.presence.standing.is_watched(smid) {
             self.presence.standing.report_late(smid, device);
         }
     }
@@ -228,6 +243,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     #[inline(never)]
     fn look(&mut self, mut complete: &mut dyn FnMut(Completion<'_>)) -> u32 {
         self.poll_by(|queue, complete, other| queue.drain_unhurried(complete, other), &mut complete)
+    }
+
+    /// Counts time from `now_ms` on, for what is outstanding too.
+    pub(crate) fn rebase(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.slots.rebase(now_ms);
     }
 
     /// Time passes.
@@ -276,7 +297,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 Reply::Success { smid } => match self.slots.finish(smid) {
                     Some(finished) => {
                         if self.bus.needs_attention() {
-                            self.attend_success(word, finished.device);
+                            self.attend_success(word, smid, finished.device);
                         }
                         complete(Completion {
                             cookie: finished.cookie,

@@ -118,8 +118,6 @@ pub enum Failure {
     HandedBack,
     /// The controller could not be reset and is cut off.
     ControllerOffline,
-    /// The device was removed while the command was outstanding.
-    TargetGone,
     /// No answer before the deadline.
     TimedOut,
 }
@@ -178,8 +176,7 @@ impl Failure {
             | Self::Protection(_)
             | Self::RequestRefused(_)
             | Self::ControllerGone
-            | Self::ControllerOffline
-            | Self::TargetGone => Retry::Never,
+            | Self::ControllerOffline => Retry::Never,
         }
     }
 }
@@ -230,7 +227,6 @@ impl fmt::Display for Failure {
             Self::ControllerOffline => {
                 "the controller could not be reset and has been cut off; power-cycle it"
             }
-            Self::TargetGone => "the device was removed while the command was outstanding",
             Self::TimedOut => "the device did not answer before the deadline",
         })
     }

@@ -288,6 +288,13 @@ impl<'a> Slots<'a> {
         Some(LateCommand { smid, device })
     }
 
+    /// The late command `smid`, if it is one.
+    #[must_use]
+    pub fn late_as(&self, smid: u16) -> Option<LateCommand> {
+        let record = self.records.get(usize::from(smid.wrapping_sub(self.first_smid)))?;
+        self.is_late(smid).then_some(LateCommand { smid, device: record.device })
+    }
+
     /// Whether `smid` is outstanding and late.
     #[must_use]
     pub fn is_late(&self, smid: u16) -> bool {
@@ -338,6 +345,39 @@ impl<'a> Slots<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Puts a slot of the pool that was freed last behind all others that are free.
+    #[cold]
+    pub fn demote(&mut self, smid: u16) {
+        let index = smid.wrapping_sub(self.first_smid);
+        if self.free != index {
+            return;
+        }
+        let next = self.records.get(usize::from(index)).map_or(NONE, |record| record.next_free);
+        if next == NONE {
+            return;
+        }
+        self.free = next;
+        let mut last = next;
+        // As many steps as there are slots, whatever the list says.
+        for _ in 0..self.records.len() {
+            match self.records.get(usize::from(last)).map(|record| record.next_free) {
+                Some(NONE) | None => break,
+                Some(after) => last = after,
+            }
+        }
+        if let Some(record) = self.records.get_mut(usize::from(last)) {
+            record.next_free = index;
+        }
+        if let Some(record) = self.records.get_mut(usize::from(index)) {
+            record.next_free = NONE;
+        }
+    }
+
+    /// Counts time from `now_ms` on: what is outstanding is late when its bucket comes round.
+    pub fn rebase(&mut self, now_ms: u64) {
+        self.wheel.start(now_ms);
     }
 
     /// Takes every command away from a device that was reset, and every request of the driver's

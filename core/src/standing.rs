@@ -64,6 +64,9 @@ pub(crate) struct Standing {
     inside: AtomicU32,
     /// A late command of a queue: SMID, and device in the upper half; 0 for none.
     late: AtomicU32,
+    /// The SMID of another queue's command that the ladder is climbed for, until it has ended; 0
+    /// for none.
+    watched: AtomicU32,
     /// Whether commands that the last reset ended are handed back.
     hands_back: AtomicBool,
 }
@@ -75,6 +78,7 @@ impl Standing {
                 word: AtomicU32::new(WORKS),
                 inside: AtomicU32::new(0),
                 late: AtomicU32::new(0),
+                watched: AtomicU32::new(0),
                 hands_back: AtomicBool::new(false),
             }
         }
@@ -82,6 +86,7 @@ impl Standing {
 
     /// As new, for a controller that starts.
     pub(crate) fn clear(&self) {
+        self.watched.store(0, Ordering::SeqCst);
         self.word.store(WORKS, Ordering::SeqCst);
         self.inside.store(0, Ordering::SeqCst);
         self.late.store(0, Ordering::SeqCst);
@@ -139,6 +144,7 @@ impl Standing {
         let epoch = self.word.load(Ordering::SeqCst) / EPOCH;
         self.hands_back.store(hands_back, Ordering::SeqCst);
         self.late.store(0, Ordering::SeqCst);
+        self.watched.store(0, Ordering::SeqCst);
         self.word.store(epoch.wrapping_add(1).wrapping_mul(EPOCH), Ordering::SeqCst);
     }
 
@@ -157,6 +163,24 @@ impl Standing {
     pub(crate) fn report_late(&self, smid: u16, device: u16) {
         let late = u32::from(device) << 16 | u32::from(smid);
         let _ = self.late.compare_exchange(0, late, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// The controller climbs the ladder for the command with this SMID: 0 for none any more.
+    pub(crate) fn watch(&self, smid: u16) {
+        self.watched.store(smid.into(), Ordering::SeqCst);
+    }
+
+    /// Whether that command has not ended.
+    pub(crate) fn is_watched(&self, smid: u16) -> bool {
+        self.watched.load(Ordering::SeqCst) == u32::from(smid)
+    }
+
+    /// A queue's command has ended that it may have reported: nothing is to be done about it.
+    pub(crate) fn ended(&self, smid: u16, device: u16) {
+        let late = u32::from(device) << 16 | u32::from(smid);
+        let _ = self.late.compare_exchange(late, 0, Ordering::SeqCst, Ordering::SeqCst);
+        let smid = u32::from(smid);
+        let _ = self.watched.compare_exchange(smid, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Whether a report waits. A read costs nothing while nothing is late; a swap would.

@@ -145,6 +145,13 @@ impl<'a> Targets<'a> {
         self.records.len() as u16
     }
 
+    /// Targets that the platform takes for present, found again since a reset or not.
+    #[must_use]
+    pub fn expected(&self) -> u16 {
+        let expected = |record: &&TargetRecord| record.present || record.reported;
+        self.records.iter().filter(expected).count() as u16
+    }
+
     /// Whether a device has gone that the IOC is to forget.
     #[must_use]
     pub const fn has_removal(&self) -> bool {

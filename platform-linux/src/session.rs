@@ -161,7 +161,7 @@ fn drive_generation<G: Generation, B: Link, T>(
     if sink.is_some() {
         controller.set_trace(&mut trace);
     }
-    let found = controller.wait_until_settled(&mut delay);
+    let found = controller.wait_until_settled(&mut delay, |_| {});
     bring_up.milliseconds = (link.now() - started).as_millis() as u64;
     if B::INTERRUPTS {
         controller.interrupts(true);

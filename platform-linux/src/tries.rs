@@ -75,7 +75,7 @@ mod tests {
         let lost = ended(Outcome::Failed(Failure::HandedBack));
         let mut tries = Tries::new();
         assert_eq!((0..20).filter(|_| tries.again(&lost)).count(), 5);
-        for never in [Failure::ControllerGone, Failure::TargetGone, Failure::NoDevice] {
+        for never in [Failure::ControllerGone, Failure::NoDevice] {
             assert!(!Tries::of_many().again(&ended(Outcome::Failed(never))), "{never}");
         }
         let busy = Outcome::Complete { status: ScsiStatus::BUSY, transferred: 0, sense_length: 0 };

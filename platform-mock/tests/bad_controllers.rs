@@ -552,7 +552,7 @@ fn lost_reply_of_start<G: Generation>(chip: Chip) {
             through += driver.poll(|_| {});
         }
         bus.with_model(|model| model.drop_replies(1));
-        match driver.wait_until_settled(&mut delay) {
+        match driver.wait_until_settled(&mut delay, |_| {}) {
             Ok(()) => assert!(driver.settled()),
             Err(error) => {
                 assert!(matches!(error, Error::Timeout(_)), "{error:?}");

@@ -208,7 +208,7 @@ fn a_scan_finds_the_same_disks_and_reports_none_twice() {
     let mut rig = rig();
     rig.actions.clear();
     rig.controller.scan();
-    rig.controller.wait_until_settled(&mut common::Sleep).unwrap();
+    rig.controller.wait_until_settled(&mut common::Sleep, |_| {}).unwrap();
     rig.watch();
     assert_eq!(rig.actions, []);
     assert_eq!(rig.controller.targets().filter(|target| target.present).count(), 2);

@@ -6,7 +6,7 @@ mod hostile;
 
 use std::time::Duration;
 
-use chips::on_every_chip;
+use chips::{on_each, on_every_chip};
 use fusion_mpt::controller::{Action, Health};
 use fusion_mpt::error::{Error, SubmitError};
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
@@ -295,8 +295,8 @@ fn offline<G: Generation>(chip: Chip) {
     let piece = [rig.segment(0, 512)];
     let refused =
         rig.try_submit(DISK_0, &Cdb::read(0, 1), Direction::Read, &piece, Default::default());
-    assert_eq!(refused, Err(SubmitError::NotOperational));
-    assert_eq!(rig.reset(), Err(Error::NotOperational));
+    assert_eq!(refused, Err(SubmitError::Offline));
+    assert_eq!(rig.reset(), Err(Error::Offline));
     pass(&mut rig, 5_000);
     assert_eq!(rig.actions(), []);
 }
@@ -426,6 +426,116 @@ fn stop_without_flush<G: Generation>(chip: Chip) {
     assert_eq!(stopped.first_unflushed, Some(DISK_0));
     let took = bus.now_ms() - started;
     assert!(took < 120_000, "bounded: {took} ms");
+}
+
+/// Many late commands are seen to as fast as the IOC answers, not one for each tick.
+#[test]
+fn a_full_queue_of_late_commands_is_over_within_seconds() {
+    on_each!(late_queue);
+}
+
+fn late_queue<G: Generation>(chip: Chip) {
+    let mut rig = rig::<G>(chip);
+    rig.bus.with_model(|model| model.hold_commands(true));
+    let out: Vec<_> = (0..rig.driver.depth()).map(|_| read(&mut rig, DISK_0)).collect();
+    pass(&mut rig, 30_500);
+    // Time stands still: each answer leads to the next question.
+    rig.settle();
+    for cookie in out {
+        assert_eq!(rig.take(cookie).outcome, TIMED_OUT);
+    }
+    let counters = rig.driver.recovery_counters();
+    assert_eq!(counters.resets, 0, "{counters:?}");
+    rig.bus.with_model(|model| model.hold_commands(false));
+    assert_works(&mut rig);
+}
+
+#[test]
+fn the_policy_at_the_reset_counts_whatever_it_is_set_to_meanwhile() {
+    for (then, meanwhile) in
+        [(InFlight::HandBack, InFlight::Fail), (InFlight::Fail, InFlight::HandBack)]
+    {
+        let mut rig = rig::<Mpi2>(Chip::SAS3008);
+        rig.driver.set_policy(Policy { in_flight: then, ..Policy::default() });
+        rig.bus.with_model(|model| model.hold_commands(true));
+        let cookie = read(&mut rig, DISK_0);
+        rig.settle();
+        rig.reset().unwrap_or_else(|error| panic!("{error}"));
+        rig.driver.set_policy(Policy { in_flight: meanwhile, ..Policy::default() });
+        pass(&mut rig, 2_000);
+        let ended = match then {
+            InFlight::Fail => Failure::ControllerReset,
+            InFlight::HandBack => Failure::HandedBack,
+        };
+        assert_eq!(rig.take(cookie).outcome, Outcome::Failed(ended));
+        rig.bus.with_model(|model| model.hold_commands(false));
+        assert_works(&mut rig);
+    }
+}
+
+#[test]
+fn a_scan_that_is_asked_for_before_the_reset_disturbs_nothing_after_it() {
+    on_each!(scan_before_reset);
+}
+
+fn scan_before_reset<G: Generation>(chip: Chip) {
+    let mut rig = rig::<G>(chip);
+    rig.bus.with_model(|model| model.fault(0x99));
+    rig.tick();
+    rig.driver.scan();
+    rig.actions();
+    rig.reset().unwrap_or_else(|error| panic!("{error}"));
+    pass(&mut rig, 2_000);
+    assert_eq!(rig.actions(), [Action::ControllerReady]);
+    assert_works(&mut rig);
+}
+
+#[test]
+fn a_stop_while_disks_are_looked_for_waits_for_them_and_flushes() {
+    on_each!(stop_in_rediscovery);
+}
+
+fn stop_in_rediscovery<G: Generation>(chip: Chip) {
+    let mut rig = rig::<G>(chip);
+    rig.data.write(0, &[0x77; 4096]);
+    assert!(rig.run(DISK_0, &Cdb::write(0, 8), Direction::Write, 4096).outcome.is_good());
+    rig.reset().unwrap_or_else(|error| panic!("{error}"));
+    let Rig { driver, bus, .. } = rig;
+    let (_, stopped, result) = driver.stop(bus.now_ms(), &mut bus.delay(), |_| {});
+    result.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((stopped.flushed, stopped.unflushed, stopped.queues_held), (2, 0, false));
+}
+
+#[test]
+fn a_stop_flushes_where_every_slot_is_a_tag() {
+    let bus = MockBus::new(Options::stepped(Chip::SAS3008, disks(2, DISK)));
+    let chip = hostile::core_chip(&bus);
+    let wants = Wants { commands: 64, tags: 64, ..Wants::default() };
+    let Rig { driver, bus, .. } = Rig::<Mpi2>::on(bus, &wants, chip);
+    let (_, stopped, result) = driver.stop(bus.now_ms(), &mut bus.delay(), |_| {});
+    result.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((stopped.flushed, stopped.unflushed), (2, 0));
+}
+
+#[test]
+fn sense_that_a_reply_claims_and_nobody_wrote_is_not_an_earlier_commands() {
+    let mut rig = Rig::<Mpi2>::coherent(Chip::SAS3008, 1);
+    rig.clear_attention(DISK_0);
+    // The slot has held sense: that of the unit attention, or of this.
+    let beyond = rig.run(DISK_0, &Cdb::read(u64::from(u32::MAX), 8), Direction::Read, 4096);
+    assert!(!beyond.sense.is_empty());
+    rig.bus.with_model(|model| model.hold_commands(true));
+    let cookie = read(&mut rig, DISK_0);
+    rig.settle();
+    let smid = hostile::smid_of(&rig, cookie);
+    let mut frame = hostile::frame(smid, 13, 0);
+    frame[0x0c] = 2;
+    frame[0x0d] = 1;
+    frame[0x18] = 18;
+    rig.bus.with_model(|model| model.post_frame(0, smid, &frame));
+    rig.settle();
+    let done = rig.take(cookie);
+    assert!(done.sense.iter().all(|byte| *byte == 0), "{done:?}");
 }
 
 #[test]

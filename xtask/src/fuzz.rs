@@ -179,7 +179,7 @@ fn build(runner: &Runner, workspace: &Workspace) -> Result<PathBuf, String> {
     let mut command = sanitizer::sanitizing_cargo("build", COVERAGE);
     command
         .current_dir(directory(workspace))
-        .args(["--release", "--locked", "--bins", "--target-dir"])
+        .args(["--release", "--bins", "--target-dir"])
         .arg(&built);
     runner.logged("the fuzz targets build", &mut command)?.expect("building the fuzz targets")?;
     Ok(built.join(sanitizer::TARGET).join("release"))
@@ -210,7 +210,7 @@ pub(crate) fn style_cases(session: &mut Session<'_>) {
         "clippy of the fuzz targets",
         cargo()
             .current_dir(&root)
-            .args(["clippy", "--release", "--locked", "--all-targets", "--target-dir"])
+            .args(["clippy", "--release", "--all-targets", "--target-dir"])
             .arg(session.workspace.scratch().join("fuzz/target"))
             .args(["--", "-D", "warnings"]),
     );

@@ -3,10 +3,11 @@
 use embedded_hal::delay::DelayNs;
 
 use super::{Controller, State};
-use crate::error::Error;
+use crate::error::{Error, SubmitError};
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Generation, TaskAttribute};
 use crate::io_queue::Completion;
+use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery;
 use crate::regs::{Bus, HOST_INTERRUPT_MASK, HostInterruptMask, Patience};
@@ -36,6 +37,9 @@ pub struct Stopped {
     pub first_unflushed: Option<TargetId>,
     /// RAID firmware was told that the system goes down, and has answered.
     pub raid_told: bool,
+    /// A queue that was handed out was neither dropped nor told to leave: what it held was not
+    /// drained, and what it wrote may not be flushed.
+    pub queues_held: bool,
 }
 
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
@@ -48,10 +52,15 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         delay: &mut dyn DelayNs,
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> Stopped {
-        let mut stopped = Stopped::default();
-        let present = self.present();
+        let queues_held = !self.replies.standing().is_quiet();
+        let mut stopped = Stopped { queues_held, ..Stopped::default() };
         let mut now_ms = now_ms;
         let policy = self.recovery.policy;
+        // Whom a reset has left unfound may have something to flush too.
+        self.pass_time(&mut now_ms, delay, policy.drain_limit_ms, complete, &|controller| {
+            !matches!(controller.state, State::Rediscovering { .. })
+        });
+        let expected = self.desk.targets.expected();
         self.pass_time(&mut now_ms, delay, policy.drain_limit_ms, complete, &|controller| {
             controller.queue.outstanding() == 0
         });
@@ -70,7 +79,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             }
         }
         // Those that went meanwhile, with the controller perhaps, did not flush either.
-        stopped.unflushed = present.saturating_sub(stopped.flushed);
+        stopped.unflushed = expected.saturating_sub(stopped.flushed);
         if self.state == State::Running
             && G::has_raid(&self.facts)
             && self.desk.admin.raid_shutdown()
@@ -83,13 +92,6 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 });
         }
         stopped
-    }
-
-    /// Targets that answer at present.
-    fn present(&self) -> u16 {
-        let targets = &self.desk.targets;
-        (0..targets.room()).filter(|index| targets.device(TargetId(*index)).is_some()).count()
-            as u16
     }
 
     /// Flushes the write cache of a target's first logical unit; SAS and SATA disks have no other.
@@ -122,7 +124,10 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 timeout_ms: left_ms.max(1),
             };
             let started_ms = *now_ms;
-            let Ok(smid) = self.submit(target, &command) else { return false };
+            let Some(smid) = self.submit_flush(target, command, now_ms, left_ms, delay, complete)
+            else {
+                return false;
+            };
             let mut outcome = None;
             let mut mine = |completion: Completion<'_>| {
                 if completion.cookie == cookie && outcome.is_none() {
@@ -147,6 +152,33 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         false
     }
 
+    /// Gives a flush to the controller, in a slot of the pool or of a tag that is free, when its
+    /// target is not being recovered any more.
+    fn submit_flush(
+        &mut self,
+        target: TargetId,
+        mut command: Command<'_>,
+        now_ms: &mut u64,
+        limit_ms: u32,
+        delay: &mut dyn DelayNs,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Option<u16> {
+        self.pass_time(now_ms, delay, limit_ms, complete, &|controller| {
+            !controller.recovery.is_climbing()
+        });
+        let mut next_tag = 0;
+        loop {
+            match self.submit(target, &command) {
+                Ok(smid) => return Some(smid),
+                Err(SubmitError::Full | SubmitError::TagInUse(_)) if next_tag < self.plan.tags => {
+                    command.tag = Some(next_tag);
+                    next_tag += 1;
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Polls and ticks until `done`, at most `limit_ms` milliseconds; whether it is.
     #[inline(never)]
     fn pass_time(
@@ -163,7 +195,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             if done(self) {
                 return true;
             }
-            if self.state != State::Running || !patience.wait(delay, limit_ms) {
+            if !self.state.works() || !patience.wait(delay, limit_ms) {
                 return false;
             }
             *now_ms = started_ms.saturating_add(patience.waited_ms());
@@ -219,6 +251,14 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             }
             _ => recovery::diagnostic_reset(&self.queue.bus, delay),
         };
+        let reason = match result {
+            Err(Error::Gone) => Failure::ControllerGone,
+            _ => reason,
+        };
+        if result.is_err() {
+            // It may write yet what is about to be somebody else's memory.
+            self.queue.bus.cut_off();
+        }
         self.replies.standing().lose(reason);
         self.queue.halt_to(reason, complete);
         result

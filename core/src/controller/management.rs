@@ -15,7 +15,7 @@ use crate::io_queue::Completion;
 use crate::memory_plan::{INTERNAL_SLOTS, TASK_SLOTS};
 use crate::pages::PageRequest;
 use crate::platform::{DmaRegion, Registers};
-use crate::recovery::{TaskReply, TaskRequest};
+use crate::recovery::{ResetReason, TaskReply, TaskRequest};
 use crate::regs::{DOORBELL, Doorbell, Patience};
 use crate::wire::Function;
 
@@ -184,7 +184,16 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             }
             smid
         } else {
-            self.post_task(request).ok_or(Error::Busy)?
+            match self.post_task(request) {
+                Some(smid) => smid,
+                None if self.desk.own_task.is_some() => return Err(Error::Busy),
+                None => {
+                    // Each slot waits for an answer that does not come.
+                    let function = Function::SCSI_TASK_MANAGEMENT;
+                    self.need_reset(ResetReason::OwnRequestLost(function));
+                    return Err(Error::NotOperational);
+                }
+            }
         };
         self.desk.task = Some(Task { smid, reply: None });
         Ok(())

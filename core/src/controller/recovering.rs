@@ -12,8 +12,7 @@ use crate::io_queue::Completion;
 use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery::{
-    Climb, InFlight, Policy, RecoveryCounters, ResetReason, Step, Subject, TaskReply, TaskRequest,
-    TaskType,
+    Climb, Policy, RecoveryCounters, ResetReason, Step, Subject, TaskReply, TaskRequest, TaskType,
 };
 use crate::scsi::Lun;
 use crate::slots::LateCommand;
@@ -22,6 +21,8 @@ use crate::startup::PORT_ENABLE_LIMIT_MS;
 /// How long discovery may take after a reset.
 pub(super) const REDISCOVERY_LIMIT_MS: u64 =
     PORT_ENABLE_LIMIT_MS as u64 + DISCOVERY_LIMIT_MS as u64;
+/// Looks at the doorbell while a request is on its way, each a register read or two.
+const LOOKS: u32 = 500;
 /// Steps of one tick: a climb that ends and the next that begins.
 const STEPS: u32 = 8;
 
@@ -45,8 +46,10 @@ pub(super) struct Recovery {
     removal: Option<Removal>,
     /// Task management of our own on its way through the doorbell.
     sending: Option<(Sending, Message)>,
-    /// The late command of another queue, by its SMID, when it was last reported.
-    reported: Option<(u16, u64)>,
+    /// When the reply ring was found torn last.
+    torn_at_ms: Option<u64>,
+    /// Resets in a row that were refused because a queue is held elsewhere.
+    pub(super) queues_held: u8,
     /// No tick has come since the IOC was set going: how long that took is not known yet.
     pub(super) untimed: bool,
 }
@@ -61,7 +64,8 @@ impl Recovery {
             climb: None,
             removal: None,
             sending: None,
-            reported: None,
+            torn_at_ms: None,
+            queues_held: 0,
             untimed: true,
         }
     }
@@ -75,7 +79,7 @@ impl Recovery {
         self.climb = None;
         self.removal = None;
         self.sending = None;
-        self.reported = None;
+        self.torn_at_ms = None;
     }
 }
 
@@ -89,6 +93,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             self.recovery.failed_in_a_row = self.recovery.failed_in_a_row.saturating_add(1);
             self.recovery.counters.failed_resets += 1;
         }
+        self.ask_for_reset(reason);
+    }
+
+    /// The same, without blame for the last reset.
+    pub(super) fn ask_for_reset(&mut self, reason: ResetReason) {
         self.state = State::NeedsReset(reason);
         self.news = Some(Action::ResetNeeded(reason));
         self.give_up(reason.error());
@@ -111,20 +120,31 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// Does what is due.
     #[cold]
     pub(super) fn recover(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
-        if core::mem::take(&mut self.recovery.untimed) {
-            // A start or a reset may have taken minutes, in which nobody could answer anything.
-            self.desk.admin.asked_at(self.now_ms);
-            if let State::Rediscovering { until_ms } = &mut self.state {
-                *until_ms = self.now_ms.saturating_add(REDISCOVERY_LIMIT_MS);
-            }
-        }
-        if let State::Rediscovering { until_ms } = self.state {
-            self.look_for_the_end(until_ms, complete);
+        if let State::Rediscovering { until_ms, hands_back } = self.state {
+            self.look_for_the_end(until_ms, hands_back, complete);
         }
         let limit_ms = self.recovery.policy.own_request_limit_ms;
         if let Some(function) = self.desk.admin.overdue(self.now_ms, limit_ms) {
             return self.need_reset(ResetReason::OwnRequestLost(function));
         }
+        self.step_on();
+    }
+
+    /// The first tick after a start or a reset, which may have taken minutes, in which nobody could
+    /// answer anything.
+    #[cold]
+    pub(super) fn first_tick(&mut self) {
+        self.queue.rebase(self.now_ms);
+        self.desk.admin.asked_at(self.now_ms);
+        if let State::Rediscovering { until_ms, .. } = &mut self.state {
+            *until_ms = self.now_ms.saturating_add(REDISCOVERY_LIMIT_MS);
+        }
+    }
+
+    /// Goes on with the ladder or a removal, as far as the answers go that have come: with each
+    /// that comes, and with each tick.
+    #[inline(never)]
+    pub(super) fn step_on(&mut self) {
         self.send_on();
         for _ in 0..STEPS {
             if !self.state.works() || !self.step() {
@@ -135,7 +155,12 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
 
     /// Whether discovery after a reset has ended.
     #[inline(never)]
-    fn look_for_the_end(&mut self, until_ms: u64, complete: &mut dyn FnMut(Completion<'_>)) {
+    fn look_for_the_end(
+        &mut self,
+        until_ms: u64,
+        hands_back: bool,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) {
         if !self.desk.admin.settled() && self.now_ms < until_ms {
             return;
         }
@@ -145,7 +170,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         self.state = State::Running;
         self.recovery.failed_in_a_row = 0;
         self.desk.targets.rediscovered();
-        if self.recovery.policy.in_flight == InFlight::HandBack {
+        if hands_back {
+            self.recovery.counters.ended_by_reset += u64::from(self.queue.outstanding());
             self.queue.end_all(Failure::HandedBack, complete);
             self.replies.standing().work(true);
         }
@@ -210,8 +236,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             }
             Step::Done => {
                 self.recovery.climb = None;
-                self.recovery.reported = None;
-                self.queue.hold(None);
+                self.replies.standing().watch(0);
+                self.queue.hold(None, 0);
             }
             Step::Reset(reason) => self.need_reset(reason),
         }
@@ -226,32 +252,30 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let late = late.or_else(|| self.replies.standing().take_late().map(of_another));
         let Some(LateCommand { smid, device }) = late else { return false };
         if G::is_torn(&self.queue.port, &self.queue.memory) {
-            // The answers to the ladder's questions would stand behind it.
-            self.need_reset(ResetReason::ReplyTorn);
-            return true;
+            // The answers to the ladder's questions would stand behind it. It may be half a reply
+            // that is just being written: another look, at another time, says.
+            if self.recovery.torn_at_ms.replace(self.now_ms).is_some_and(|at| at != self.now_ms) {
+                self.need_reset(ResetReason::ReplyTorn);
+            }
+            return false;
         }
+        self.recovery.torn_at_ms = None;
         let device = Device { address: device };
         let lun = self.queue.lun_of(smid);
         self.recovery.counters.late += 1;
         self.recovery.climb = Some(Climb::new(Subject { smid, device, lun }));
-        self.recovery.reported = Some((smid, self.now_ms));
-        self.queue.hold(Some(device));
+        self.replies.standing().watch(smid);
+        self.queue.hold(Some(device), smid);
         true
     }
 
-    /// Whether a late command still is. Another queue's is reported again and again while it is.
+    /// Whether a late command still is. Another queue says when it has ended.
     fn is_outstanding(&mut self, smid: u16) -> bool {
         if self.queue.slots.owns(smid) {
-            return self.queue.slots.is_late(smid);
+            self.queue.slots.is_late(smid)
+        } else {
+            self.replies.standing().is_watched(smid)
         }
-        if self.replies.standing().take_late().is_some_and(|(reported, _)| reported == smid) {
-            self.recovery.reported = Some((smid, self.now_ms));
-        }
-        // Its owner ticks at least as often as an answer is waited for.
-        let limit_ms = u64::from(self.recovery.policy.answer_limit_ms) / 2;
-        self.recovery.reported.is_some_and(|(reported, at_ms)| {
-            reported == smid && self.now_ms.saturating_sub(at_ms) < limit_ms
-        })
     }
 
     /// Takes a device that went and resets it, so that the IOC ends what it holds for it.
@@ -307,7 +331,16 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             return;
         }
         let Some((sending, message)) = &mut self.recovery.sending else { return };
-        match sending.advance(&self.queue.bus, message.bytes()) {
+        let bus = &self.queue.bus;
+        // A live IOC takes a word within microseconds; ticks may be a second apart.
+        let mut sent = sending.advance(bus, message.bytes());
+        for _ in 0..LOOKS {
+            if sent != Ok(false) {
+                break;
+            }
+            sent = sending.advance(bus, message.bytes());
+        }
+        match sent {
             Ok(false) => {}
             Ok(true) => self.recovery.sending = None,
             // Somebody's handshake is under way, or ours was dropped: this rung is not answered.

@@ -6,13 +6,15 @@ use super::recovering::REDISCOVERY_LIMIT_MS;
 use super::{Action, Controller, State};
 use crate::error::Error;
 use crate::generation::{Facts, Generation};
-use crate::io_queue::Completion;
+use crate::io_queue::{Completion, DRAINS};
 use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery::{self, InFlight, ResetReason};
 use crate::regs::{DOORBELL, Doorbell, HOST_INTERRUPT_MASK, HostInterruptMask, IocState, Patience};
 use crate::startup::{ask_facts, start_ioc};
 
+/// Resets that are refused because a queue is held elsewhere before the controller is given up.
+const QUEUE_ATTEMPTS: u8 = 10;
 /// How long firmware may take to write its core down (mpt3sas: 15 s by default).
 const CORE_DUMP_LIMIT_MS: u32 = 15_000;
 
@@ -29,7 +31,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::QueuesHeld`]: nothing was done, call again. [`Error::Gone`]: everything has
+    /// [`Error::QueuesHeld`]: nothing was done, call again; the tenth time in a row the controller is
+    /// given up. [`Error::Gone`]: everything has
     /// completed. Any other: no attempt worked; the controller is offline, its access to memory has
     /// been cut off ([`Registers::cut_off`]) and everything has completed.
     pub fn reset(
@@ -50,20 +53,36 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     ) -> Result<(), Error> {
         match self.state {
             State::Gone => return Err(Error::Gone),
-            State::Offline => return Err(Error::NotOperational),
+            State::Offline => return Err(Error::Offline),
             State::NeedsReset(_) => {}
             State::Running | State::Rediscovering { .. } => {
-                self.need_reset(ResetReason::NotOperational);
-                // Whoever asks for it need not be told.
-                self.news = None;
+                self.ask_for_reset(ResetReason::Asked);
             }
         }
+        // Who resets it need not be told to.
+        self.news = None;
         self.now_ms = self.now_ms.max(now_ms);
         self.queue.bus.put(HOST_INTERRUPT_MASK, HostInterruptMask::ALL);
-        self.wait_for_queues(delay)?;
-        if self.recovery.failed_in_a_row >= self.recovery.policy.reset_attempts {
+        let attempts = self.recovery.policy.reset_attempts.max(1);
+        if let Err(error) = self.wait_for_queues(delay) {
+            self.recovery.queues_held = self.recovery.queues_held.saturating_add(1);
+            if self.recovery.queues_held < QUEUE_ATTEMPTS {
+                return Err(error);
+            }
+            // Whoever has them will not look any more; what he could still post goes nowhere.
             self.go_offline(complete);
-            return Err(Error::NotOperational);
+            return Err(Error::Offline);
+        }
+        self.recovery.queues_held = 0;
+        if self.recovery.failed_in_a_row >= attempts {
+            self.go_offline(complete);
+            return Err(Error::Offline);
+        }
+        // What has been answered is not ended by the reset.
+        for _ in 0..DRAINS {
+            if self.look(complete) == 0 {
+                break;
+            }
         }
         let reason = self.state.ends_commands_as();
         let mut gently = self.may_reset_gently();
@@ -81,12 +100,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                 return Err(error);
             }
             self.recovery.failed_in_a_row = self.recovery.failed_in_a_row.saturating_add(1);
-            if matches!(error, Error::FactsChanged { .. }) {
-                // It is READY, so there is nothing to cut off.
-                self.end_for_good(complete);
-                return Err(error);
-            }
-            if self.recovery.failed_in_a_row >= self.recovery.policy.reset_attempts {
+            if self.recovery.failed_in_a_row >= attempts {
                 self.go_offline(complete);
                 return Err(error);
             }
@@ -133,10 +147,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         let facts = ask_facts::<G, R>(bus, delay, self.chip)?;
         let port_facts = G::port_facts(bus, delay, 0)?;
         // It is READY and has no queues: it writes nothing any more.
-        if self.recovery.policy.in_flight == InFlight::Fail {
-            self.end_outstanding(reason, complete);
-        } else {
+        let hands_back = self.recovery.policy.in_flight == InFlight::HandBack;
+        if hands_back {
             self.queue.slots.keep_all();
+        } else {
+            self.end_outstanding(reason, complete);
         }
         self.check_facts(&facts)?;
         (self.facts, self.port_facts) = (facts, port_facts);
@@ -150,8 +165,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         self.interrupts(self.interrupts_pass);
         self.recovery.untimed = true;
         let until_ms = self.now_ms.saturating_add(REDISCOVERY_LIMIT_MS);
-        self.state = State::Rediscovering { until_ms };
-        if self.recovery.policy.in_flight == InFlight::Fail {
+        self.state = State::Rediscovering { until_ms, hands_back };
+        if !hands_back {
             self.queue.open();
             self.replies.standing().work(false);
         }
@@ -175,6 +190,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
                     | ResetReason::ReplyTorn
                     | ResetReason::OwnRequestLost(_)
                     | ResetReason::NotOperational
+                    | ResetReason::Asked
             )
         ) && self.recovery.failed_in_a_row == 0
             && (self.chip.is_mpi1() || self.facts.event_replay)
@@ -221,14 +237,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     #[cold]
     fn go_offline(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         self.queue.bus.cut_off();
-        self.end_for_good(complete);
-    }
-
-    #[inline(never)]
-    fn end_for_good(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         self.state = State::Offline;
         self.news = Some(Action::ControllerOffline);
-        self.give_up(Error::NotOperational);
+        self.give_up(Error::Offline);
         self.desk.targets.rediscovered();
         self.desk.targets.lose_all();
         self.replies.standing().lose(Failure::ControllerOffline);

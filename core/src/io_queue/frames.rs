@@ -157,8 +157,10 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
             if let Some(part) = self.copies.sense.get_mut(..length) {
                 self.memory.copy_out(at as usize, part);
             }
+            // A reply that claims sense for the slot's next command and writes none gets none.
+            self.memory.fill(at as usize, length, 0);
         }
-        self.throttles.ended(finished.device);
+        self.note_end(smid, finished.device);
         let complaint = match outcome {
             Outcome::Complete { status: ScsiStatus::TASK_SET_FULL, .. } => Some(Complaint::Full),
             Outcome::Complete { status: ScsiStatus::BUSY, .. } => Some(Complaint::Busy),

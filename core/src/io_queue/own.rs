@@ -22,6 +22,11 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         G::context(&self.port, self.slots.internal_smid(slot))
     }
 
+    /// Whether the device takes requests of the driver's own.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// Posts a request of the driver's own in internal slot `slot`. `None` if that slot is taken or
     /// the queue is halted.
     #[inline(never)]
@@ -94,9 +99,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
     /// A success that somebody looks at.
     #[cold]
     #[inline(never)]
-    pub(super) fn attend_success(&mut self, word: u64, device: u16) {
+    pub(super) fn attend_success(&mut self, word: u64, smid: u16, device: u16) {
         self.trace_word(TraceKind::Reply, word);
-        self.throttles.ended(device);
+        self.note_end(smid, device);
     }
 
     #[cold]

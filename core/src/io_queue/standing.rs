@@ -101,6 +101,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         match self.halted {
             Some(Failure::ControllerGone) => return Err(SubmitError::Gone),
             Some(Failure::ControllerReset) => return Err(SubmitError::Held),
+            Some(Failure::ControllerOffline) => return Err(SubmitError::Offline),
             Some(_) => return Err(SubmitError::NotOperational),
             None => {}
         }
@@ -118,14 +119,33 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         let needed = self.halted.is_some()
             || self.trace.is_some()
             || self.held.is_some()
+            || self.watched != 0
             || !self.throttles.is_empty();
         self.bus.attend(needed);
     }
 
-    /// Gives this device nothing until it is let go: `None` lets go.
-    pub(crate) fn hold(&mut self, device: Option<Device>) {
+    /// Gives this device nothing while something is done about its command `smid`; `None` lets go.
+    pub(crate) fn hold(&mut self, device: Option<Device>, smid: u16) {
         self.held = device.map(|device| device.address);
+        self.watched = smid;
         self.pay_attention();
+    }
+
+    /// A command has ended, on a queue that somebody looks at.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_end(&mut self, smid: u16, device: u16) {
+        self.throttles.ended(device);
+        if smid == self.watched {
+            // Task management may be on its way that names this SMID: the next to have it would be
+            // the one to suffer.
+            self.slots.demote(smid);
+            if self.presence.inside {
+                self.watched = 0;
+                self.presence.standing.ended(smid, device);
+                self.pay_attention();
+            }
+        }
     }
 
     /// Accepts nothing any more and completes everything outstanding with `reason`.
@@ -186,6 +206,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         self.slots.keep_all();
         self.throttles.clear();
         self.held = None;
+        self.watched = 0;
         self.live = true;
         G::rearm(&mut self.port, epoch);
     }

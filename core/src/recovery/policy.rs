@@ -33,7 +33,7 @@ pub struct Policy {
     /// What a request of the driver's own has: a configuration page, an acknowledgement, event
     /// notification, device removal (Linux: 15 s).
     pub own_request_limit_ms: u32,
-    /// Resets that may fail, one after the other, before the controller is offline.
+    /// Resets that may fail, one after the other, before the controller is offline; 0 counts as 1.
     pub reset_attempts: u8,
     /// How long the queues that were handed out have to leave when the controller is to be reset.
     pub queue_limit_ms: u32,
@@ -84,6 +84,8 @@ pub enum ResetReason {
     OwnRequestLost(Function),
     /// It did not enable its ports after a reset.
     PortEnableFailed,
+    /// The platform asked for it.
+    Asked,
 }
 
 impl ResetReason {
@@ -113,6 +115,7 @@ impl core::fmt::Display for ResetReason {
                 write!(f, "it did not answer the driver's own request, {function}")
             }
             Self::PortEnableFailed => f.write_str("it did not enable its ports"),
+            Self::Asked => f.write_str("somebody asked for it"),
         }
     }
 }
@@ -131,12 +134,12 @@ pub struct RecoveryCounters {
     pub target_resets: u64,
     /// Task management that was not answered in time.
     pub lost_tasks: u64,
-    /// Devices that were removed from the controller's tables after they had gone.
+    /// Devices that went and were reset, and on MPI 2.x removed from the IOC's tables.
     pub removals: u64,
     /// Resets of the controller that succeeded.
     pub resets: u64,
     /// Those that did not.
     pub failed_resets: u64,
-    /// Commands that a reset ended.
+    /// Commands of the first queue that a reset ended, handed back or not.
     pub ended_by_reset: u64,
 }

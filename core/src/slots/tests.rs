@@ -131,6 +131,20 @@ fn a_command_that_was_abandoned_keeps_its_slot_to_itself_until_a_reset() {
 }
 
 #[test]
+fn a_slot_that_was_demoted_is_given_out_last_and_not_lost() {
+    let mut records = records::<5>();
+    let mut slots = Slots::new(&mut records, 1, 1, 0);
+    let smid = slots.take(None, command(1)).unwrap();
+    slots.finish(smid).unwrap();
+    slots.demote(smid);
+    let order: Vec<u16> = (0..4).map(|_| slots.take(None, command(9)).unwrap()).collect();
+    assert_eq!(order, [3, 4, 5, smid]);
+    slots.finish(smid).unwrap();
+    slots.demote(smid);
+    assert_eq!(slots.take(None, command(9)), Ok(smid), "the only one that is free");
+}
+
+#[test]
 fn a_command_is_late_when_its_limit_has_passed() {
     let mut records = records::<8>();
     let mut slots = Slots::new(&mut records, 1, 2, 0);

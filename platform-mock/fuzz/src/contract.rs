@@ -16,10 +16,9 @@ pub(crate) struct Ledger {
 }
 
 impl Default for Ledger {
-    /// Cookies are the caller's, so the highest is as good as any: a driver that keeps it for
-    /// itself is found out.
+    /// Far up, but below the cookies that are the driver's own while it stops.
     fn default() -> Self {
-        Self { out: HashMap::new(), next: u64::MAX - 1 }
+        Self { out: HashMap::new(), next: u64::MAX - (1 << 20) }
     }
 }
 

@@ -202,7 +202,7 @@ impl<'c, G: Generation> Driver<'c, '_, G> {
             }
             11 => controller.watch(complete),
             // Meant for bring-up: it has nobody to hand completions to.
-            12 if idle => _ = controller.wait_until_settled(&mut wait),
+            12 if idle => _ = controller.wait_until_settled(&mut wait, |_| panic!("idle")),
             12 => {}
             13 => {
                 let (request, route) = self.task();

@@ -327,8 +327,7 @@ impl Workload {
         }
         host.note_sent_again(u64::from(ended.was_ended_by_recovery()));
         job.tries += 1;
-        let absent =
-            matches!(ended.outcome, Outcome::Failed(Failure::TargetGone | Failure::NoDevice));
+        let absent = matches!(ended.outcome, Outcome::Failed(Failure::NoDevice));
         if absent {
             let since = *job.absent_since.get_or_insert(host.now());
             if host.now() - since < ABSENCE_LIMIT {
