@@ -556,15 +556,18 @@ impl Admin {
         let slot = self.slot();
         let context = queue.own_context(slot);
         let message = match &job {
-            Job::EventAcknowledge { code, context: event } => {
-                Some(G::event_ack(context, *code, *event))
-            }
-            Job::Page { request, .. } => Some(G::config(context, request, buffer)),
-            Job::Remove { handle } => G::remove_device(context, *handle),
-            Job::RaidShutdown => G::raid_shutdown(context),
+            Job::EventAcknowledge { code, context: event } => G::event_ack(context, *code, *event),
+            Job::Page { request, .. } => G::config(context, request, buffer),
+            // A generation that has no such request has nothing to be told.
+            Job::Remove { handle } => match G::remove_device(context, *handle) {
+                Some(message) => message,
+                None => return,
+            },
+            Job::RaidShutdown => match G::raid_shutdown(context) {
+                Some(message) => message,
+                None => return,
+            },
         };
-        // A generation that has no such request has nothing to be told.
-        let Some(message) = message else { return };
         let posted = queue.post_own(slot, Post::Default, &message);
         // Only a closed queue refuses, and then `give_up` has cleared or will clear the rest.
         if posted.is_some() {

@@ -140,6 +140,7 @@ impl<G: Generation, R: Registers> Ready<G, R> {
     ///
     /// [`Error::BadMemory`] or [`Error::TableTooSmall`] before the controller was touched; else
     /// what IOC init or port enable met with.
+    #[inline(never)]
     pub fn begin<'a, D: DmaRegion>(
         self,
         plan: &MemoryPlan,

@@ -416,6 +416,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     }
 
     /// The next thing for the platform to act on. Call until `None` after each poll and tick.
+    #[inline(never)]
     pub fn next_action(&mut self) -> Option<Action> {
         if let Some(news) = self.news.take() {
             return Some(news);
@@ -440,6 +441,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     }
 
     /// Sets the limits of recovery from now on; commands that are out keep theirs.
+    #[inline(never)]
     pub fn set_policy(&mut self, policy: Policy) {
         self.recovery.policy = policy;
         self.queue.set_limit(policy.command_limit_ms);

@@ -190,52 +190,63 @@ impl Sending {
     ) -> Result<bool, Error> {
         // Each turn writes a word, waits or ends; a request has at most 255 words.
         for _ in 0..2 * SEND_ATTEMPTS + MOST_HALVES {
-            let status = || bus.status::<_, HostInterruptStatus>(HOST_INTERRUPT_STATUS);
-            match self.stage {
-                Stage::Begin => {
-                    if self.attempts == SEND_ATTEMPTS || bus.status(DOORBELL)?.used() {
-                        return Err(Error::DoorbellBusy);
-                    }
-                    self.attempts += 1;
-                    self.written = 0;
-                    // A stale doorbell interrupt would be taken for the acknowledgement.
-                    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
-                    let dwords =
-                        u8::try_from(request.len() / 4).map_err(|_| Error::DoorbellBusy)?;
-                    bus.put(DOORBELL, Doorbell::handshake(dwords));
-                    self.stage = Stage::Answer;
-                }
-                Stage::Answer if status()?.ioc_to_system() => {
-                    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
-                    self.stage = Stage::Taken;
-                }
-                Stage::Taken if !status()?.system_to_ioc() => {
-                    let Some(word) = request.chunks_exact(4).nth(self.written) else {
-                        // Who waits for a reply in the doorbell finds it there.
-                        self.stage = match self.meanwhile {
-                            Meanwhile::Nothing => Stage::Sent,
-                            Meanwhile::Completions => Stage::End,
-                        };
-                        continue;
-                    };
-                    if self.meanwhile == Meanwhile::Completions && !bus.status(DOORBELL)?.used() {
-                        self.stage = Stage::Begin;
-                        continue;
-                    }
-                    let word =
-                        word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
-                    bus.put(DOORBELL, Doorbell(word));
-                    self.written += 1;
-                }
-                Stage::End if status()?.ioc_to_system() => {
-                    bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
-                    self.stage = Stage::Sent;
-                }
-                Stage::Sent => return Ok(true),
-                _ => return Ok(false),
+            if let Some(is_sent) = self.turn(bus, request)? {
+                return Ok(is_sent);
             }
         }
         Ok(false)
+    }
+
+    /// One turn; whether all is sent, if there is no other at present.
+    #[inline(never)]
+    fn turn<R: Registers>(&mut self, bus: &Bus<R>, request: &[u8]) -> Result<Option<bool>, Error> {
+        let status = match self.stage {
+            Stage::Begin | Stage::Sent => HostInterruptStatus(0),
+            Stage::Answer | Stage::Taken | Stage::End => bus.status(HOST_INTERRUPT_STATUS)?,
+        };
+        match self.stage {
+            Stage::Begin => {
+                if self.attempts == SEND_ATTEMPTS || bus.status(DOORBELL)?.used() {
+                    return Err(Error::DoorbellBusy);
+                }
+                self.attempts += 1;
+                self.written = 0;
+                // A stale doorbell interrupt would be taken for the acknowledgement.
+                bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+                let dwords = u8::try_from(request.len() / 4).map_err(|_| Error::DoorbellBusy)?;
+                bus.put(DOORBELL, Doorbell::handshake(dwords));
+                self.stage = Stage::Answer;
+            }
+            Stage::Answer if status.ioc_to_system() => {
+                bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+                self.stage = Stage::Taken;
+            }
+            Stage::Taken if !status.system_to_ioc() => {
+                let Some(word) = request.chunks_exact(4).nth(self.written) else {
+                    // Who waits for a reply in the doorbell finds it there.
+                    self.stage = match self.meanwhile {
+                        Meanwhile::Nothing => Stage::Sent,
+                        Meanwhile::Completions => Stage::End,
+                    };
+                    return Ok(None);
+                };
+                if self.meanwhile == Meanwhile::Completions && !bus.status(DOORBELL)?.used() {
+                    self.stage = Stage::Begin;
+                    return Ok(None);
+                }
+                let word =
+                    word.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+                bus.put(DOORBELL, Doorbell(word));
+                self.written += 1;
+            }
+            Stage::End if status.ioc_to_system() => {
+                bus.put(HOST_INTERRUPT_STATUS, HostInterruptStatus(0));
+                self.stage = Stage::Sent;
+            }
+            Stage::Sent => return Ok(Some(true)),
+            _ => return Ok(Some(false)),
+        }
+        Ok(None)
     }
 }
 

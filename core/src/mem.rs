@@ -138,13 +138,13 @@ impl<D: DmaRegion> Memory<D> {
     }
 
     /// Writes 64 bits, little endian on the wire, at a multiple of 8.
-    #[inline]
+    #[inline(never)]
     pub fn write_u64(&self, offset: usize, value: u64) {
         self.write_words(offset, &[value]);
     }
 
     /// Writes 32 bits, little endian on the wire, at a multiple of 4.
-    #[inline]
+    #[inline(never)]
     pub fn write_u32(&self, offset: usize, value: u32) {
         if let Some(at) = self.at(offset, 4, 4) {
             // SAFETY: in bounds and aligned.

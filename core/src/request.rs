@@ -106,13 +106,18 @@ impl Message {
     /// Takes the bytes of a wire struct.
     #[inline(never)]
     pub(crate) fn new(message: &[u8]) -> Self {
-        let mut bytes = [0; 128];
-        let mut length = 0;
-        for (to, from) in bytes.iter_mut().zip(message) {
+        let mut whole = Self { bytes: [0; 128], length: 0 };
+        whole.append(message);
+        whole
+    }
+
+    #[inline(never)]
+    fn append(&mut self, part: &[u8]) {
+        let rest = self.bytes.iter_mut().skip(usize::from(self.length));
+        for (to, from) in rest.zip(part) {
             *to = *from;
-            length += 1;
+            self.length += 1;
         }
-        Self { bytes, length }
     }
 
     /// Takes a wire struct and appends the one element that describes `bytes` at `buffer`, which
@@ -131,11 +136,7 @@ impl Message {
             address: buffer.0.into(),
         };
         let mut whole = Self::new(message);
-        let rest = whole.bytes.iter_mut().skip(usize::from(whole.length));
-        for (to, from) in rest.zip(element.as_bytes()) {
-            *to = *from;
-            whole.length += 1;
-        }
+        whole.append(element.as_bytes());
         whole
     }
 

@@ -115,16 +115,12 @@ impl<'a> Slots<'a> {
     #[inline(never)]
     pub fn new(records: &'a mut [SlotRecord], first_smid: u16, internal: u16, tags: u16) -> Self {
         let pool = internal.saturating_add(tags);
-        let mut free = NONE;
-        for (index, record) in records.iter_mut().enumerate().rev() {
-            *record = SlotRecord::NEW;
-            if index >= usize::from(pool) {
-                record.next_free = free;
-                free = index as u16;
-            }
-        }
-        let wheel = Wheel::new();
-        Self { records, first_smid, internal, tags, pool, free, outstanding: 0, wheel }
+        records.fill(SlotRecord::NEW);
+        let (free, wheel) = (NONE, Wheel::new());
+        let mut slots =
+            Self { records, first_smid, internal, tags, pool, free, outstanding: 0, wheel };
+        slots.order_free();
+        slots
     }
 
     /// Begins to count time. A command that names no limit of its own has `limit_ms` milliseconds.
@@ -446,6 +442,7 @@ impl<'a> Slots<'a> {
     /// The SMID of the outstanding command with this cookie, for task management. Looks at every
     /// slot; not for the hot path.
     #[must_use]
+    #[inline(never)]
     pub fn find(&self, cookie: u64) -> Option<u16> {
         self.find_where(&mut |record| record.cookie == cookie)
     }

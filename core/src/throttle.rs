@@ -40,6 +40,12 @@ pub(crate) enum Complaint {
 }
 
 impl Throttles {
+    /// That of this device, if it is throttled.
+    #[inline(never)]
+    fn of(&mut self, device: u16) -> Option<&mut Throttle> {
+        self.0.iter_mut().find(|throttle| throttle.device == device)
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -59,7 +65,7 @@ impl Throttles {
             Complaint::Busy => (outstanding / 2).max(1),
         };
         let quiet_until_ms = now_ms.saturating_add(RAISE_INTERVAL_MS);
-        match self.0.iter_mut().find(|throttle| throttle.device == device) {
+        match self.of(device) {
             Some(throttle) => {
                 throttle.limit = throttle.limit.min(limit);
                 throttle.quiet_until_ms = quiet_until_ms;
@@ -73,15 +79,14 @@ impl Throttles {
     }
 
     /// Whether a device may be given a command.
-    pub(crate) fn has_room(&self, device: u16) -> bool {
-        let throttle = self.0.iter().find(|throttle| throttle.device == device);
-        throttle.is_none_or(|throttle| throttle.outstanding < throttle.limit)
+    pub(crate) fn has_room(&mut self, device: u16) -> bool {
+        self.of(device).is_none_or(|throttle| throttle.outstanding < throttle.limit)
     }
 
     /// A device was given a command.
     #[inline(never)]
     pub(crate) fn given(&mut self, device: u16) {
-        if let Some(throttle) = self.0.iter_mut().find(|throttle| throttle.device == device) {
+        if let Some(throttle) = self.of(device) {
             throttle.outstanding = throttle.outstanding.saturating_add(1);
         }
     }
@@ -89,7 +94,7 @@ impl Throttles {
     /// A command of this device has ended.
     #[inline(never)]
     pub(crate) fn ended(&mut self, device: u16) {
-        if let Some(throttle) = self.0.iter_mut().find(|throttle| throttle.device == device) {
+        if let Some(throttle) = self.of(device) {
             throttle.outstanding = throttle.outstanding.saturating_sub(1);
         }
     }

@@ -118,10 +118,21 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         page: &mut [u8],
         mut complete: impl FnMut(Completion<'_>),
     ) -> Result<usize, Error> {
+        self.read_page_into(delay, request, page, &mut complete)
+    }
+
+    #[inline(never)]
+    fn read_page_into(
+        &mut self,
+        delay: &mut dyn DelayNs,
+        request: PageRequest,
+        page: &mut [u8],
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<usize, Error> {
         self.request_page(request)?;
         let waited = Waited { what: "a configuration page", limit_ms: PAGE_LIMIT_MS, last: 0 };
         let is_here = |controller: &Self| controller.desk.admin.has_page();
-        if let Err(error) = self.wait(delay, waited, &is_here, &mut complete) {
+        if let Err(error) = self.wait(delay, waited, &is_here, complete) {
             self.desk.admin.abandon_page();
             return Err(error);
         }
@@ -141,6 +152,15 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         request: &TaskRequest,
         route: TaskRoute,
         delay: &mut impl DelayNs,
+    ) -> Result<(), Error> {
+        self.ask_for_task(request, route, delay)
+    }
+
+    fn ask_for_task(
+        &mut self,
+        request: &TaskRequest,
+        route: TaskRoute,
+        delay: &mut dyn DelayNs,
     ) -> Result<(), Error> {
         if let Some(error) = self.state.error() {
             return Err(error);
@@ -224,11 +244,22 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         route: TaskRoute,
         mut complete: impl FnMut(Completion<'_>),
     ) -> Result<TaskReply, Error> {
-        self.request_task_management(request, route, delay)?;
+        self.manage_task(delay, request, route, &mut complete)
+    }
+
+    #[inline(never)]
+    fn manage_task(
+        &mut self,
+        delay: &mut dyn DelayNs,
+        request: &TaskRequest,
+        route: TaskRoute,
+        complete: &mut dyn FnMut(Completion<'_>),
+    ) -> Result<TaskReply, Error> {
+        self.ask_for_task(request, route, delay)?;
         let waited = Waited { what: "task management", limit_ms: TASK_LIMIT_MS, last: 0 };
         let is_answered =
             |controller: &Self| controller.desk.task.is_some_and(|task| task.reply.is_some());
-        if let Err(error) = self.wait(delay, waited, &is_answered, &mut complete) {
+        if let Err(error) = self.wait(delay, waited, &is_answered, complete) {
             self.desk.task = None;
             return Err(error);
         }

@@ -154,6 +154,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Whether discovery after a reset has ended.
+    #[inline(never)]
     fn look_for_the_end(
         &mut self,
         until_ms: u64,
@@ -209,6 +210,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Goes on for the late command `smid`; `reply` if its task management was answered.
+    #[inline(never)]
     fn climb_on(&mut self, smid: u16, reply: Option<Option<TaskReply>>) -> bool {
         let now_ms = self.now_ms;
         let outstanding = reply.is_some() || self.is_outstanding(smid);
@@ -243,6 +245,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Takes a late command and holds its device.
+    #[inline(never)]
     fn begin_climb(&mut self) -> bool {
         let of_another = |(smid, device)| LateCommand { smid, device };
         let late = self.queue.slots.late();
@@ -276,6 +279,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Takes a device that went and resets it, so that the IOC ends what it holds for it.
+    #[inline(never)]
     fn begin_removal(&mut self) -> bool {
         let Some(device) = self.desk.targets.next_removal() else { return false };
         let until_ms =

@@ -55,6 +55,7 @@ impl Sealed for Mpi1 {
     const EMPTY_READ_COSTS: bool = true;
     const LUN_AT: usize = offset_of!(ScsiIoRequest, lun);
 
+    #[inline(never)]
     fn facts<R: Registers>(
         bus: &Bus<R>,
         delay: &mut dyn DelayNs,

@@ -75,6 +75,7 @@ impl Sealed for Mpi2 {
     const EMPTY_READ_COSTS: bool = false;
     const LUN_AT: usize = offset_of!(ScsiIoRequest, lun);
 
+    #[inline(never)]
     fn facts<R: Registers>(
         bus: &Bus<R>,
         delay: &mut dyn DelayNs,

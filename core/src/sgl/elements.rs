@@ -20,6 +20,7 @@ pub(super) enum Place {
 pub(super) type Element = [U32; 4];
 
 /// The element that describes `segment`, at most the limit long.
+#[inline(never)]
 pub(super) fn simple(
     format: SglFormat,
     segment: &Segment,
