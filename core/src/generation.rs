@@ -260,6 +260,9 @@ pub(crate) mod sealed {
             memory: &Memory<D>,
         ) -> Option<(u64, Reply)>;
 
+        /// The SMID in the word that a success was found as.
+        fn success_smid(port: &Self::Port, word: u64) -> u16;
+
         /// Whether the next reply was begun to be written and not ended, so that none behind it can
         /// be read.
         fn is_torn<D: DmaRegion>(port: &Self::Port, memory: &Memory<D>) -> bool;

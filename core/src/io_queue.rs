@@ -297,7 +297,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 Reply::Success { smid } => match self.slots.finish(smid) {
                     Some(finished) => {
                         if self.bus.needs_attention() {
-                            self.attend_success(word, smid, finished.device);
+                            self.attend_success(word, finished.device);
                         }
                         complete(Completion {
                             cookie: finished.cookie,

@@ -202,14 +202,14 @@ impl Sealed for Mpi1 {
         let Command { segments, direction, data_length, .. } = *command;
         let format = port.sgl;
         if let Some(element) = sgl::single(format, segments, direction, data_length) {
-            let request = scsi_io_request(port, memory, layout, place, device, command, 0)?;
+            let request = scsi_io_request(port, layout, place, device, command, 0)?;
             memory.write_message(place.frame_word, &request, &element);
             return Ok(());
         }
         let offset = SGL_OFFSET;
         let chain_offset =
             write_list(format, memory, layout, place, offset, segments, direction, data_length)?;
-        let request = scsi_io_request(port, memory, layout, place, device, command, chain_offset)?;
+        let request = scsi_io_request(port, layout, place, device, command, chain_offset)?;
         memory.write_message(place.frame_word, &request, &[]);
         Ok(())
     }
@@ -231,6 +231,10 @@ impl Sealed for Mpi1 {
         _memory: &Memory<D>,
     ) -> Option<(u64, Reply)> {
         port.next(bus)
+    }
+
+    fn success_smid(port: &Fifo, word: u64) -> u16 {
+        port.smid(word as u32).unwrap_or(0)
     }
 
     fn is_torn<D: DmaRegion>(_port: &Fifo, _memory: &Memory<D>) -> bool {
@@ -417,9 +421,8 @@ impl Sealed for Mpi1 {
 
 /// A SCSI I/O message up to its SGL.
 #[inline]
-fn scsi_io_request<D: DmaRegion>(
+fn scsi_io_request(
     port: &Fifo,
-    memory: &Memory<D>,
     layout: &Layout,
     place: Place,
     device: Device,
@@ -438,10 +441,7 @@ fn scsi_io_request<D: DmaRegion>(
         msg_flags: scsi_io::MSG_FLAGS_SENSE_WIDTH_64,
         cdb,
         data_length: command.data_length.into(),
-        sense_buffer_low_address: memory
-            .bus(layout.sense.wrapping_add(place.sense) as usize)
-            .low()
-            .into(),
+        sense_buffer_low_address: port.sense_low.wrapping_add(place.sense).into(),
         ..Default::default()
     };
     let mut request: [u64; 6] = zerocopy::transmute!(request);

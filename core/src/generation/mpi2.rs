@@ -301,6 +301,10 @@ impl Sealed for Mpi2 {
         port.next(memory)
     }
 
+    fn success_smid(_port: &Ring, word: u64) -> u16 {
+        (word >> 16) as u16
+    }
+
     fn is_torn<D: DmaRegion>(port: &Ring, memory: &Memory<D>) -> bool {
         port.is_torn(memory)
     }

@@ -99,9 +99,10 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
     /// A success that somebody looks at.
     #[cold]
     #[inline(never)]
-    pub(super) fn attend_success(&mut self, word: u64, smid: u16, device: u16) {
+    pub(super) fn attend_success(&mut self, word: u64, device: u16) {
         self.trace_word(TraceKind::Reply, word);
-        self.note_end(smid, device);
+        // Out of the word again: kept at hand it would cost every command a register.
+        self.note_end(G::success_smid(&self.port, word), device);
     }
 
     #[cold]

@@ -32,6 +32,8 @@ pub struct Fifo {
     /// What every context of this epoch has above its SMID.
     epoch: u32,
     high_priority: bool,
+    /// The low half of the bus address of the first sense buffer.
+    pub(crate) sense_low: u32,
     pub(crate) sgl: SglFormat,
 }
 
@@ -43,6 +45,7 @@ impl Fifo {
             depth: u32::from(plan.reply_frames),
             epoch: 0,
             high_priority,
+            sense_low: bus.offset(u64::from(plan.layout.sense)).low(),
             sgl: plan.sgl,
         };
         fifo.rearm(epoch);
