@@ -32,6 +32,7 @@ mod elements;
 mod ieee;
 mod list;
 mod mpi;
+mod place;
 
 use core::fmt;
 

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use fusion_mpt::outcome::{Outcome, Retry};
-use fusion_mpt::scsi::{Cdb, ScsiStatus, Sense, SenseKey};
+use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::{Target, TargetId};
 
 use crate::cdb;
+use crate::ended::Ended;
 use crate::error::Error;
 use crate::host::{Buffer, Host, Request};
 use crate::interrupt;
-use crate::sense;
 use crate::silence::{self, Silence};
 use crate::tries::Tries;
 
@@ -19,54 +18,6 @@ use crate::tries::Tries;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most data that one command of ours moves.
 pub const MOST_BYTES: u32 = 1 << 20;
-
-/// How one command ended.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// Its outcome.
-    pub outcome: Outcome,
-    /// Its sense data, empty without.
-    pub sense: Vec<u8>,
-}
-
-impl Ended {
-    /// The outcome in words.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        sense::describe(&self.outcome, &self.sense)
-    }
-
-    /// Bytes of data that were transferred.
-    #[must_use]
-    pub const fn transferred(&self) -> u32 {
-        match self.outcome {
-            Outcome::Complete { transferred, .. } => transferred,
-            Outcome::Failed(_) => 0,
-        }
-    }
-
-    /// Whether the command was not run, and may be sent again at once or a little later.
-    #[must_use]
-    pub fn wants_another_try(&self) -> bool {
-        match self.outcome {
-            Outcome::Complete { status: ScsiStatus::BUSY | ScsiStatus::TASK_SET_FULL, .. } => true,
-            Outcome::Complete { status: ScsiStatus::CHECK_CONDITION, .. } => {
-                Sense::parse(&self.sense).is_some_and(|sense| sense.key == SenseKey::UNIT_ATTENTION)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether the command was ended by recovery, or went wrong on its way, so that the device may
-    /// or may not have run it: whoever loses nothing by running it twice may send it again.
-    #[must_use]
-    pub fn was_ended_by_recovery(&self) -> bool {
-        match self.outcome {
-            Outcome::Failed(failure) => failure.advice() != Retry::Never,
-            Outcome::Complete { .. } => false,
-        }
-    }
-}
 
 /// Runs one command to its end, once, whatever it is.
 ///

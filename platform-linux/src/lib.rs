@@ -9,6 +9,7 @@ pub mod bus_name;
 pub mod cdb;
 pub mod decode;
 pub mod disk;
+pub mod ended;
 pub mod error;
 pub mod host;
 pub mod image;

@@ -1,6 +1,6 @@
 //! How often a command is sent that did not end well.
 
-use crate::disk::Ended;
+use crate::ended::Ended;
 
 /// How often a command is tried that the device answers with BUSY, TASK SET FULL or a unit attention.
 const ATTEMPTS: u32 = 6;

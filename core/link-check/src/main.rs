@@ -33,7 +33,7 @@ use fusion_mpt::platform::{BusAddr, DmaRegion, Registers};
 use fusion_mpt::recovery::{Policy, TaskRequest, TaskType};
 use fusion_mpt::scsi::{Cdb, Lun};
 use fusion_mpt::sgl::{Direction, Segment};
-use fusion_mpt::shared::{SharedRecord, ReplyRecord};
+use fusion_mpt::shared::{ReplyRecord, SharedRecord};
 use fusion_mpt::slots::SlotRecord;
 use fusion_mpt::targets::{TargetId, TargetRecord};
 

@@ -1,23 +1,8 @@
 //! The elements of every format as dwords, so that one encoder writes them all.
 
-use zerocopy::little_endian::U32;
-
+use super::place::{Element, Place};
 use super::{Direction, Segment, SglFormat, ieee, mpi};
 use crate::platform::BusAddr;
-
-/// Where an element stands, as far as its flags tell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Another simple element follows.
-    Middle,
-    /// A chain element follows.
-    BeforeChain,
-    /// Nothing follows.
-    End,
-}
-
-/// An element as it stands in memory: the first [`SglFormat::element_bytes`] of it.
-pub(super) type Element = [U32; 4];
 
 /// The element that describes `segment`, at most the limit long.
 #[inline(never)]

@@ -8,7 +8,7 @@ use zerocopy::little_endian::U64;
 use zerocopy::transmute;
 
 use super::Segment;
-use super::elements::{Element, Place};
+use super::place::{Element, Place};
 use crate::platform::BusAddr;
 use crate::wire::sge::{IeeeChain64, IeeeSgeFlags, IeeeSimple64};
 

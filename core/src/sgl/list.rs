@@ -1,6 +1,7 @@
 //! Lists of any length: check everything, then fill the frame and its chain frames in one pass.
 
-use super::elements::{Element, Place, chain, simple};
+use super::elements::{chain, simple};
+use super::place::{Element, Place};
 use super::{
     Direction, ElementLimit, Encoded, SPLIT_ALIGNMENT, Segment, SglError, SglFormat, SglSpace,
 };

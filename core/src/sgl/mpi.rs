@@ -7,7 +7,7 @@
 use zerocopy::little_endian::U32;
 use zerocopy::transmute;
 
-use super::elements::{Element, Place};
+use super::place::{Element, Place};
 use super::{Direction, Segment};
 use crate::platform::BusAddr;
 use crate::wire::sge::{

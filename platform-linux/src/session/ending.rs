@@ -10,7 +10,7 @@ use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
 
 use super::Session;
-use crate::disk::Ended;
+use crate::ended::Ended;
 use crate::error::Error;
 use crate::host::{Host, OWN_COOKIE, Request};
 use crate::link::Link;

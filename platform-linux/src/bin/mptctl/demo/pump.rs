@@ -2,7 +2,8 @@
 
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::sgl::Direction;
-use fusion_mpt_linux::disk::{Disk, Ended, refused};
+use fusion_mpt_linux::disk::{Disk, refused};
+use fusion_mpt_linux::ended::Ended;
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::host::{Buffer, Host, Request};
 use fusion_mpt_linux::interrupt;

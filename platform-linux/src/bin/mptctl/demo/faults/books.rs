@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fusion_mpt_linux::disk::Ended;
+use fusion_mpt_linux::ended::Ended;
 use serde::Serialize;
 
 /// What became of every command of a run.
