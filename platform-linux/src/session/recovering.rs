@@ -135,7 +135,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         self.record.note(self.link.now(), What::Offline { why: why.to_string() });
         let attempts = self.controller.policy().reset_attempts;
         self.explain(format!(
-            "the controller could not be reset in {attempts} attempts ({why}) and has been cut off from memory; every command has ended, power-cycle the controller and start again"
+            "the controller could not be reset in {attempts} attempts ({why}) and was given up; every command has ended, power-cycle the controller and start again"
         ))
     }
 
