@@ -11,7 +11,7 @@ use crate::admin::Admin;
 use crate::error::{Error, SubmitError, Waited};
 use crate::generation::chips::Chip;
 use crate::generation::{Command, Device, Facts, Generation, PortFacts};
-use crate::io_queue::{Completion, DRAINS, Other, Queue};
+use crate::io_queue::{Completion, DRAINS, Other, Queue, TakesOther};
 use crate::mem::Memory;
 use crate::memory_plan::{INTERNAL_SLOTS, MemoryPlan, TASK_SLOTS};
 use crate::outcome::Failure;
@@ -139,9 +139,10 @@ struct Desk<'a> {
     has_news: bool,
 }
 
-impl Desk<'_> {
+impl TakesOther for Desk<'_> {
     #[cold]
-    fn take_in<G: Generation, D: DmaRegion>(&mut self, memory: &Memory<D>, other: &Other<'_>) {
+    #[inline(never)]
+    fn take<G: Generation, D: DmaRegion>(&mut self, memory: &Memory<D>, other: &Other<'_>) {
         self.has_news = true;
         if let Other::Reply { smid, header, frame } = other {
             let mut tasks = self.task.iter_mut().chain(self.own_task.iter_mut());
@@ -301,14 +302,14 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     #[inline]
     fn poll_by(
         &mut self,
-        drain: impl FnOnce(&mut Queue<'a, G, R, D>, &mut dyn FnMut(&Memory<D>, Other<'_>)) -> u32,
+        drain: impl FnOnce(&mut Queue<'a, G, R, D>, &mut Desk<'a>) -> u32,
     ) -> u32 {
         if self.state == State::Offline {
             // MPI1's replies stand in the chip, which is left alone.
             return 0;
         }
         let Self { queue, desk, .. } = self;
-        let found = drain(queue, &mut |memory, other| desk.take_in::<G, D>(memory, &other));
+        let found = drain(queue, desk);
         if desk.has_news {
             self.take_news();
         }
@@ -326,8 +327,9 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         }
     }
 
-    /// Tells the controller the time, in milliseconds that never run backwards, from any start: at least once a second, since
-    /// a command's time runs from the last tick before it was submitted. Takes what has been answered,
+    /// Tells the controller the time, in milliseconds that never run backwards, from any start: at
+    /// least once a second, since a command's time runs from the last tick before it was submitted.
+    /// Takes what has been answered,
     /// looks at the doorbell once a second, and at commands that are late by now: see
     /// [`recovery`](crate::recovery).
     pub fn tick(&mut self, now_ms: u64, mut complete: impl FnMut(Completion<'_>)) {

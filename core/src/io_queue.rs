@@ -59,6 +59,22 @@ pub(crate) enum Other<'q> {
     Event { frame: &'q [u8] },
 }
 
+/// Who takes what is no command's completion. A trait, and not a closure behind a pointer, so that
+/// everything that a poll calls can be followed in the linked program.
+pub(crate) trait TakesOther {
+    /// Takes it.
+    fn take<G: Generation, D: DmaRegion>(&mut self, memory: &Memory<D>, other: &Other<'_>);
+}
+
+/// Counts what was not asked for.
+struct Uncalled(u64);
+
+impl TakesOther for Uncalled {
+    fn take<G: Generation, D: DmaRegion>(&mut self, _memory: &Memory<D>, _other: &Other<'_>) {
+        self.0 += 1;
+    }
+}
+
 /// One queue of a controller. One owner at a time.
 #[derive(Debug)]
 pub struct Queue<'a, G: Generation, R, D> {
@@ -184,12 +200,12 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     #[inline]
     fn poll_by<C: FnMut(Completion<'_>)>(
         &mut self,
-        drain: impl FnOnce(&mut Self, &mut C, &mut dyn FnMut(&Memory<D>, Other<'_>)) -> u32,
+        drain: impl FnOnce(&mut Self, &mut C, &mut Uncalled) -> u32,
         complete: &mut C,
     ) -> u32 {
         // Only commands are posted on a queue of its own, and events go to queue 0: whatever else
         // comes here was not asked for.
-        let mut uncalled_for = 0;
+        let mut uncalled_for = Uncalled(0);
         // A controller that is gone may not be touched, and one that was taken apart may be
         // another's by now.
         let standing = self.presence.standing;
@@ -199,10 +215,10 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
         }
         // Outside it may not touch the controller or its ring.
         let found = match self.presence.inside {
-            true => drain(self, complete, &mut |_, _| uncalled_for += 1),
+            true => drain(self, complete, &mut uncalled_for),
             false => 0,
         };
-        self.counters.bad_replies += uncalled_for;
+        self.counters.bad_replies += uncalled_for.0;
         if self.presence.standing.raw() != self.presence.seen {
             self.follow(complete);
         }
@@ -267,7 +283,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     pub(crate) fn drain_unhurried(
         &mut self,
         mut complete: &mut dyn FnMut(Completion<'_>),
-        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
+        other: &mut impl TakesOther,
     ) -> u32 {
         self.drain(&mut complete, other)
     }
@@ -276,7 +292,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     pub(crate) fn drain(
         &mut self,
         complete: &mut impl FnMut(Completion<'_>),
-        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
+        other: &mut impl TakesOther,
     ) -> u32 {
         self.note_peak();
         let limit = G::drain_limit(&self.port);
@@ -313,7 +329,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
                 },
                 Reply::Frame { smid, address } => {
                     other_kinds += 1;
-                    let ended = self.reply_frame(word, smid, address, other);
+                    let ended = self.take_frame(word, smid, address, other);
                     if let Some(Ended { cookie, outcome, log_info }) = ended {
                         let sense = self.copies.sense(&outcome);
                         complete(Completion { cookie, outcome, sense, log_info });

@@ -1,9 +1,8 @@
 //! Replies with a frame: errors, statuses, residuals, answers to the driver, events.
 
-use super::{Other, Queue};
+use super::{Other, Queue, TakesOther};
 use crate::generation::{Generation, ReplyHeader};
 use crate::log_info::LogInfo;
-use crate::mem::Memory;
 use crate::outcome::{Failure, Outcome, judge};
 use crate::platform::{DmaRegion, Registers};
 use crate::scsi::ScsiStatus;
@@ -16,6 +15,18 @@ use crate::wire::Function;
 const REPLY_BYTES: usize = 128;
 /// The longest sense a SCSI I/O message can ask for.
 const SENSE_BYTES: usize = 252;
+
+/// What a reply frame turned out to be; what it says is in the queue's [`Copies`].
+pub(super) enum Verdict {
+    /// A lie, counted.
+    Nothing,
+    /// The end of a command.
+    Command(Ended),
+    /// The answer to a request of the driver's own.
+    Reply { smid: u16, header: ReplyHeader },
+    /// An event.
+    Event { header: ReplyHeader },
+}
 
 /// The end of a command by a reply frame; its sense data is in the queue's [`Copies`].
 pub(super) struct Ended {
@@ -53,13 +64,28 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
     /// goes to `other`, a lie is counted.
     #[cold]
     #[inline(never)]
-    pub(super) fn reply_frame(
+    pub(super) fn take_frame<T: TakesOther>(
         &mut self,
         word: u64,
         smid: Option<u16>,
         address: u32,
-        other: &mut dyn FnMut(&Memory<D>, Other<'_>),
+        other: &mut T,
     ) -> Option<Ended> {
+        let other_reply = match self.reply_frame(word, smid, address) {
+            Verdict::Nothing => return None,
+            Verdict::Command(ended) => return Some(ended),
+            Verdict::Reply { smid, header } => {
+                Other::Reply { smid, header, frame: self.copies.frame(&header) }
+            }
+            Verdict::Event { header } => Other::Event { frame: self.copies.frame(&header) },
+        };
+        other.take::<G, D>(&self.memory, &other_reply);
+        None
+    }
+
+    /// What a reply with a frame is.
+    #[inline(never)]
+    fn reply_frame(&mut self, word: u64, smid: Option<u16>, address: u32) -> Verdict {
         let offset = address.wrapping_sub(self.memory.bus(self.layout.replies as usize).low());
         let index = offset.checked_div(self.layout.reply_bytes).unwrap_or(u32::MAX);
         let is_frame = index < u32::from(self.replies.count())
@@ -68,7 +94,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
             self.counters.bad_frame_addresses += 1;
             self.trace_word(TraceKind::Lie, word);
             warning!("a reply frame address that the device does not have: {}", address);
-            return None;
+            return Verdict::Nothing;
         }
         // Copied once, then the frame goes back: from here on only the copy counts.
         let at = (self.layout.replies + offset) as usize;
@@ -84,7 +110,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
 
         let Some(header) = G::reply_header(&self.copies.frame) else {
             self.counters.bad_replies += 1;
-            return None;
+            return Verdict::Nothing;
         };
         if let Some(trace) = self.trace.as_deref_mut() {
             trace.record(self.now_ms, TraceKind::ReplyFrame, word, self.copies.frame(&header));
@@ -99,22 +125,18 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
             if self.own_functions.get(slot).is_some_and(|asked| *asked != header.function) {
                 self.counters.bad_replies += 1;
             }
-            let frame = self.copies.frame(&header);
-            other(&self.memory, Other::Reply { smid, header, frame });
-            return None;
+            return Verdict::Reply { smid, header };
         }
         if header.function == Function::EVENT_NOTIFICATION {
             self.counters.events += 1;
-            let frame = self.copies.frame(&header);
-            other(&self.memory, Other::Event { frame });
-            return None;
+            return Verdict::Event { header };
         }
         let late = self.slots.is_late(smid);
         let Some(finished) = self.slots.finish(smid) else {
             self.stray(word);
-            return None;
+            return Verdict::Nothing;
         };
-        Some(self.finish_command(smid, finished, &header, late))
+        Verdict::Command(self.finish_command(smid, finished, &header, late))
     }
 
     /// A command that ended with a reply frame.
