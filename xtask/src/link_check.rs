@@ -38,6 +38,9 @@ const MEMORY_FUNCTIONS: &[&str] = &["bcmp", "memcmp", "memcpy", "memmove", "mems
 /// these; there is at least one of each.
 const PROBES: &[&str] = &["probe_submit", "probe_poll"];
 
+/// The one of them that calls closures.
+const CALLS_CLOSURES: &str = "probe_poll";
+
 /// Parts of the names of functions that only a panic needs: the panic handler of link-check, which
 /// every panic ends in, and `core::panicking`, which the way there leads through.
 const PANIC_NAMES: &[&str] = &["link_check::panicked", "core::panicking"];
@@ -122,7 +125,7 @@ pub(crate) fn cases(session: &mut Session<'_>) {
                 check(s, features, no_panic_linked)
             });
         }
-        session.case(&format!("MPI2-only text is at most 48 KiB on {target}"), |s| {
+        session.case(&format!("MPI2-only text is at most 56 KiB on {target}"), |s| {
             check(s, "mpi2", text_fits)
         });
         session.case(&format!("a planted panic is found on {target}"), |s| {
@@ -181,7 +184,13 @@ fn no_panic_reachable(image: &Image) -> Result<(), String> {
             return Err(format!("link-check has no function {prefix}*"));
         }
         for probe in probes {
-            let reached = call_graph::reach(image, probe)?;
+            let reached = match call_graph::reach(image, probe) {
+                Ok(reached) => reached,
+                // A poll calls closures, its caller's and our own on the way of what is rare; where
+                // they lead cannot be followed. Then nothing in the whole image may panic.
+                Err(_) if *prefix == CALLS_CLOSURES && no_panic_linked(image).is_ok() => continue,
+                Err(text) => return Err(text),
+            };
             if let Some(name) = reached.names().find(|name| is_panic(name)) {
                 return Err(format!("a panic can be reached: {}", reached.path_to(name)));
             }
