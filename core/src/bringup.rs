@@ -14,7 +14,7 @@
 
 use embedded_hal::delay::DelayNs;
 
-use crate::controller::{Controller, Stopped, is_flush};
+use crate::controller::{Controller, Stopped};
 use crate::error::Error;
 use crate::generation::chips::Chip;
 use crate::generation::{Facts, Generation, PortFacts};
@@ -203,11 +203,11 @@ pub struct Parts<G, R, D> {
 impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// Stops the controller in order: accepts nothing more, drains, flushes the write cache of every
     /// target, tells RAID firmware that the system goes down, and resets the IOC to READY; bounded
-    /// by the [`Policy`](recovery::Policy). `now_ms` as for `tick`. Queues that were handed out are their
-    /// owners' to drain and drop before: [`Stopped::queues_held`] says that one was not. [`Controller::into_reset`] says
-    /// what comes back; the [`Stopped`] says what was achieved before, and is worth a look whatever
-    /// the result: only with nothing undrained and unflushed is everything on the medium. Cookies
-    /// from `u64::MAX - 0xffff` on are the driver's own while it stops.
+    /// by the [`Policy`](recovery::Policy). `now_ms` as for `tick`. Queues that were handed out are
+    /// their owners' to drain and drop before: [`Stopped::queues_held`] says that one was not.
+    /// [`Controller::into_reset`] says what comes back; the [`Stopped`] says what was achieved
+    /// before, and is worth a look whatever the result: only with nothing undrained and unflushed is
+    /// everything on the medium.
     ///
     /// # Errors
     ///
@@ -220,21 +220,14 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     ) -> (Parts<G, R, D>, Stopped, Result<(), Error>) {
         let stopped = self.quiesce(now_ms, delay, &mut complete);
         let gone = self.is_gone();
-        // A flush that was given up ends here, and it is not the caller's.
-        let mut theirs = |completion: Completion<'_>| {
-            if !is_flush(&completion) {
-                complete(completion);
-            }
-        };
-        let (parts, result) = self.into_reset(delay, &mut theirs);
+        let (parts, result) = self.into_reset(delay, complete);
         (parts, stopped, if gone { Err(Error::Gone) } else { result })
     }
 
     /// Takes the controller apart for another start, memory included; the tables are the caller's
-    /// again, and the target table keeps its ids. Everything outstanding
-    /// completes as reset. The IOC is reset first, so that it no longer writes the memory (trap
-    /// T41); if that fails, which the result says, only a gone controller's memory may be reused
-    /// for something else.
+    /// again, and the target table keeps its ids. Everything outstanding completes as reset. The IOC
+    /// is reset first, so that it no longer writes the memory (trap T41); if that fails, which the
+    /// result says, only a gone controller's memory may be reused for something else.
     pub fn into_reset(
         self,
         delay: &mut impl DelayNs,

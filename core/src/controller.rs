@@ -34,7 +34,6 @@ mod recovering;
 mod restart;
 
 pub use ending::Stopped;
-pub(crate) use ending::is_flush;
 use management::Task;
 pub use management::TaskRoute;
 use recovering::Recovery;
@@ -342,14 +341,19 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
         self.poll_by(|queue, other| queue.drain_unhurried(complete, other))
     }
 
-    #[inline(never)]
-    fn tick_once(&mut self, now_ms: u64, complete: &mut dyn FnMut(Completion<'_>)) {
-        // All answers first: what has been answered is not late.
+    /// Takes every answer that there is, within bounds.
+    fn take_all_answers(&mut self, complete: &mut dyn FnMut(Completion<'_>)) {
         for _ in 0..DRAINS {
             if self.look(complete) == 0 {
                 break;
             }
         }
+    }
+
+    #[inline(never)]
+    fn tick_once(&mut self, now_ms: u64, complete: &mut dyn FnMut(Completion<'_>)) {
+        // What has been answered is not late.
+        self.take_all_answers(complete);
         self.now_ms = now_ms;
         if core::mem::take(&mut self.recovery.untimed) {
             self.first_tick();

@@ -15,7 +15,7 @@ use fusion_mpt::outcome::{Failure, Outcome};
 use fusion_mpt::recovery::{InFlight, Policy, ResetReason};
 use fusion_mpt::request::Command;
 use fusion_mpt::scsi::{Cdb, Lun, ScsiStatus};
-use fusion_mpt::sgl::Direction;
+use fusion_mpt::sgl::{Direction, Segment};
 use fusion_mpt::targets::TargetId;
 use fusion_mpt_mock::in_process::{MockBus, Options};
 use fusion_mpt_mock::model::{Chip, disks};
@@ -51,6 +51,21 @@ fn rig<G: Generation>(chip: Chip) -> Rig<G> {
         rig.clear_attention(target);
     }
     rig
+}
+
+/// A read of what `piece` has room for.
+fn reading<'c>(cdb: &'c Cdb, piece: &'c [Segment], cookie: u64, timeout_ms: u32) -> Command<'c> {
+    Command {
+        lun: Lun::peripheral(0),
+        cdb,
+        direction: Direction::Read,
+        data_length: piece.iter().map(|piece| piece.length).sum(),
+        segments: piece,
+        attribute: Default::default(),
+        tag: None,
+        cookie,
+        timeout_ms,
+    }
 }
 
 /// Time passes in steps of 100 ms, with polls and ticks, as on a platform.
@@ -117,17 +132,8 @@ fn own_deadline<G: Generation>(chip: Chip) {
         let mut rig = rig::<G>(chip);
         rig.bus.with_model(|model| model.hold_commands(true));
         let piece = [rig.segment(0, 512)];
-        let command = Command {
-            lun: Lun::peripheral(0),
-            cdb: &Cdb::read(5, 1),
-            direction: Direction::Read,
-            data_length: 512,
-            segments: &piece,
-            attribute: Default::default(),
-            tag: None,
-            cookie: 4711,
-            timeout_ms,
-        };
+        let cdb = Cdb::read(5, 1);
+        let command = reading(&cdb, &piece, 4711, timeout_ms);
         rig.driver.submit(DISK_0, &command).expect("accepted");
         rig.ledger.out.insert(4711);
         let started = rig.bus.now_ms();
@@ -161,20 +167,8 @@ fn lost_task<G: Generation>(chip: Chip) {
     // The abort's reply, and that of the command which it ends.
     rig.bus.with_model(|model| model.drop_replies(2));
     pass(&mut rig, 1_000);
-    let refused = rig.driver.submit(
-        DISK_0,
-        &Command {
-            lun: Lun::peripheral(0),
-            cdb: &Cdb::test_unit_ready(),
-            direction: Direction::None,
-            data_length: 0,
-            segments: &[],
-            attribute: Default::default(),
-            tag: None,
-            cookie: 0,
-            timeout_ms: 0,
-        },
-    );
+    let tur = Cdb::test_unit_ready();
+    let refused = rig.try_submit(DISK_0, &tur, Direction::None, &[], Default::default());
     assert_eq!(refused, Err(SubmitError::Held));
     assert_eq!(rig.driver.health(), Health::Recovering);
     pass(&mut rig, 8_000);
@@ -587,17 +581,7 @@ fn a_queue_that_was_handed_out_ends_its_commands_at_a_reset_and_goes_on() {
     rig.bus.with_model(|model| model.hold_commands(true));
     let piece = [rig.segment(0, 512)];
     let cdb = Cdb::read(5, 1);
-    let command = |cookie| Command {
-        lun: Lun::peripheral(0),
-        cdb: &cdb,
-        direction: Direction::Read,
-        data_length: 512,
-        segments: &piece,
-        attribute: Default::default(),
-        tag: None,
-        cookie,
-        timeout_ms: 0,
-    };
+    let command = |cookie| reading(&cdb, &piece, cookie, 0);
     let device = rig.driver.device(DISK_0).expect("present");
     for cookie in 0..10 {
         queue.submit(device, &command(cookie)).expect("accepted");
@@ -640,17 +624,7 @@ fn a_late_command_of_another_queue_is_aborted_through_the_first() {
     rig.bus.with_model(|model| model.hold_commands(true));
     let piece = [rig.segment(0, 512)];
     let cdb = Cdb::read(5, 1);
-    let command = Command {
-        lun: Lun::peripheral(0),
-        cdb: &cdb,
-        direction: Direction::Read,
-        data_length: 512,
-        segments: &piece,
-        attribute: Default::default(),
-        tag: None,
-        cookie: 3,
-        timeout_ms: 9_000,
-    };
+    let command = reading(&cdb, &piece, 3, 9_000);
     let device = rig.driver.device(DISK_0).expect("present");
     queue.submit(device, &command).expect("accepted");
     let mut ended = Vec::new();

@@ -20,10 +20,6 @@ const FLUSH_ATTEMPTS: u32 = 3;
 /// Between two ticks while stopping, in polls of growing length.
 const TICK_INTERVAL_MS: u64 = 50;
 
-/// Cookies of the flushes, from this one on: a flush that is given up
-/// completes later, and is nobody else's.
-const FLUSH_COOKIES: u64 = u64::MAX - 0xffff;
-
 /// What a stop achieved before the reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stopped {
@@ -263,9 +259,4 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
         self.queue.halt_to(reason, complete);
         result
     }
-}
-
-/// Whether this is the end of one of the driver's own flushes.
-pub(crate) const fn is_flush(completion: &Completion<'_>) -> bool {
-    completion.cookie >= FLUSH_COOKIES
 }

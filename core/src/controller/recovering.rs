@@ -270,7 +270,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     }
 
     /// Whether a late command still is. Another queue says when it has ended.
-    fn is_outstanding(&mut self, smid: u16) -> bool {
+    fn is_outstanding(&self, smid: u16) -> bool {
         if self.queue.slots.owns(smid) {
             self.queue.slots.is_late(smid)
         } else {

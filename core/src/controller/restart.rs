@@ -6,7 +6,7 @@ use super::recovering::REDISCOVERY_LIMIT_MS;
 use super::{Action, Controller, State};
 use crate::error::Error;
 use crate::generation::{Facts, Generation};
-use crate::io_queue::{Completion, DRAINS};
+use crate::io_queue::Completion;
 use crate::outcome::Failure;
 use crate::platform::{DmaRegion, Registers};
 use crate::recovery::{self, InFlight, ResetReason};
@@ -32,9 +32,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
     /// # Errors
     ///
     /// [`Error::QueuesHeld`]: nothing was done, call again; the tenth time in a row the controller is
-    /// given up. [`Error::Gone`]: everything has
-    /// completed. Any other: no attempt worked; the controller is offline, its access to memory has
-    /// been cut off ([`Registers::cut_off`]) and everything has completed.
+    /// given up. [`Error::Gone`]: everything has completed. Any other: no attempt worked; the
+    /// controller is offline, its access to memory has been cut off ([`Registers::cut_off`]) and
+    /// everything has completed.
     pub fn reset(
         &mut self,
         now_ms: u64,
@@ -79,11 +79,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> Controller<'_, G, R, D> {
             return Err(Error::Offline);
         }
         // What has been answered is not ended by the reset.
-        for _ in 0..DRAINS {
-            if self.look(complete) == 0 {
-                break;
-            }
-        }
+        self.take_all_answers(complete);
         let reason = self.state.ends_commands_as();
         let mut gently = self.may_reset_gently();
         loop {
