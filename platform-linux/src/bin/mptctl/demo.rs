@@ -172,6 +172,12 @@ fn refuse_to_lose_data(host: &dyn Host, yes: bool) -> Result<(), Error> {
     if yes {
         return Ok(());
     }
+    let bus = host.bring_up().bus;
+    if bus.is_real() {
+        return Err(Error::failed(format!(
+            "demo would overwrite the disks on {bus} at random places; nothing was written, say --yes to do it, or run demo without --bus for a software controller"
+        )));
+    }
     for image in host.images().iter().filter(|image| !image.temporary) {
         if !image.is_blank()? {
             return Err(Error::failed(format!(

@@ -119,7 +119,7 @@ fn options(global: &Global, commands: u16) -> Options {
 
 /// Refuses to overwrite the user's own disks unless they insist.
 fn ask_before_writing(global: &Global, yes: bool, what: &str) -> Result<(), Error> {
-    if yes || global.disks.is_empty() {
+    if yes || (global.disks.is_empty() && !global.bus.is_real()) {
         return Ok(());
     }
     Err(Error::failed(format!("{what}; nothing was written, say --yes to do it")))

@@ -205,7 +205,7 @@ pub(crate) fn measure(
     };
     let mut progress = Progress::new(!global.quiet && !global.json, "measuring", total, unit);
     let measured = load::run(host, disk, load, &mut progress)?;
-    Ok(Figures::of(global.bus.as_str(), disk, load, &measured))
+    Ok(Figures::of(&global.bus.to_string(), disk, load, &measured))
 }
 
 /// Measures as the command line says.
