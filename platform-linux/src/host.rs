@@ -127,6 +127,9 @@ pub trait CommandQueue {
 
     /// Time on the bus, from any start.
     fn now(&self) -> Duration;
+
+    /// How much has happened to the controller and its targets, as far as this queue knows.
+    fn happened(&self) -> usize;
 }
 
 /// A running controller.

@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod affinity;
 pub mod bus_name;
 pub mod cdb;
 pub mod decode;

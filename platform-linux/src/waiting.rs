@@ -24,6 +24,16 @@ impl Waiting {
     /// Every way, by its name on a command line.
     pub const ALL: [(&'static str, Self); 3] =
         [("poll", Self::Poll), ("interrupt", Self::Interrupt), ("adaptive", Self::Adaptive)];
+
+    /// Its name on a command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Interrupt => "interrupt",
+            Self::Adaptive => "adaptive",
+        }
+    }
 }
 
 impl FromStr for Waiting {

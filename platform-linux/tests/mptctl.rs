@@ -447,3 +447,19 @@ fn an_interrupt_ends_a_long_run_in_order() {
         assert!(ran.stderr.contains("interrupted"), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn several_queues_share_a_load_and_each_has_a_thread() {
+    let run = |bus: &str, more: &[&str]| {
+        let mut arguments = vec!["perf", "--bus", bus, "--count", "4000", "--depth", "8", "--json"];
+        arguments.extend(more);
+        mptctl(&arguments).good().json()
+    };
+    let four = run("mock:sas3008", &["--queues", "4", "--read", "50"]);
+    assert_eq!(four["queues"], 4);
+    assert_eq!(four["commands"], 4000);
+    // MPI 1.x has one reply queue, whatever is asked for.
+    let one = run("mock:sas1068", &["--queues", "4", "--pin", "0"]);
+    assert_eq!((one["queues"].as_u64(), one["commands"].as_u64()), (Some(1), Some(4000)));
+    assert!(refused(2, &["perf", "--pin", "0-x"]).contains("is no CPU"));
+}

@@ -228,4 +228,8 @@ impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, 
     fn now(&self) -> Duration {
         real_time()
     }
+
+    fn happened(&self) -> usize {
+        self.queue.counters().completed as usize
+    }
 }

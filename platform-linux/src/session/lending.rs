@@ -225,6 +225,10 @@ impl<G: Generation, B: Link> CommandQueue for Session<'_, G, B> {
     fn now(&self) -> Duration {
         self.link.now()
     }
+
+    fn happened(&self) -> usize {
+        self.record.all().len()
+    }
 }
 
 impl<G: Generation, B: Link> Host for Session<'_, G, B> {

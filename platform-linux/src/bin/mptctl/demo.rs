@@ -157,7 +157,7 @@ fn demonstrate(
         limit: Limit::Time(Duration::from_secs(arguments.seconds.into())),
         seed: arguments.seed,
     };
-    let benchmark = perf::measure(global, host, first, &load)?;
+    let benchmark = perf::measure(global, host, Vec::new(), first, &load)?;
     say(format!("\nBenchmark\n{}", benchmark.text()))?;
 
     let counters = Totals::of(&host.counters(), host.register_accesses());
