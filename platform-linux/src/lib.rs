@@ -18,6 +18,7 @@ mod link;
 mod mock;
 pub mod open;
 pub mod pattern;
+pub mod pci;
 pub mod recovery;
 pub mod sense;
 pub mod session;
