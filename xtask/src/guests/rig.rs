@@ -72,18 +72,27 @@ impl Rig {
         disks: &Path,
         cpus: u32,
     ) -> Result<Self, String> {
+        let image = workshop.images.get(image).ok_or("there is no image for the kernel")?;
+        let options =
+            MachineOptions { accelerator: workshop.accelerator, cpus, ..MachineOptions::default() };
+        Self::boot(workshop, controller, image, options, logs, disks)
+    }
+
+    /// As [`Rig::new`], for a guest with `options`, whose devices come before the controller.
+    pub(crate) fn boot(
+        workshop: &Workshop,
+        controller: &'static Controller,
+        image: &Image,
+        mut options: MachineOptions,
+        logs: &Path,
+        disks: &Path,
+    ) -> Result<Self, String> {
         for folder in [logs, disks] {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("making {}: {error}", folder.display()))?;
         }
         let running = controller.start(&workshop.mptctl, disks, logs)?;
-        let options = MachineOptions {
-            devices: running.devices.clone(),
-            accelerator: workshop.accelerator,
-            cpus,
-            ..MachineOptions::default()
-        };
-        let image = workshop.images.get(image).ok_or("there is no image for the kernel")?;
+        options.devices.extend(running.devices.iter().cloned());
         let mut machine = Machine::boot(&workshop.qemu, image, &options, logs)?;
         let mark = machine.mark("booted")?;
         Ok(Self {
