@@ -4,5 +4,9 @@
 //! with `mptctl` as it is built from here ([`payload`]). [`by_hand`] runs a script in one.
 
 pub(crate) mod by_hand;
+pub(crate) mod cases;
+pub(crate) mod group;
 pub(crate) mod guest;
 pub(crate) mod payload;
+pub(crate) mod subject;
+pub(crate) mod yard;

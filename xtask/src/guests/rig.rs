@@ -205,7 +205,7 @@ impl Rig {
     }
 
     /// Marks where in the kernel's log a case begins.
-    pub(super) fn begin(&mut self, case: &str) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, case: &str) -> Result<(), String> {
         self.mark = self.machine.mark(case)?;
         Ok(())
     }
@@ -237,7 +237,7 @@ impl Rig {
 impl Rig {
     /// A stock driver works with real cards, so that it breaks no rule of the chip: what the model
     /// complains of is a fault of the model, unless the case is the reason.
-    fn judge_driver(&mut self, allowed: &[Allowed]) -> Result<(), String> {
+    pub(crate) fn judge_driver(&mut self, allowed: &[Allowed]) -> Result<(), String> {
         let complaints = self.running.complaints()?;
         let new = complaints.get(self.complaints..).unwrap_or_default();
         let unexpected: Vec<&str> = new
@@ -276,13 +276,13 @@ fn find_script(wwn: u64) -> String {
 }
 
 /// A field of what `fio --minimal` says, counted from 1 as fio's own manual does (terse version 3).
-pub(super) fn fio_field(said: &str, number: usize) -> Option<&str> {
+pub(crate) fn fio_field(said: &str, number: usize) -> Option<&str> {
     let result = said.lines().find(|line| line.starts_with("3;fio-"))?;
     result.split(';').nth(number - 1)
 }
 
 /// A sentence as a file's name.
-pub(super) fn file_name(text: &str) -> String {
+pub(crate) fn file_name(text: &str) -> String {
     let mut name = String::new();
     for character in text.chars() {
         if character.is_ascii_alphanumeric() || character == '.' {
