@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod affinity;
 pub mod bus_name;
 pub mod cdb;
 pub mod decode;
@@ -18,8 +19,10 @@ mod link;
 mod mock;
 pub mod open;
 pub mod pattern;
+pub mod pci;
 pub mod recovery;
 pub mod sense;
 pub mod session;
 pub mod silence;
 pub mod tries;
+pub mod waiting;
