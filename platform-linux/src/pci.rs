@@ -14,6 +14,8 @@ mod owner;
 mod processes;
 mod state;
 mod system;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod user_driver;
 

@@ -2,7 +2,7 @@
 
 use fusion_mpt_linux::error::Error;
 use fusion_mpt_linux::pci::bind::{Bound, Request, Unbound, bind, unbind};
-use fusion_mpt_linux::pci::{Controller, PciAddress, State, System, UserDriver};
+use fusion_mpt_linux::pci::{Controller, State, System, UserDriver};
 use serde::Serialize;
 
 use crate::cli::{Bind, Global, Unbind};
@@ -107,9 +107,21 @@ struct AllUnbound {
 /// Gives controllers back to the kernel.
 pub(crate) fn unbind_all(global: &Global, arguments: &Unbind) -> Result<(), Error> {
     let system = System::real();
-    let each = |address: &PciAddress| unbind(&system, *address, arguments.force);
-    let controllers = arguments.addresses.iter().map(each).collect::<Result<Vec<_>, _>>()?;
-    let all = AllUnbound { controllers };
+    let mut all = AllUnbound { controllers: Vec::new() };
+    for address in &arguments.addresses {
+        match unbind(&system, *address, arguments.force) {
+            Ok(unbound) => all.controllers.push(unbound),
+            Err(error) if all.controllers.is_empty() => return Err(error),
+            Err(error) => {
+                let back = |unbound: &Unbound| unbound.address.to_string();
+                let back: Vec<String> = all.controllers.iter().map(back).collect();
+                return Err(Error::failed(format!(
+                    "{error}; {} went back before",
+                    back.join(", ")
+                )));
+            }
+        }
+    }
     output::print(global.json, "unbind", &all, || {
         let mut text = String::new();
         for Unbound { address, chip, driver, notes, .. } in &all.controllers {

@@ -70,8 +70,8 @@ impl Global {
     }
 }
 
-/// The command line's description. `emulate` and `knob` open no bus, so they do not offer what is
-/// for one; [`Cli::read`] refuses it there.
+/// The command line's description. Some commands open no bus, so they do not offer what is for one;
+/// [`Cli::read`] refuses it there.
 pub(crate) fn command() -> clap::Command {
     let unused = |id: &'static str| Arg::new(id).long(id).global(true).hide(true);
     let bus = || unused("bus").value_parser(clap::value_parser!(BusName));
@@ -81,13 +81,48 @@ pub(crate) fn command() -> clap::Command {
         disks.action(ArgAction::Append).value_parser(clap::value_parser!(PathBuf))
     };
     let help = "A disk on a file or block device, with options; may be given several times";
-    Cli::command()
-        .mut_subcommand("emulate", |emulate| {
-            emulate.arg(bus()).arg(trace()).arg(disks().help(help))
+    let command = Cli::command().mut_subcommand("emulate", |emulate| {
+        emulate.arg(bus()).arg(trace()).arg(disks().help(help))
+    });
+    ["knob", "bind", "unbind", "status"].into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| {
+            subcommand.arg(bus()).arg(trace()).arg(disks().global(true).hide(true))
         })
-        .mut_subcommand("knob", |knob| {
-            knob.arg(bus()).arg(trace()).arg(disks().global(true).hide(true))
-        })
+    })
+}
+
+/// Why a command that opens no bus takes none of the options of one, and what to do instead: of
+/// `--bus`, `--trace`, `--fault` and `--disk`.
+struct NoBus {
+    name: &'static str,
+    instead: [&'static str; 4],
+}
+
+impl NoBus {
+    const EMULATED: [&str; 4] = [
+        "name an emulated chip with emulate --chip",
+        "have the guest's own driver say more",
+        "turn a knob instead: mptctl knob --control PATH --help",
+        "plug a disk in with: mptctl knob --control PATH add-disk FILE",
+    ];
+    const REAL: [&str; 4] = [
+        "name the controller by its PCI address, as in: mptctl bind 03:00.0",
+        "trace a command that uses the controller, as in: mptctl list --bus 03:00.0 --trace",
+        "faults are for software controllers",
+        "images are for software controllers",
+    ];
+
+    fn of(command: &Command) -> Option<Self> {
+        let (name, instead) = match command {
+            Command::Emulate(_) => ("emulate", Self::EMULATED),
+            Command::Knob(_) => ("knob", Self::EMULATED),
+            Command::Bind(_) => ("bind", Self::REAL),
+            Command::Unbind(_) => ("unbind", Self::REAL),
+            Command::Status => ("status", Self::REAL),
+            _ => return None,
+        };
+        Some(Self { name, instead })
+    }
 }
 
 impl Cli {
@@ -96,21 +131,17 @@ impl Cli {
         let mut description = command();
         let matches = description.try_get_matches_from_mut(std::env::args_os())?;
         let cli = Self::from_arg_matches(&matches)?;
-        let (name, takes_disks) = match cli.command {
-            Command::Emulate(_) => ("emulate", true),
-            Command::Knob(_) => ("knob", false),
-            _ => return Ok(cli),
+        let Some(NoBus { name, instead: [bus, trace, fault, disk] }) = NoBus::of(&cli.command)
+        else {
+            return Ok(cli);
         };
+        let takes_disks = matches!(cli.command, Command::Emulate(_));
         let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
         let (option, hint) = match () {
-            () if typed("bus") => ("--bus", "name an emulated chip with emulate --chip"),
-            () if typed("trace") => ("--trace", "have the guest's own driver say more"),
-            () if typed("faults_of_any") => {
-                ("--fault", "turn a knob instead: mptctl knob --control PATH --help")
-            }
-            () if typed("disks") && !takes_disks => {
-                ("--disk", "plug a disk in with: mptctl knob --control PATH add-disk FILE")
-            }
+            () if typed("bus") => ("--bus", bus),
+            () if typed("trace") => ("--trace", trace),
+            () if typed("faults_of_any") => ("--fault", fault),
+            () if typed("disks") && !takes_disks => ("--disk", disk),
             () => return Ok(cli),
         };
         let sentence = format!("{name} takes no {option}: it opens no bus of its own; {hint}\n");
