@@ -1,12 +1,15 @@
 //! What a session asks of a bus beside memory and registers: how to wait on it, and what time it
 //! is there.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use embedded_hal::delay::DelayNs;
 use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::faults::{FaultEvent, Plan};
 use fusion_mpt_mock::qtest::Qtest;
+
+use crate::irq::InterruptMode;
 
 /// A bus that a session can wait on.
 pub(crate) trait Link: Bus<Dma: 'static> {
@@ -45,6 +48,27 @@ pub(crate) trait Link: Bus<Dma: 'static> {
     /// What faults have done, the oldest first.
     fn fault_log(&self) -> Vec<FaultEvent> {
         Vec::new()
+    }
+
+    /// How this bus was asked to learn of replies.
+    fn interrupt_mode(&self) -> InterruptMode {
+        InterruptMode::Poll
+    }
+
+    /// Forgets interrupts of a reply queue that have come, and gets ready for the next; to be called
+    /// before the controller is told to let them pass.
+    fn arm(&self, _queue: u8) {}
+
+    /// Sleeps until an interrupt of a reply queue comes; `false` after `limit` without one.
+    fn sleep(&self, _queue: u8, limit: Duration) -> bool {
+        std::thread::sleep(limit);
+        false
+    }
+
+    /// Where the interrupts of a reply queue arrive, for those who sleep on more than that: readable
+    /// when one has come since [`Link::arm`].
+    fn interrupt_fd(&self, _queue: u8) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// Whether reply interrupts should pass, because somebody looks at them.

@@ -1,0 +1,3 @@
+//! The PCI side of Linux: which controllers there are, who uses them, and whose driver has them.
+
+pub mod address;
