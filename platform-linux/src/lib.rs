@@ -34,4 +34,6 @@ pub mod session;
 pub mod silence;
 pub mod tries;
 #[cfg(target_os = "linux")]
+mod uio;
+#[cfg(target_os = "linux")]
 mod vfio;
