@@ -172,7 +172,6 @@ impl<F: Function> CardRegisters<F> {
         };
         Self(Arc::new(Shared { window, card: Arc::clone(card) }))
     }
-
 }
 
 impl<F: Function> Registers for CardRegisters<F> {

@@ -1,57 +1,11 @@
-//! Interrupts as file descriptors, and when to sleep on them.
+//! Interrupts as file descriptors.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::str::FromStr;
-use std::time::Duration;
 
-pub(crate) mod pace;
+use crate::waiting::InterruptLine;
 
-/// How a program learns of replies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum InterruptMode {
-    /// It looks all the time: the shortest delay, for a CPU of its own.
-    Poll,
-    /// It sleeps until an interrupt comes. Under load it lets several replies gather before that.
-    Interrupt,
-    /// It looks for as long as replies usually take to come, if that is shorter than sleeping and
-    /// waking, and then sleeps.
-    #[default]
-    Adaptive,
-}
-
-impl InterruptMode {
-    /// Each, in the order in which they are listed.
-    pub const ALL: [Self; 3] = [Self::Poll, Self::Interrupt, Self::Adaptive];
-
-    /// Its name as it is typed.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Poll => "poll",
-            Self::Interrupt => "interrupt",
-            Self::Adaptive => "adaptive",
-        }
-    }
-}
-
-impl fmt::Display for InterruptMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for InterruptMode {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == name).ok_or_else(|| {
-            format!("{name:?} is no way to learn of replies; use poll, interrupt or adaptive")
-        })
-    }
-}
-
-/// The descriptor that one interrupt vector arrives at.
+/// The descriptor that an interrupt arrives at.
 #[derive(Debug)]
 pub(crate) struct Signal {
     fd: OwnedFd,
@@ -70,28 +24,10 @@ impl Signal {
         Self { fd, width: 4 }
     }
 
-    /// Forgets what has arrived.
-    pub(crate) fn clear(&self) {
+    /// Takes what has arrived; whether there was something.
+    pub(crate) fn take(&self) -> bool {
         let mut count = [0; 8];
-        // Nothing has arrived, or it is forgotten now: both are what was wanted.
-        let _ = rustix::io::read(&self.fd, &mut count[..self.width]);
-    }
-
-    /// Sleeps until something arrives, and forgets it; `false` after `limit` without.
-    pub(crate) fn wait(&self, limit: Duration) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-        let timeout = Timespec {
-            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: limit.subsec_nanos().into(),
-        };
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        // A signal to the process ends the sleep early, which is as well: it may ask to stop.
-        let came = poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0);
-        if came {
-            self.clear();
-        }
-        came
+        rustix::io::read(&self.fd, &mut count[..self.width]).is_ok()
     }
 }
 
@@ -101,10 +37,62 @@ impl AsFd for Signal {
     }
 }
 
+/// An interrupt that the kernel holds back once it has told of it, until it is asked for again: a
+/// line that other devices may share.
+pub(crate) struct HeldBack<S, F> {
+    signal: S,
+    again: F,
+}
+
+impl<S, F> HeldBack<S, F> {
+    /// `again` lets the next one come.
+    pub(crate) const fn new(signal: S, again: F) -> Self {
+        Self { signal, again }
+    }
+}
+
+impl<S, F> fmt::Debug for HeldBack<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeldBack")
+    }
+}
+
+impl InterruptLine for Signal {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn take(&self) -> bool {
+        Self::take(self)
+    }
+}
+
+impl<S: std::ops::Deref<Target = Signal> + Send + Sync, F: Fn() + Send + Sync> InterruptLine
+    for HeldBack<S, F>
+{
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.signal.fd.as_fd()
+    }
+
+    fn take(&self) -> bool {
+        let came = self.signal.take();
+        if came {
+            (self.again)();
+        }
+        came
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
     use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::waiting::Interrupt;
 
     fn signal() -> Signal {
         Signal::event(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap())
@@ -115,28 +103,27 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_wakes_once_however_often_it_came() {
+    fn an_interrupt_is_taken_once_however_often_it_came() {
         let signal = signal();
         raise(&signal);
         raise(&signal);
-        assert!(signal.wait(Duration::from_secs(5)));
-        assert!(!signal.wait(Duration::ZERO));
+        assert!(signal.take());
+        assert!(!signal.take());
     }
 
     #[test]
-    fn what_came_before_can_be_forgotten() {
-        let signal = signal();
-        signal.clear();
+    fn a_line_is_asked_for_again_only_when_it_was_held_back() {
+        let signal = Arc::new(signal());
+        let asked = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&asked);
+        let again = move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        let interrupt = Interrupt::new(HeldBack::new(Arc::clone(&signal), again));
+        assert!(!interrupt.take());
         raise(&signal);
-        signal.clear();
-        assert!(!signal.wait(Duration::ZERO));
-    }
-
-    #[test]
-    fn every_mode_is_read_back() {
-        for mode in InterruptMode::ALL {
-            assert_eq!(mode.as_str().parse(), Ok(mode));
-        }
-        assert!("often".parse::<InterruptMode>().unwrap_err().contains("adaptive"));
+        interrupt.sleep(Duration::from_secs(10));
+        assert!(interrupt.take());
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 }

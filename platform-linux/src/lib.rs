@@ -5,7 +5,6 @@
 
 #![deny(missing_docs)]
 
-#[cfg(target_os = "linux")]
 pub mod affinity;
 pub mod bus_name;
 #[cfg(target_os = "linux")]
@@ -20,7 +19,8 @@ pub mod error;
 pub mod host;
 pub mod image;
 pub mod interrupt;
-pub mod irq;
+#[cfg(target_os = "linux")]
+mod irq;
 mod link;
 mod mock;
 pub mod open;
@@ -37,3 +37,4 @@ pub mod tries;
 mod uio;
 #[cfg(target_os = "linux")]
 mod vfio;
+pub mod waiting;

@@ -1,7 +1,6 @@
 //! What a session asks of a bus beside memory and registers: how to wait on it, and what time it
 //! is there.
 
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use embedded_hal::delay::DelayNs;
@@ -9,7 +8,7 @@ use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::faults::{FaultEvent, Plan};
 use fusion_mpt_mock::qtest::Qtest;
 
-use crate::irq::InterruptMode;
+use crate::waiting::Interrupt;
 
 /// A bus that a session can wait on.
 pub(crate) trait Link: Bus<Dma: 'static> {
@@ -32,6 +31,11 @@ pub(crate) trait Link: Bus<Dma: 'static> {
         true
     }
 
+    /// The interrupt of a queue, as something to sleep on; `None` where only looking helps.
+    fn interrupt(&self, _queue: u8) -> Option<Interrupt> {
+        None
+    }
+
     /// Lets the controller get on with it; `idle` says how many times in a row nothing has come.
     fn pause(&self, idle: u32);
 
@@ -50,28 +54,7 @@ pub(crate) trait Link: Bus<Dma: 'static> {
         Vec::new()
     }
 
-    /// How this bus was asked to learn of replies.
-    fn interrupt_mode(&self) -> InterruptMode {
-        InterruptMode::Poll
-    }
-
-    /// Forgets interrupts of a reply queue that have come, and gets ready for the next; to be called
-    /// before the controller is told to let them pass.
-    fn arm(&self, _queue: u8) {}
-
-    /// Sleeps until an interrupt of a reply queue comes; `false` after `limit` without one.
-    fn sleep(&self, _queue: u8, limit: Duration) -> bool {
-        std::thread::sleep(limit);
-        false
-    }
-
-    /// Where the interrupts of a reply queue arrive, for those who sleep on more than that: readable
-    /// when one has come since [`Link::arm`].
-    fn interrupt_fd(&self, _queue: u8) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    /// Whether reply interrupts should pass, because somebody looks at them.
+    /// Whether reply interrupts should pass all the time, because somebody looks at them.
     const INTERRUPTS: bool = false;
 
     /// Polls that may be left out before one is made anyway, and between looks at the clock.

@@ -111,9 +111,9 @@ fn file_name(link: &Path) -> Option<String> {
 fn first_memory_bar(text: &str) -> Option<MemoryBar> {
     let bars = text.lines().take(BARS).enumerate();
     bars.filter_map(|(index, line)| {
-        let mut words = line.split_ascii_whitespace().map(|word| {
-            u64::from_str_radix(word.trim_start_matches("0x"), 16).ok()
-        });
+        let mut words = line
+            .split_ascii_whitespace()
+            .map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
         let (first, last, flags) = (words.next()??, words.next()??, words.next()??);
         let bytes = last.checked_sub(first)?.checked_add(1)?;
         let is_memory = flags & RESOURCE_MEMORY != 0 && first != 0;

@@ -4,7 +4,6 @@
 //! sysfs. Memory is hugepages at their physical addresses, which only root is told.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +16,11 @@ use crate::card::{Card, CardRegisters, window_bytes};
 use crate::dma::mapping::Mapping;
 use crate::dma::{Piece, Pool};
 use crate::error::Error;
-use crate::irq::{InterruptMode, Signal};
+use crate::irq::{HeldBack, Signal};
 use crate::link::{Link, RealDelay, real_time};
 use crate::pci::address::PciAddress;
 use crate::pci_files::PciFiles;
+use crate::waiting::{Interrupt, Waiting};
 
 mod config;
 mod hugepages;
@@ -34,12 +34,10 @@ use memory::Hugepages;
 #[derive(Debug)]
 pub(crate) struct UioBus {
     id: (u16, u16),
-    mode: InterruptMode,
+    interrupt: Option<Interrupt>,
     registers: CardRegisters<ConfigFile>,
     pool: Arc<Pool>,
     card: Arc<Card<ConfigFile>>,
-    /// The device's own file, whose reads tell of interrupts and whose close ends bus mastering.
-    signal: Arc<Signal>,
 }
 
 impl UioBus {
@@ -48,7 +46,7 @@ impl UioBus {
     /// # Errors
     ///
     /// [`Error::Failed`] with what is in the way and how to remove it.
-    pub(crate) fn open(address: PciAddress, interrupts: InterruptMode) -> Result<Self, Error> {
+    pub(crate) fn open(address: PciAddress, waiting: Waiting) -> Result<Self, Error> {
         let files = PciFiles::find(address)?;
         check_driver(&files)?;
         let bar = files.register_bar()?;
@@ -83,16 +81,27 @@ impl UioBus {
         let registers = CardRegisters::new(&card, Some(window));
         let memory = memory.behind(Arc::clone(&card), Arc::clone(&device));
         let pool = Arc::new(Pool::new(memory));
-        let bus = Self { id, mode: interrupts, registers, pool, card, signal: device };
-        if interrupts != InterruptMode::Poll && !has_interrupt(&files) {
-            return Err(Error::failed(format!(
-                "{address} has no interrupt line, and UIO knows no other interrupts; use --interrupts poll, or bind it to vfio-pci"
-            )));
-        }
-        Ok(bus)
+        let interrupt = match waiting {
+            Waiting::Poll => None,
+            _ if !has_interrupt(&files) => {
+                return Err(Error::failed(format!(
+                    "{address} has no interrupt line, and UIO knows no other interrupts; use --waiting poll, or bind it to vfio-pci"
+                )));
+            }
+            _ => Some(line(device, Arc::clone(&card))),
+        };
+        Ok(Self { id, interrupt, registers, pool, card })
     }
 }
 
+/// The interrupt line. The kernel disables it in the command register with each interrupt, and has
+/// no call to enable it again: that is ours to write.
+fn line(device: Arc<Signal>, card: Arc<Card<ConfigFile>>) -> Interrupt {
+    card.rearm_line();
+    Interrupt::new(HeldBack::new(device, move || card.rearm_line()))
+}
+
+/// Whether the driver is the right one.
 fn check_driver(files: &PciFiles) -> Result<(), Error> {
     let address = files.address();
     let has = match files.driver() {
@@ -191,22 +200,8 @@ impl Link for UioBus {
         std::hint::spin_loop();
     }
 
-    fn interrupt_mode(&self) -> InterruptMode {
-        self.mode
-    }
-
-    // The kernel disables the line in the command register with each interrupt, and has no call to
-    // enable it again: that is ours to write.
-    fn arm(&self, _queue: u8) {
-        self.signal.clear();
-        self.card.rearm_line();
-    }
-
-    fn sleep(&self, _queue: u8, limit: Duration) -> bool {
-        self.signal.wait(limit)
-    }
-
-    fn interrupt_fd(&self, _queue: u8) -> Option<BorrowedFd<'_>> {
-        (self.mode != InterruptMode::Poll).then(|| self.signal.as_fd())
+    fn interrupt(&self, queue: u8) -> Option<Interrupt> {
+        // The line is of the first queue, and MPI 2.x controllers without MSI-X have no other.
+        if queue == 0 { self.interrupt.clone() } else { None }
     }
 }

@@ -4,7 +4,6 @@
 //! these cards have none, and the core resets the IOC itself. Where the card has one, the kernel makes it
 //! when the device is opened and closed.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use vfio_ioctls::{VfioContainer, VfioDevice};
 use crate::card::{Card, CardRegisters};
 use crate::dma::{Piece, Pool};
 use crate::error::Error;
-use crate::irq::InterruptMode;
 use crate::link::{Link, RealDelay, real_time};
 use crate::pci::address::PciAddress;
 use crate::pci_files::PciFiles;
+use crate::waiting::{Interrupt, Waiting};
 
 mod device;
 mod explain;
@@ -34,7 +33,6 @@ use vectors::Vectors;
 #[derive(Debug)]
 pub(crate) struct VfioBus {
     id: (u16, u16),
-    mode: InterruptMode,
     vectors: Option<Vectors>,
     registers: CardRegisters<Device>,
     pool: Arc<Pool>,
@@ -47,7 +45,7 @@ impl VfioBus {
     /// # Errors
     ///
     /// [`Error::Failed`] with what is in the way and how to remove it.
-    pub(crate) fn open(address: PciAddress, interrupts: InterruptMode) -> Result<Self, Error> {
+    pub(crate) fn open(address: PciAddress, waiting: Waiting) -> Result<Self, Error> {
         let files = PciFiles::find(address)?;
         let group = explain::check(&files)?;
         let bar = files.register_bar()?;
@@ -64,13 +62,13 @@ impl VfioBus {
         }
         let mapping = card.function().map_registers();
         let registers = CardRegisters::new(&card, mapping);
-        let vectors = match interrupts {
-            InterruptMode::Poll => None,
-            _ => Some(Vectors::open(card.function(), address)?),
+        let vectors = match waiting {
+            Waiting::Poll => None,
+            _ => Some(Vectors::open(&card, address)?),
         };
         let memory = MappedMemory::new(container, Arc::clone(&card), &ranges, address)?;
         let pool = Arc::new(Pool::new(memory));
-        Ok(Self { id, mode: interrupts, vectors, registers, pool, card })
+        Ok(Self { id, vectors, registers, pool, card })
     }
 }
 
@@ -115,25 +113,7 @@ impl Link for VfioBus {
         std::hint::spin_loop();
     }
 
-    fn interrupt_mode(&self) -> InterruptMode {
-        self.mode
-    }
-
-    fn arm(&self, queue: u8) {
-        if let Some(vectors) = &self.vectors {
-            vectors.arm(self.card.function(), queue);
-        }
-    }
-
-    fn sleep(&self, queue: u8, limit: Duration) -> bool {
-        match &self.vectors {
-            Some(vectors) => vectors.signal(queue).wait(limit),
-            None => false,
-        }
-    }
-
-    fn interrupt_fd(&self, queue: u8) -> Option<BorrowedFd<'_>> {
-        use std::os::fd::AsFd;
-        self.vectors.as_ref().map(|vectors| vectors.signal(queue).as_fd())
+    fn interrupt(&self, queue: u8) -> Option<Interrupt> {
+        self.vectors.as_ref()?.interrupt(queue)
     }
 }

@@ -22,7 +22,8 @@ impl FreeList {
     /// All of `range`, which starts and ends at multiples of [`GRAIN`], is free.
     pub(crate) fn new(range: Range<u64>) -> Self {
         let bytes = range.end.saturating_sub(range.start);
-        let parts = if bytes > 0 { BTreeMap::from([(range.start, bytes)]) } else { BTreeMap::new() };
+        let parts =
+            if bytes > 0 { BTreeMap::from([(range.start, bytes)]) } else { BTreeMap::new() };
         Self { parts }
     }
 

@@ -230,7 +230,8 @@ mod tests {
     fn a_descriptor_is_moved_above_another_and_no_further_than_needed() {
         let low: OwnedFd = tempfile::tempfile().unwrap().into();
         let high: OwnedFd = tempfile::tempfile().unwrap().into();
-        let (low, high) = if low.as_raw_fd() < high.as_raw_fd() { (low, high) } else { (high, low) };
+        let (low, high) =
+            if low.as_raw_fd() < high.as_raw_fd() { (low, high) } else { (high, low) };
         let number = high.as_raw_fd();
         let high = above(high, &low).unwrap();
         assert_eq!(high.as_raw_fd(), number);

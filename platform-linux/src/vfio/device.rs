@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use vfio_bindings::bindings::vfio::{
-    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ,
-};
+use vfio_bindings::bindings::vfio::{VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP};
 use vfio_ioctls::{VfioDevice, VfioRegionInfoCap};
 
 use crate::card::{Function, window_bytes};
@@ -47,16 +45,13 @@ impl Device {
             VfioRegionInfoCap::SparseMmap(sparse) => Some(sparse.areas),
             _ => None,
         });
-        if sparse.is_some_and(|areas| !areas.iter().any(|area| area.offset == 0 && area.size >= bytes))
+        if sparse
+            .is_some_and(|areas| !areas.iter().any(|area| area.offset == 0 && area.size >= bytes))
         {
             return None;
         }
-        Mapping::of_file(fd(&self.device), self.device.get_region_offset(index), window_bytes()).ok()
-    }
-
-    /// Whether the registers can be reached at all.
-    pub(super) fn is_readable(&self) -> bool {
-        self.device.get_region_flags(self.bar.index) & VFIO_REGION_INFO_FLAG_READ != 0
+        Mapping::of_file(fd(&self.device), self.device.get_region_offset(index), window_bytes())
+            .ok()
     }
 }
 

@@ -111,7 +111,9 @@ fn not_viable(files: &PciFiles, group: u32) -> String {
         }
     }
     if others.is_empty() {
-        return format!("something else in IOMMU group {group} is in use: `ls /sys/kernel/iommu_groups/{group}/devices`");
+        return format!(
+            "something else in IOMMU group {group} is in use: `ls /sys/kernel/iommu_groups/{group}/devices`"
+        );
     }
     format!(
         "the IOMMU cannot tell it from its neighbours of group {group}, which the kernel's drivers still have: {}; bind those to vfio-pci too, or put the card into another slot",

@@ -46,7 +46,11 @@ pub(super) fn valid_ranges(container: &VfioContainer) -> Vec<Range<u64>> {
     let asked = unsafe { ioctl(fd, request) };
     let bytes: Vec<u8> = answer.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let told = asked.ok().and_then(|()| parse(&bytes)).unwrap_or_default();
-    if told.is_empty() { vec![0..INTERRUPT_WINDOW.start, INTERRUPT_WINDOW.end..u64::MAX] } else { told }
+    if told.is_empty() {
+        vec![0..INTERRUPT_WINDOW.start, INTERRUPT_WINDOW.end..u64::MAX]
+    } else {
+        told
+    }
 }
 
 /// The list of valid ranges in an answer.

@@ -1,5 +1,7 @@
 //! A device's interrupts: MSI-X with a vector for each reply queue, else MSI, else its line.
 
+use std::sync::Arc;
+
 use rustix::event::{EventfdFlags, eventfd};
 use vfio_bindings::bindings::vfio::{
     VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
@@ -7,26 +9,24 @@ use vfio_bindings::bindings::vfio::{
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::Device;
+use crate::card::Card;
 use crate::error::Error;
-use crate::irq::Signal;
+use crate::irq::{HeldBack, Signal};
 use crate::pci::address::PciAddress;
+use crate::waiting::Interrupt;
 
 /// Vectors that are asked for at most: more reply queues than CPUs are of no use.
 const MOST: u32 = 32;
 
 /// The vectors that a device was given.
 #[derive(Debug)]
-pub(super) struct Vectors {
-    /// One for each reply queue, or one for all.
-    signals: Vec<Signal>,
-    /// They are a line, which the kernel masks with each interrupt.
-    is_line: bool,
-}
+pub(super) struct Vectors(Vec<Interrupt>);
 
 impl Vectors {
     /// Has the best kind of interrupts that the device has sent to descriptors.
-    pub(super) fn open(device: &Device, address: PciAddress) -> Result<Self, Error> {
-        let count = |index| device.vfio().get_irq_info(index).map_or(0, |irq| irq.count);
+    pub(super) fn open(card: &Arc<Card<Device>>, address: PciAddress) -> Result<Self, Error> {
+        let device = card.function().vfio();
+        let count = |index| device.get_irq_info(index).map_or(0, |irq| irq.count);
         let msix = count(VFIO_PCI_MSIX_IRQ_INDEX).min(MOST);
         // The kernel may have fewer vectors left than the device has.
         let mut tries = vec![(VFIO_PCI_MSIX_IRQ_INDEX, msix)];
@@ -49,29 +49,33 @@ impl Vectors {
                 .into_iter()
                 .unzip();
             // Enabled, the kernel holds them itself.
-            if device.vfio().enable_irq(index, theirs.iter().collect()).is_ok() {
-                return Ok(Self { signals: ours, is_line: index == VFIO_PCI_INTX_IRQ_INDEX });
+            if device.enable_irq(index, theirs.iter().collect()).is_ok() {
+                let vectors = ours.into_iter().map(|signal| match index {
+                    VFIO_PCI_INTX_IRQ_INDEX => line(signal, Arc::clone(card)),
+                    _ => Interrupt::new(signal),
+                });
+                return Ok(Self(vectors.collect()));
             }
         }
         Err(Error::failed(format!(
-            "{address} has no interrupt that the kernel could give: neither MSI-X, nor MSI, nor a line; use --interrupts poll"
+            "{address} has no interrupt that the kernel could give: neither MSI-X, nor MSI, nor a line; use --waiting poll"
         )))
     }
 
-    /// Where the interrupts of a reply queue arrive.
-    pub(super) fn signal(&self, queue: u8) -> &Signal {
-        // There is at least one; where there are too few, the device uses the first for the rest.
-        self.signals.get(usize::from(queue)).unwrap_or(&self.signals[0])
+    /// The interrupt of a reply queue. Where there are too few for all, the controller sends those
+    /// of the rest to none.
+    pub(super) fn interrupt(&self, queue: u8) -> Option<Interrupt> {
+        self.0.get(usize::from(queue)).cloned()
     }
+}
 
-    /// Forgets what has arrived, and has a line unmasked.
-    pub(super) fn arm(&self, device: &Device, queue: u8) {
-        self.signal(queue).clear();
-        if self.is_line {
-            // It fails when the device is gone; then the sleep ends by its limit.
-            let _ = device.vfio().unmask_irq(VFIO_PCI_INTX_IRQ_INDEX);
-        }
-    }
+/// The interrupt line, which the kernel masks each time until it is told to unmask it.
+fn line(signal: Signal, card: Arc<Card<Device>>) -> Interrupt {
+    let again = move || {
+        // It fails when the device is gone, which other things tell.
+        let _ = card.function().vfio().unmask_irq(VFIO_PCI_INTX_IRQ_INDEX);
+    };
+    Interrupt::new(HeldBack::new(Box::new(signal), again))
 }
 
 /// An event descriptor for us, and the same for the kernel.
