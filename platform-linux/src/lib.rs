@@ -14,11 +14,14 @@ pub mod error;
 pub mod host;
 pub mod image;
 pub mod interrupt;
+pub mod inventory;
 mod link;
 mod mock;
 pub mod open;
 pub mod pattern;
 pub mod recovery;
+#[cfg(test)]
+mod rig;
 pub mod sense;
 pub mod session;
 pub mod silence;

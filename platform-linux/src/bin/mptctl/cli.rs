@@ -141,7 +141,12 @@ Examples:
     #[command(after_help = "\
 Examples:
   mptctl show --bus mock:sas3816
-  mptctl show --target 0")]
+  mptctl show --facts
+  mptctl show --target 0
+  mptctl show --json
+
+Shown are the controller, its phys with their error counters, expanders, enclosures, every device
+with its place and state, and RAID volumes. What a controller does not tell is \"not told\".")]
     Show(Show),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
@@ -272,9 +277,12 @@ pub(crate) struct List {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// A target, by its number in `list`; the controller otherwise
-    #[arg(long, value_name = "ID")]
+    /// One target in full, by its number in `list`
+    #[arg(long, value_name = "ID", conflicts_with = "facts")]
     pub(crate) target: Option<u16>,
+    /// What the IOC answered to IOC facts, field by field
+    #[arg(long)]
+    pub(crate) facts: bool,
 }
 
 #[derive(Debug, Args)]
