@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod affinity;
 pub mod bus_name;
 pub mod cdb;
 pub mod decode;
@@ -19,6 +20,7 @@ mod link;
 mod mock;
 pub mod open;
 pub mod pattern;
+pub mod pci;
 pub mod recovery;
 #[cfg(test)]
 mod rig;
@@ -26,3 +28,4 @@ pub mod sense;
 pub mod session;
 pub mod silence;
 pub mod tries;
+pub mod waiting;
