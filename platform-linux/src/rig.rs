@@ -38,5 +38,6 @@ pub(crate) fn on<T>(
     bus.with_model(build);
     let images = Images::prepare(&[]).expect("room in the temporary folder");
     let mut options = Options::new(BusName::Mock(MockChip::Sas3008));
-    drive(&bus, &images, &mut options, &mut |host, _| work(host, &bus)).expect("the session goes well")
+    drive(&bus, &images, &mut options, &mut |host, _| work(host, &bus))
+        .expect("the session goes well")
 }

@@ -163,6 +163,13 @@ Examples:
 Shown are the controller, its phys with their error counters, expanders, enclosures, every device
 with its place and state, and RAID volumes. What a controller does not tell is \"not told\".")]
     Show(Show),
+    /// Show what the controller tells of as it happens: devices, links, discovery, RAID, its log
+    #[command(after_help = "\
+Examples:
+  mptctl events                                 what was told during bring-up
+  mptctl events --follow                        what comes, until Ctrl-C
+  mptctl events --follow --for 60 --json        a JSON object to a line, for a minute")]
+    Events(Events),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
 Examples:
@@ -298,6 +305,17 @@ pub(crate) struct Show {
     /// What the IOC answered to IOC facts, field by field
     #[arg(long)]
     pub(crate) facts: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on until Ctrl-C, and print each event as it comes; with --json, an object to a line
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Seconds to follow
+    #[arg(long = "for", value_name = "SECONDS", requires = "follow",
+          value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+    pub(crate) seconds: Option<u32>,
 }
 
 #[derive(Debug, Args)]
