@@ -16,11 +16,13 @@ pub mod disk;
 mod dma;
 pub mod ended;
 pub mod error;
+pub mod events;
 pub mod host;
 pub mod image;
 pub mod interrupt;
 #[cfg(target_os = "linux")]
 mod irq;
+pub mod inventory;
 mod link;
 mod mock;
 pub mod open;
@@ -29,6 +31,8 @@ pub mod pci;
 #[cfg(target_os = "linux")]
 mod pci_files;
 pub mod recovery;
+#[cfg(test)]
+mod rig;
 pub mod sense;
 pub mod session;
 pub mod silence;
