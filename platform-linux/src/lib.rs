@@ -12,6 +12,7 @@ pub mod decode;
 pub mod disk;
 pub mod ended;
 pub mod error;
+pub mod export;
 pub mod host;
 pub mod image;
 pub mod interrupt;
