@@ -15,7 +15,7 @@ use fusion_mpt::platform::{BusAddr, DmaRegion};
 use fusion_mpt::recovery::{RecoveryCounters, ResetKind};
 use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::{Target, TargetId};
-use fusion_mpt::trace::Counters;
+use fusion_mpt::trace::{Counters, TraceEntry};
 use fusion_mpt_mock::faults::{FaultEvent, Plan};
 
 use crate::bus_name::BusName;
@@ -143,6 +143,9 @@ pub trait Host: CommandQueue {
     /// Every target that answers.
     fn targets(&self) -> Vec<Target>;
 
+    /// Every target that has ever answered, whether it does at present or not.
+    fn known_targets(&self) -> Vec<Target>;
+
     /// Memory for data. It stays allocated until the controller has been reset at the end, so that
     /// nothing the controller may still write to is ever reused.
     ///
@@ -166,6 +169,14 @@ pub trait Host: CommandQueue {
 
     /// What happened to the controller and its targets since it came up, the oldest first.
     fn happenings(&self) -> &[Happening];
+
+    /// The events that the IOC has sent, from number `since` on, the oldest first: the last 128 are
+    /// kept, each as the reply frame that told of it. [`events::decode`](crate::events::decode) reads
+    /// them.
+    fn ioc_events(&self, since: u64) -> Vec<TraceEntry>;
+
+    /// The time of day of a moment on the bus, in milliseconds since 1970.
+    fn time_of_day_ms(&self, at: Duration) -> u64;
 
     /// Notes that commands were sent again that recovery had ended.
     fn note_sent_again(&mut self, commands: u64);

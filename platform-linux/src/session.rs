@@ -158,6 +158,7 @@ fn drive_generation<G: Generation, B: Link, T>(
     let shared = SharedRecord::new();
     let mut targets = vec![TargetRecord::default(); TARGETS];
     let mut trace = Box::new(Trace::new());
+    let mut event_log = Box::new(Trace::new());
 
     let mut bring_up = BringUp {
         bus,
@@ -176,6 +177,7 @@ fn drive_generation<G: Generation, B: Link, T>(
         .map_err(|error| explain("starting the controller", error))?;
     // What a reset ends comes back when it can be sent again at once.
     controller.set_policy(Policy { in_flight: InFlight::HandBack, ..Policy::default() });
+    controller.set_event_log(&mut event_log);
     let sink = options.trace.take();
     if sink.is_some() {
         controller.set_trace(&mut trace);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 /// domain:bus:device.function, as the names in /sys/bus/pci/devices and `lspci -D` have it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PciAddress {
@@ -37,6 +39,12 @@ impl fmt::Display for PciAddress {
         let Self { domain, bus, device, function } = self;
         // Through `pad`, so that a width aligns the address as a whole.
         f.pad(&format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
+    }
+}
+
+impl Serialize for PciAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -244,6 +244,10 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         self.controller.targets().filter(|target| target.present).collect()
     }
 
+    fn known_targets(&self) -> Vec<Target> {
+        self.controller.targets().collect()
+    }
+
     fn allocate(&mut self, bytes: usize) -> Result<Buffer, Error> {
         let buffer = Buffer::new(self.link.allocate(bytes.max(1), 4096)?);
         self.buffers.push(buffer.clone());
@@ -270,6 +274,15 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
 
     fn happenings(&self) -> &[Happening] {
         self.record.all()
+    }
+
+    fn ioc_events(&self, since: u64) -> Vec<TraceEntry> {
+        let log = self.controller.event_log();
+        log.into_iter().flat_map(|log| log.since(since)).copied().collect()
+    }
+
+    fn time_of_day_ms(&self, at: Duration) -> u64 {
+        self.started_ms + at.saturating_sub(self.started).as_millis() as u64
     }
 
     fn note_sent_again(&mut self, commands: u64) {
