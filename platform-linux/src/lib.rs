@@ -17,6 +17,7 @@ mod dma;
 pub mod ended;
 pub mod error;
 pub mod events;
+pub mod export;
 pub mod host;
 pub mod image;
 pub mod interrupt;
