@@ -21,9 +21,9 @@ pub mod export;
 pub mod host;
 pub mod image;
 pub mod interrupt;
+pub mod inventory;
 #[cfg(target_os = "linux")]
 mod irq;
-pub mod inventory;
 mod link;
 mod mock;
 pub mod open;

@@ -11,8 +11,8 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 use fusion_mpt_linux::affinity::Pinning;
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
-use fusion_mpt_linux::waiting::Waiting;
 use fusion_mpt_linux::pci::{PciAddress, UserDriver};
+use fusion_mpt_linux::waiting::Waiting;
 use fusion_mpt_mock::faults::{Plan, Planned};
 use values::{byte, bytes, fault, seed};
 
