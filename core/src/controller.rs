@@ -606,6 +606,18 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Controller<'a, G, R, D> {
     pub fn trace(&self) -> Option<&Trace> {
         self.queue.trace()
     }
+
+    /// Keeps the events that the IOC sends from now on, each as the reply frame that told of it,
+    /// for a platform that wants to show them. The driver heeds them all the same.
+    pub fn set_event_log(&mut self, log: &'a mut Trace) {
+        self.queue.set_event_log(log);
+    }
+
+    /// The events that were kept, if they are.
+    #[must_use]
+    pub fn event_log(&self) -> Option<&Trace> {
+        self.queue.event_log()
+    }
 }
 
 impl<'a, G: Generation, R: Registers + Clone, D: DmaRegion + Clone> Controller<'a, G, R, D> {

@@ -42,6 +42,24 @@ pub struct Facts {
     pub ports: u8,
     /// Devices that the IOC can have, or the highest DevHandle.
     pub max_devices: u16,
+    /// The reply to IOC facts as it came, for whoever shows all of it:
+    /// [`mpi1`](crate::wire::ioc::mpi1) and [`mpi2`](crate::wire::ioc::mpi2) say what is where.
+    pub reply: FactsReply,
+}
+
+/// Bytes of the longest IOC facts reply, MPI 1.5's.
+pub const FACTS_BYTES: usize = 0x50;
+
+/// An IOC facts reply as it came, zeros after its end.
+pub type FactsReply = [u8; FACTS_BYTES];
+
+/// Keeps a reply of at most [`FACTS_BYTES`].
+pub(crate) fn keep(reply: &[u8]) -> FactsReply {
+    let mut kept = [0; FACTS_BYTES];
+    for (to, from) in kept.iter_mut().zip(reply) {
+        *to = *from;
+    }
+    kept
 }
 
 /// What the IOC says about a port.
@@ -51,4 +69,7 @@ pub struct PortFacts {
     pub port_type: PortType,
     /// Commands posted by the host, at most (MPI2), or 0.
     pub max_posted_buffers: u16,
+    /// `ProtocolFlags` of the port ([`ProtocolFlags`](crate::wire::ioc::mpi1::ProtocolFlags)); 0 on
+    /// MPI2, where the IOC's facts have them.
+    pub protocol_flags: u16,
 }

@@ -162,7 +162,7 @@ pub(crate) mod sealed {
     /// See [`super::Generation`].
     pub trait Sealed: Sized {
         /// Where one queue posts requests and finds replies.
-        type Port: core::fmt::Debug;
+        type Port: core::fmt::Debug + Send;
 
         /// The longest CDB that a SCSI I/O message holds.
         const LONGEST_CDB: u8;

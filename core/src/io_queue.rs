@@ -101,6 +101,7 @@ pub struct Queue<'a, G: Generation, R, D> {
     watched: u16,
     presence: Presence<'a>,
     trace: Option<&'a mut Trace>,
+    event_log: Option<&'a mut Trace>,
     now_ms: u64,
 }
 
@@ -138,6 +139,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
             watched: 0,
             presence: Presence::new(replies.standing()),
             trace: None,
+            event_log: None,
             now_ms: 0,
         }
     }
@@ -419,6 +421,18 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Queue<'a, G, R, D> {
     #[must_use]
     pub fn trace(&self) -> Option<&Trace> {
         self.trace.as_deref()
+    }
+
+    /// Keeps the events that come from now on, each as a reply frame. Unlike a trace this costs
+    /// commands nothing.
+    pub fn set_event_log(&mut self, log: &'a mut Trace) {
+        self.event_log = Some(log);
+    }
+
+    /// The events that were kept, if they are.
+    #[must_use]
+    pub fn event_log(&self) -> Option<&Trace> {
+        self.event_log.as_deref()
     }
 
     /// Takes the queue apart for a new start.

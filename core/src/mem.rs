@@ -29,6 +29,9 @@ pub(crate) const WORD: usize = size_of::<u64>();
 // SAFETY: `base` points into the region that travels with it; the access is volatile, and the
 // region's own `Send` says whether it may move.
 unsafe impl<D: Send> Send for Memory<D> {}
+// SAFETY: as for `Send`; whole words are copied in and out by volatile access, so that a second
+// thread is to this one what the device is anyway.
+unsafe impl<D: Sync> Sync for Memory<D> {}
 
 impl<D> fmt::Debug for Memory<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,6 +80,12 @@ impl<D: DmaRegion> Memory<D> {
     #[inline]
     pub const fn bus(&self, offset: usize) -> BusAddr {
         self.bus.offset(offset as u64)
+    }
+
+    /// The region itself.
+    #[must_use]
+    pub const fn region(&self) -> &D {
+        &self.region
     }
 
     /// Gives the region back.

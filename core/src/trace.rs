@@ -90,7 +90,8 @@ pub struct TraceEntry {
     pub bytes: [u8; TRACED_BYTES],
 }
 
-/// The last 128 things that passed. 20 KiB; supplied by whoever wants to look.
+/// The last 128 things that passed, or the last 128 events. 20 KiB; supplied by whoever wants to
+/// look.
 #[derive(Debug, Default)]
 pub struct Trace {
     ring: Deque<TraceEntry, ENTRIES>,

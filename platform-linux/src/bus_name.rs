@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::pci::PciAddress;
+
 /// A bus that this build can open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BusName {
@@ -10,6 +12,8 @@ pub enum BusName {
     Mock(MockChip),
     /// QEMU's `mptsas1068`, which is started and stopped with the command.
     Qtest,
+    /// A controller of this machine, bound to `vfio-pci` or `uio_pci_generic`.
+    Pci(PciAddress),
 }
 
 /// The chips that there is a software controller for.
@@ -26,26 +30,14 @@ pub enum MockChip {
 }
 
 impl BusName {
-    /// Every bus, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [
+    /// Every bus that needs no card, in the order in which they are listed.
+    pub const WITHOUT_CARD: [Self; 5] = [
         Self::Mock(MockChip::Sas1068),
         Self::Mock(MockChip::Sas2008),
         Self::Mock(MockChip::Sas3008),
         Self::Mock(MockChip::Sas3816),
         Self::Qtest,
     ];
-
-    /// The name as it is typed.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Mock(MockChip::Sas1068) => "mock:sas1068",
-            Self::Mock(MockChip::Sas2008) => "mock:sas2008",
-            Self::Mock(MockChip::Sas3008) => "mock:sas3008",
-            Self::Mock(MockChip::Sas3816) => "mock:sas3816",
-            Self::Qtest => "qtest",
-        }
-    }
 
     /// What is behind the name.
     #[must_use]
@@ -56,24 +48,39 @@ impl BusName {
             Self::Mock(MockChip::Sas3008) => "software SAS3008, MPI 2.5",
             Self::Mock(MockChip::Sas3816) => "software SAS3816, MPI 2.6",
             Self::Qtest => "QEMU's SAS1068, MPI 1.5",
+            Self::Pci(_) => "a controller of this machine",
         }
     }
 
-    /// The PCI device id of the chip; the vendor is 1000.
+    /// The PCI device id of the chip, whose vendor is 1000; `None` where only the card can tell.
     #[must_use]
-    pub const fn device_id(self) -> u16 {
+    pub const fn device_id(self) -> Option<u16> {
         match self {
-            Self::Mock(MockChip::Sas1068) | Self::Qtest => 0x0054,
-            Self::Mock(MockChip::Sas2008) => 0x0072,
-            Self::Mock(MockChip::Sas3008) => 0x0097,
-            Self::Mock(MockChip::Sas3816) => 0x00e6,
+            Self::Mock(MockChip::Sas1068) | Self::Qtest => Some(0x0054),
+            Self::Mock(MockChip::Sas2008) => Some(0x0072),
+            Self::Mock(MockChip::Sas3008) => Some(0x0097),
+            Self::Mock(MockChip::Sas3816) => Some(0x00e6),
+            Self::Pci(_) => None,
         }
+    }
+
+    /// Whether disks behind it are somebody's own, and not the program's temporary ones.
+    #[must_use]
+    pub const fn is_real(self) -> bool {
+        matches!(self, Self::Pci(_))
     }
 }
 
 impl fmt::Display for BusName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(match self {
+            Self::Mock(MockChip::Sas1068) => "mock:sas1068",
+            Self::Mock(MockChip::Sas2008) => "mock:sas2008",
+            Self::Mock(MockChip::Sas3008) => "mock:sas3008",
+            Self::Mock(MockChip::Sas3816) => "mock:sas3816",
+            Self::Qtest => "qtest",
+            Self::Pci(address) => return address.fmt(f),
+        })
     }
 }
 
@@ -93,37 +100,20 @@ impl FromStr for BusName {
     type Err = UnknownBus;
 
     fn from_str(name: &str) -> Result<Self, UnknownBus> {
-        if let Some(bus) = Self::ALL.into_iter().find(|bus| bus.as_str() == name) {
+        let known = Self::WITHOUT_CARD.into_iter().find(|bus| bus.to_string() == name);
+        if let Some(bus) = known.or_else(|| name.parse().ok().map(Self::Pci)) {
             return Ok(bus);
         }
-        let names = Self::ALL.map(Self::as_str).join(", ");
+        let names = Self::WITHOUT_CARD.map(|bus| bus.to_string()).join(", ");
+        let names = format!("{names}, or the PCI address of a controller as in `mptctl status`");
         Err(UnknownBus(if name == "mock:sas3108" {
             format!(
                 "mock:sas3108 needs the MegaRAID Fusion generation, which this version does not have; use one of {names}"
-            )
-        } else if is_pci_address(name) {
-            format!(
-                "{name} is a PCI address, and this version cannot open real cards; use one of {names}"
             )
         } else {
             format!("there is no bus \"{name}\"; use one of {names}")
         }))
     }
-}
-
-/// Whether `name` has the form of a PCI address, with or without its domain: `0000:03:00.0`.
-fn is_pci_address(name: &str) -> bool {
-    let hex = |part: &str, digits: usize| {
-        part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    let Some((rest, function)) = name.rsplit_once('.') else { return false };
-    let parts: Vec<&str> = rest.split(':').collect();
-    let place = match parts.as_slice() {
-        [bus, device] => hex(bus, 2) && hex(device, 2),
-        [domain, bus, device] => hex(domain, 4) && hex(bus, 2) && hex(device, 2),
-        _ => false,
-    };
-    place && hex(function, 1)
 }
 
 #[cfg(test)]
@@ -136,17 +126,27 @@ mod tests {
 
     #[test]
     fn every_name_is_read_back() {
-        for bus in BusName::ALL {
-            assert_eq!(bus.as_str().parse(), Ok(bus));
+        for bus in BusName::WITHOUT_CARD {
+            assert_eq!(bus.to_string().parse(), Ok(bus));
+        }
+    }
+
+    #[test]
+    fn a_pci_address_is_a_bus_with_or_without_its_domain() {
+        for (typed, whole) in [
+            ("0000:03:00.0", "0000:03:00.0"),
+            ("03:00.0", "0000:03:00.0"),
+            ("0001:af:1f.7", "0001:af:1f.7"),
+        ] {
+            let bus: BusName = typed.parse().expect("an address");
+            assert!(bus.is_real());
+            assert_eq!(bus.to_string(), whole);
         }
     }
 
     #[test]
     fn what_comes_later_is_refused_as_such() {
         assert!(refusal("mock:sas3108").contains("MegaRAID Fusion"));
-        for address in ["0000:03:00.0", "03:00.0", "0000:af:1f.7"] {
-            assert!(refusal(address).contains("cannot open real cards"), "{address}");
-        }
     }
 
     #[test]

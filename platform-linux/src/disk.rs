@@ -9,7 +9,7 @@ use fusion_mpt::targets::{Target, TargetId};
 use crate::cdb;
 use crate::ended::Ended;
 use crate::error::Error;
-use crate::host::{Buffer, Host, Request};
+use crate::host::{Buffer, Host, KEPT_COOKIE, OWN_COOKIE, Request};
 use crate::interrupt;
 use crate::silence::{self, Silence};
 use crate::tries::Tries;
@@ -37,22 +37,16 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
         ))
     };
     while !host.submit(request)? {
-        if host.poll(&mut |_| {})? == 0 {
+        if poll_once(host, None)?.0 == 0 {
             host.pause();
         }
         if silence.is_too_long(host) {
             return Err(late());
         }
     }
-    let mut ended = None;
     loop {
-        let found = host.poll(&mut |completion| {
-            if completion.cookie == request.cookie {
-                let sense = completion.sense.to_vec();
-                ended = Some(Ended { outcome: completion.outcome, sense });
-            }
-        })?;
-        if let Some(ended) = ended.take() {
+        let (found, ended) = poll_once(host, Some(request.cookie))?;
+        if let Some(ended) = ended {
             return Ok(ended);
         }
         if found == 0 {
@@ -65,6 +59,23 @@ pub fn run_once(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Err
             }
         }
     }
+}
+
+/// Polls once: how many replies came, and how the command with that cookie ended, if it did. What is
+/// somebody else's is kept for them.
+fn poll_once(host: &mut dyn Host, cookie: Option<u64>) -> Result<(u32, Option<Ended>), Error> {
+    let (mut ended, mut others) = (None, Vec::new());
+    let found = host.poll(&mut |completion| {
+        let sense = completion.sense.to_vec();
+        let this = Ended { outcome: completion.outcome, sense };
+        if Some(completion.cookie) == cookie {
+            ended = Some(this);
+        } else if (KEPT_COOKIE..OWN_COOKIE).contains(&completion.cookie) {
+            others.push((completion.cookie, this));
+        }
+    });
+    others.into_iter().for_each(|(cookie, ended)| host.keep(cookie, ended));
+    Ok((found?, ended))
 }
 
 /// Runs one command to its end, again where the device asks for patience and where recovery has ended
@@ -99,7 +110,7 @@ pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
 pub fn wait(host: &mut dyn Host, time: Duration) -> Result<(), Error> {
     let until = host.now() + time;
     while host.now() < until {
-        if host.poll(&mut |_| {})? == 0 {
+        if poll_once(host, None)?.0 == 0 {
             host.pause();
         }
     }

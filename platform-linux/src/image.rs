@@ -70,6 +70,12 @@ impl Images {
         Ok(Self { images, _folder: None })
     }
 
+    /// No files: the bus has disks of its own.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { images: Vec::new(), _folder: None }
+    }
+
     fn temporary() -> Result<Self, Error> {
         let cannot = |error: &std::io::Error| {
             Error::failed(format!(

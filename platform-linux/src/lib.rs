@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod affinity;
 pub mod bus_name;
 pub mod cdb;
 pub mod decode;
@@ -24,3 +25,4 @@ pub mod sense;
 pub mod session;
 pub mod silence;
 pub mod tries;
+pub mod waiting;

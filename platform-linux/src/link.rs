@@ -8,6 +8,8 @@ use fusion_mpt_mock::bus::Bus;
 use fusion_mpt_mock::faults::{FaultEvent, Plan};
 use fusion_mpt_mock::qtest::Qtest;
 
+use crate::waiting::Interrupt;
+
 /// A bus that a session can wait on.
 pub(crate) trait Link: Bus<Dma: 'static> {
     /// What waits on this bus, in its own time.
@@ -29,6 +31,11 @@ pub(crate) trait Link: Bus<Dma: 'static> {
         true
     }
 
+    /// The interrupt of a queue, as something to sleep on; `None` where only looking helps.
+    fn interrupt(&self, _queue: u8) -> Option<Interrupt> {
+        None
+    }
+
     /// Lets the controller get on with it; `idle` says how many times in a row nothing has come.
     fn pause(&self, idle: u32);
 
@@ -47,7 +54,7 @@ pub(crate) trait Link: Bus<Dma: 'static> {
         Vec::new()
     }
 
-    /// Whether reply interrupts should pass, because somebody looks at them.
+    /// Whether reply interrupts should pass all the time, because somebody looks at them.
     const INTERRUPTS: bool = false;
 
     /// Polls that may be left out before one is made anyway, and between looks at the clock.

@@ -4,7 +4,7 @@ use fusion_mpt_mock::qtest::{Backend, Qtest, QtestDisk, QtestOptions};
 
 use crate::bus_name::BusName;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{FurtherQueue, Host};
 use crate::image::Images;
 use crate::session::{Options, drive};
 
@@ -16,15 +16,35 @@ use crate::session::{Options, drive};
 /// [`Error::Usage`] when faults are wanted of a bus that has none to offer. What opening, bring-up or `work` failed with; and, if all of these went well, what went wrong
 /// while everything was put in order.
 pub fn with_host<T>(
-    mut options: Options,
+    options: Options,
     mut work: impl FnMut(&mut dyn Host) -> Result<T, Error>,
+) -> Result<T, Error> {
+    with_queues(options, |host, _| work(host))
+}
+
+/// The same with the further queues that the options ask for and the controller has. They are to be
+/// dropped by the end of `work`.
+///
+/// # Errors
+///
+/// As [`with_host`].
+pub fn with_queues<T>(
+    mut options: Options,
+    mut work: impl FnMut(&mut dyn Host, Vec<FurtherQueue<'_>>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     if options.faults.is_some() && options.bus == BusName::Qtest {
         return Err(Error::usage(
             "faults are laid around a software controller, and qtest is QEMU's; choose --bus mock:sas1068, mock:sas2008, mock:sas3008 or mock:sas3816",
         ));
     }
-    let images = Images::prepare(&options.disks)?;
+    if options.bus.is_real() && !options.disks.is_empty() {
+        return Err(Error::usage(format!(
+            "--disk puts an image behind a software controller, and {} has disks of its own; leave --disk out",
+            options.bus
+        )));
+    }
+    let images =
+        if options.bus.is_real() { Images::none() } else { Images::prepare(&options.disks)? };
     match options.bus {
         BusName::Mock(chip) if options.faults.is_some() => {
             let bus = crate::mock::open_stepped(chip, &images)?;
@@ -38,6 +58,7 @@ pub fn with_host<T>(
             let bus = start_qemu(&images)?;
             drive(&bus, &images, &mut options, &mut work)
         }
+        BusName::Pci(address) => Err(Error::failed(format!("{address} cannot be opened yet"))),
     }
 }
 

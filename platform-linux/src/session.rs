@@ -5,6 +5,7 @@
 //! ends with a sentence when one is gone or cannot be reset.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fusion_mpt::bringup::{Reset, Tables};
@@ -22,17 +23,25 @@ use fusion_mpt_mock::faults::Plan;
 
 use crate::bus_name::BusName;
 use crate::decode::Decoder;
+use crate::ended::Ended;
 use crate::error::Error;
-use crate::host::{BringUp, Buffer, Host};
+use crate::host::{BringUp, Buffer, FurtherQueue, Host};
 use crate::image::Images;
 use crate::link::Link;
 use crate::recovery::Record;
+use crate::waiting::{Interrupt, Waiter, Waiting};
 
 mod ending;
+mod further;
 mod lending;
 mod recovering;
 
+use further::{Devices, Further, SharedRegion};
 use recovering::LastReset;
+
+/// What a command does with a running controller and its further queues.
+pub(crate) type Work<'w, T> =
+    dyn FnMut(&mut dyn Host, Vec<FurtherQueue<'_>>) -> Result<T, Error> + 'w;
 
 /// Targets that a session has room for.
 const TARGETS: usize = 256;
@@ -46,8 +55,13 @@ pub struct Options {
     pub bus: BusName,
     /// The files behind its disks; temporary ones when there are none.
     pub disks: Vec<PathBuf>,
-    /// Commands outstanding at once, if the controller can.
+    /// Commands outstanding at once over all queues, if the controller can.
     pub commands: u16,
+    /// Reply queues, if the controller has as many: the first comes with the [`Host`], the others are
+    /// for threads of their own.
+    pub queues: u8,
+    /// How queues wait for their controller, where the bus has interrupts.
+    pub waiting: Waiting,
     /// What a command may take, in milliseconds, before it is aborted; 0 for what the driver's
     /// policy says. The driver begins a third of it, at most ten seconds, before that.
     pub timeout_ms: u32,
@@ -68,6 +82,8 @@ impl Options {
             bus,
             disks: Vec::new(),
             commands: 256,
+            queues: 1,
+            waiting: Waiting::default(),
             timeout_ms: 0,
             faults: None,
             trace: None,
@@ -82,6 +98,8 @@ impl std::fmt::Debug for Options {
             .field("bus", &self.bus)
             .field("disks", &self.disks)
             .field("commands", &self.commands)
+            .field("queues", &self.queues)
+            .field("waiting", &self.waiting)
             .field("timeout_ms", &self.timeout_ms)
             .field("faults", &self.faults)
             .finish_non_exhaustive()
@@ -94,7 +112,7 @@ pub(crate) fn drive<B: Link, T>(
     link: &B,
     images: &Images,
     options: &mut Options,
-    work: &mut dyn FnMut(&mut dyn Host) -> Result<T, Error>,
+    work: &mut Work<'_, T>,
 ) -> Result<T, Error> {
     let (vendor, device) = link.pci_id();
     let Some(chip) = Chip::find(vendor, device) else {
@@ -115,7 +133,7 @@ fn drive_generation<G: Generation, B: Link, T>(
     chip: &'static Chip,
     images: &Images,
     options: &mut Options,
-    work: &mut dyn FnMut(&mut dyn Host) -> Result<T, Error>,
+    work: &mut Work<'_, T>,
 ) -> Result<T, Error> {
     let started = link.now();
     // The IOC is told the time of day, for its own log.
@@ -130,15 +148,17 @@ fn drive_generation<G: Generation, B: Link, T>(
     let ready = Reset::<G, B::Registers>::new(link.registers(), chip)
         .make_ready(&mut delay)
         .map_err(|error| explain("bringing the controller to READY", error))?;
-    let wants = Wants { commands: options.commands, ..Wants::default() };
+    let queues = options.queues.max(1);
+    let wants = Wants { commands: options.commands, queues, ..Wants::default() };
     let plan = ready.plan(&wants).map_err(|error| explain("planning the memory", error))?;
-    let region = link.allocate(plan.bytes, plan.alignment)?;
+    let region = SharedRegion::new(link.allocate(plan.bytes, plan.alignment)?);
 
     let mut slots = vec![SlotRecord::NEW; usize::from(plan.slots)];
     let replies: Vec<ReplyRecord> = (0..plan.reply_frames).map(|_| ReplyRecord::new()).collect();
     let shared = SharedRecord::new();
     let mut targets = vec![TargetRecord::default(); TARGETS];
     let mut trace = Box::new(Trace::new());
+    let mut event_log = Box::new(Trace::new());
 
     let mut bring_up = BringUp {
         bus,
@@ -157,24 +177,45 @@ fn drive_generation<G: Generation, B: Link, T>(
         .map_err(|error| explain("starting the controller", error))?;
     // What a reset ends comes back when it can be sent again at once.
     controller.set_policy(Policy { in_flight: InFlight::HandBack, ..Policy::default() });
+    controller.set_event_log(&mut event_log);
     let sink = options.trace.take();
     if sink.is_some() {
         controller.set_trace(&mut trace);
     }
     let found = controller.wait_until_settled(&mut delay, |_| {});
     bring_up.milliseconds = (link.now() - started).as_millis() as u64;
-    if B::INTERRUPTS {
-        controller.interrupts(true);
+
+    let devices = Devices::default();
+    let has_written = AtomicBool::new(false);
+    let mut further: Vec<FurtherQueue<'_>> = Vec::new();
+    while let Some(queue) = controller.take_queue() {
+        let interrupt = link.interrupt(further.len() as u8 + 1);
+        further.push(Box::new(Further::new::<B>(
+            queue,
+            &devices,
+            &has_written,
+            interrupt,
+            options,
+            started_ms,
+        )));
     }
+    let interrupt = link.interrupt(0);
+    // One mask is for every queue's interrupt: where further queues sleep, none is held back.
+    let always = B::INTERRUPTS || (!further.is_empty() && interrupt.is_some());
 
     let mut session = Session {
         link,
         controller,
+        devices: &devices,
+        kept: Vec::new(),
+        waiter: Waiter::new(if interrupt.is_some() { options.waiting } else { Waiting::Poll }),
+        interrupt,
+        always,
         bring_up,
         images,
         buffers: Vec::new(),
         unflushed: Vec::new(),
-        has_written: false,
+        has_written: &has_written,
         started,
         started_ms,
         timeout_ms: options.timeout_ms,
@@ -190,12 +231,14 @@ fn drive_generation<G: Generation, B: Link, T>(
         sink,
         traced: 0,
     };
+    session.controller.interrupts(always);
+    session.publish_devices();
     session.show_trace();
     let result = match found {
         Ok(()) => session
             .forget_appearances()
             .and_then(|()| session.arm(options.faults.as_ref()))
-            .and_then(|()| work(&mut session)),
+            .and_then(|()| work(&mut session, further)),
         Err(error) => Err(explain("looking for the disks", error)),
     };
     let (drained, reset) = session.end();
@@ -213,15 +256,23 @@ fn drive_generation<G: Generation, B: Link, T>(
 
 struct Session<'a, G: Generation, B: Link> {
     link: &'a B,
-    controller: Controller<'a, G, B::Registers, B::Dma>,
+    controller: Controller<'a, G, B::Registers, SharedRegion<B::Dma>>,
+    /// Where commands for targets go, for further queues.
+    devices: &'a Devices,
+    /// Completions that one caller came across and that are another's.
+    kept: Vec<(u64, Ended)>,
+    waiter: Waiter,
+    interrupt: Option<Interrupt>,
+    /// Whether reply interrupts pass all the time.
+    always: bool,
     bring_up: BringUp,
     images: &'a Images,
     /// Everything ever lent out, kept until the controller has been reset.
     buffers: Vec<Buffer>,
     /// Targets and logical units that were written since their last flush.
     unflushed: Vec<(TargetId, u8)>,
-    /// Anything was ever written.
-    has_written: bool,
+    /// Anything was ever written, by any queue.
+    has_written: &'a AtomicBool,
     started: Duration,
     /// The same in milliseconds since 1970.
     started_ms: u64,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::host::Host;
+use crate::host::CommandQueue;
 
 /// How long nothing may come, and nothing be done about it: longer than a diagnostic reset may take.
 pub const LIMIT: Duration = Duration::from_secs(600);
@@ -19,20 +19,20 @@ pub struct Silence {
 impl Silence {
     /// It begins.
     #[must_use]
-    pub fn begin(host: &dyn Host) -> Self {
-        Self { since: host.now(), happenings: host.happenings().len() }
+    pub fn begin(queue: &dyn CommandQueue) -> Self {
+        Self { since: queue.now(), happenings: queue.happened() }
     }
 
     /// Something has come.
-    pub fn end(&mut self, host: &dyn Host) {
-        *self = Self::begin(host);
+    pub fn end(&mut self, queue: &dyn CommandQueue) {
+        *self = Self::begin(queue);
     }
 
     /// Whether it has lasted too long. What recovery does ends it too: that takes its time.
-    pub fn is_too_long(&mut self, host: &dyn Host) -> bool {
-        if host.happenings().len() != self.happenings {
-            self.end(host);
+    pub fn is_too_long(&mut self, queue: &dyn CommandQueue) -> bool {
+        if queue.happened() != self.happenings {
+            self.end(queue);
         }
-        host.now().saturating_sub(self.since) > LIMIT
+        queue.now().saturating_sub(self.since) > LIMIT
     }
 }

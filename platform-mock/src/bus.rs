@@ -9,7 +9,7 @@ pub trait Bus {
     /// A handle to the register window; each queue holds its own.
     type Registers: Registers + Clone + Send;
     /// A piece of memory that the controller reaches; freed when dropped.
-    type Dma: DmaRegion + Send;
+    type Dma: DmaRegion + Send + Sync;
 
     /// The controller's register window.
     fn registers(&self) -> Self::Registers;

@@ -19,6 +19,7 @@ pub(crate) mod disk;
 pub(crate) mod emulator;
 pub(crate) mod group;
 pub(crate) mod images;
+pub(crate) mod jobs;
 pub(crate) mod kernel_log;
 pub(crate) mod libraries;
 pub(crate) mod machine;

@@ -19,6 +19,7 @@ mod rust_src;
 mod sanitizer;
 mod session;
 mod tiers;
+mod vm;
 mod workspace;
 
 use std::path::PathBuf;
@@ -65,6 +66,14 @@ enum Command {
     /// that ends badly ends its target's run, and the command that runs it again is printed.
     #[command(after_help = fuzz::help())]
     Fuzz(fuzz::Arguments),
+    /// Run a shell script in a virtual machine that has a controller and mptctl
+    ///
+    /// The guest is a stock Debian kernel with an IOMMU, 64 MiB of hugepages and /usr/bin/mptctl
+    /// as it is built from here. Behind the controller are a disk of 64 MiB and a thin one of 3
+    /// TiB. No driver has the controller yet: the script loads one, or binds it to user space.
+    /// What the script prints is shown as it comes; its exit status is the command's.
+    #[command(visible_alias = "vm-try", after_help = vm::by_hand::HELP)]
+    Vm(vm::by_hand::Arguments),
     /// Remove what xtask has built, fetched and logged (target/xtask)
     Clean,
 }
@@ -77,6 +86,7 @@ fn main() -> ExitCode {
             bench::run(&workspace, &names, json.as_deref(), check)
         }
         Command::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
+        Command::Vm(arguments) => vm::by_hand::run(&workspace, &arguments),
         Command::Clean => clean(&workspace).map(|()| true),
     });
     match done {

@@ -3,6 +3,7 @@
 mod guests;
 mod host;
 mod qtest;
+mod vm;
 
 use clap::Args;
 
@@ -29,6 +30,11 @@ const TIERS: &[Tier] = &[
         name: qtest::NAME,
         about: "the driver against QEMU's mptsas1068, without a guest",
         run: qtest::run,
+    },
+    Tier {
+        name: vm::NAME,
+        about: "our own driver in virtual machines with stock Linux kernels, beside the kernel's",
+        run: vm::run,
     },
     Tier {
         name: guests::NAME,
@@ -117,7 +123,7 @@ mod tests {
 
     #[test]
     fn no_name_means_every_tier() {
-        assert_eq!(names(&[]).unwrap(), ["host", "qtest", "guests"]);
+        assert_eq!(names(&[]).unwrap(), ["host", "qtest", "vm", "guests"]);
     }
 
     #[test]
@@ -128,6 +134,6 @@ mod tests {
     #[test]
     fn an_unknown_tier_is_refused_with_the_known_ones() {
         let error = names(&["host", "loopback"]).unwrap_err();
-        assert_eq!(error, "there is no tier \"loopback\"; there are: host, qtest, guests");
+        assert_eq!(error, "there is no tier \"loopback\"; there are: host, qtest, vm, guests");
     }
 }

@@ -90,6 +90,7 @@ impl Sealed for Mpi1 {
                 && capabilities.contains(Capabilities::HIGH_PRIORITY_QUEUE),
             ports: reply.number_of_ports,
             max_devices: reply.devices_per_bus(),
+            reply: crate::facts::keep(reply.as_bytes()),
         })
     }
 
@@ -111,6 +112,7 @@ impl Sealed for Mpi1 {
         Ok(PortFacts {
             port_type: reply.port_type,
             max_posted_buffers: reply.max_posted_command_buffers.get(),
+            protocol_flags: reply.protocol_flags.get(),
         })
     }
 

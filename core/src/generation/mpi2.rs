@@ -116,6 +116,7 @@ impl Sealed for Mpi2 {
             high_priority_queue: true,
             ports: reply.number_of_ports,
             max_devices: reply.max_dev_handle.get(),
+            reply: crate::facts::keep(reply.as_bytes()),
         })
     }
 
@@ -137,6 +138,7 @@ impl Sealed for Mpi2 {
         Ok(PortFacts {
             port_type: reply.port_type,
             max_posted_buffers: reply.max_posted_command_buffers.get(),
+            protocol_flags: 0,
         })
     }
 

@@ -129,6 +129,9 @@ impl<G: Generation, R: Registers, D: DmaRegion> Queue<'_, G, R, D> {
         }
         if header.function == Function::EVENT_NOTIFICATION {
             self.counters.events += 1;
+            if let Some(log) = self.event_log.as_deref_mut() {
+                log.record(self.now_ms, TraceKind::ReplyFrame, word, self.copies.frame(&header));
+            }
             return Verdict::Event { header };
         }
         let late = self.slots.is_late(smid);

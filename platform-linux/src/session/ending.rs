@@ -1,5 +1,6 @@
 //! How a session ends: drained, flushed, stopped, with what could not be done said.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fusion_mpt::controller::{Health, Stopped};
@@ -12,7 +13,7 @@ use fusion_mpt::targets::TargetId;
 use super::Session;
 use crate::ended::Ended;
 use crate::error::Error;
-use crate::host::{Host, OWN_COOKIE, Request};
+use crate::host::{CommandQueue, Host, OWN_COOKIE, Request};
 use crate::link::Link;
 use crate::recovery::left_undone;
 use crate::tries::Tries;
@@ -120,6 +121,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         let undone =
             |stopped: &Stopped| left_undone(stopped).map(|undone| format!("on {bus}: {undone}"));
         let Self { controller, buffers, mut report, has_written, link, .. } = self;
+        let has_written = has_written.load(Ordering::Relaxed);
         let (parts, stopped, reset) = controller.stop(now_ms, &mut link.delay(), |_| {});
         // Only now may memory be freed that the controller could have written to.
         drop(buffers);

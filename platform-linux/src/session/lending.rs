@@ -1,5 +1,7 @@
 //! What a session lends out: a running controller, and a trace of it.
 
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fusion_mpt::controller::Health;
@@ -16,11 +18,13 @@ use fusion_mpt_mock::faults::{FaultEvent, Plan};
 
 use super::Session;
 use crate::cdb;
+use crate::ended::Ended;
 use crate::error::Error;
-use crate::host::{BringUp, Buffer, Host, Request};
+use crate::host::{BringUp, Buffer, CommandQueue, Host, Request};
 use crate::image::Image;
 use crate::link::Link;
 use crate::recovery::Happening;
+use crate::waiting::{Interrupt, Next};
 
 /// The longest configuration page that is read.
 const PAGE_BYTES: usize = 4096;
@@ -43,54 +47,56 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
     }
 }
 
-impl<G: Generation, B: Link> Host for Session<'_, G, B> {
-    fn bring_up(&self) -> &BringUp {
-        &self.bring_up
-    }
-
-    fn images(&self) -> &[Image] {
-        self.images.all()
-    }
-
-    fn targets(&self) -> Vec<Target> {
-        self.controller.targets().filter(|target| target.present).collect()
-    }
-
-    fn allocate(&mut self, bytes: usize) -> Result<Buffer, Error> {
-        let buffer = Buffer::new(self.link.allocate(bytes.max(1), 4096)?);
-        self.buffers.push(buffer.clone());
-        Ok(buffer)
-    }
-
-    fn submit(&mut self, request: &Request<'_>) -> Result<bool, Error> {
-        let Some(cdb) = Cdb::from_bytes(request.cdb) else {
-            return Err(Error::usage(format!(
-                "a CDB of {} bytes cannot be sent; it has 1 to 32",
-                request.cdb.len()
-            )));
-        };
-        let segment = match request.buffer {
-            Some(buffer) if request.bytes > 0 => {
-                let end = request.offset.checked_add(request.bytes as usize);
-                if end.is_none_or(|end| end > buffer.bytes()) {
-                    return Err(Error::failed("the command's data lies outside its buffer"));
-                }
-                let address = buffer.address().offset(request.offset as u64);
-                Some(Segment { address, length: request.bytes })
+/// The CDB of a request, and where its data is.
+///
+/// # Errors
+///
+/// A sentence when there is no such CDB, or the data lies outside the buffer.
+pub(super) fn parts_of(request: &Request<'_>) -> Result<(Cdb, Option<Segment>), Error> {
+    let Some(cdb) = Cdb::from_bytes(request.cdb) else {
+        return Err(Error::usage(format!(
+            "a CDB of {} bytes cannot be sent; it has 1 to 32",
+            request.cdb.len()
+        )));
+    };
+    let segment = match request.buffer {
+        Some(buffer) if request.bytes > 0 => {
+            let end = request.offset.checked_add(request.bytes as usize);
+            if end.is_none_or(|end| end > buffer.bytes()) {
+                return Err(Error::failed("the command's data lies outside its buffer"));
             }
-            _ => None,
-        };
-        let command = Command {
-            lun: Lun::peripheral(request.lun),
-            cdb: &cdb,
-            direction: if segment.is_some() { request.direction } else { Direction::None },
-            data_length: segment.map_or(0, |segment| segment.length),
-            segments: segment.as_slice(),
-            attribute: TaskAttribute::Simple,
-            tag: None,
-            timeout_ms: self.timeout_ms,
-            cookie: request.cookie,
-        };
+            let address = buffer.address().offset(request.offset as u64);
+            Some(Segment { address, length: request.bytes })
+        }
+        _ => None,
+    };
+    Ok((cdb, segment))
+}
+
+/// The command that a request is.
+pub(super) fn command<'c>(
+    request: &Request<'_>,
+    cdb: &'c Cdb,
+    segment: &'c Option<Segment>,
+    timeout_ms: u32,
+) -> Command<'c> {
+    Command {
+        lun: Lun::peripheral(request.lun),
+        cdb,
+        direction: if segment.is_some() { request.direction } else { Direction::None },
+        data_length: segment.map_or(0, |segment| segment.length),
+        segments: segment.as_slice(),
+        attribute: TaskAttribute::Simple,
+        tag: None,
+        timeout_ms,
+        cookie: request.cookie,
+    }
+}
+
+impl<G: Generation, B: Link> CommandQueue for Session<'_, G, B> {
+    fn submit(&mut self, request: &Request<'_>) -> Result<bool, Error> {
+        let (cdb, segment) = parts_of(request)?;
+        let command = command(request, &cdb, &segment, self.timeout_ms);
         match self.controller.submit(request.target, &command) {
             Ok(_) => self.refused_since = None,
             // There is always an end to these: something completes.
@@ -106,7 +112,7 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         }
         let unit = (request.target, request.lun);
         if cdb::is_write(request.cdb) {
-            self.has_written = true;
+            self.has_written.store(true, Ordering::Relaxed);
             if !self.unflushed.contains(&unit) {
                 self.unflushed.push(unit);
             }
@@ -145,6 +151,9 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         let found = found.max(ended);
         if found > 0 {
             self.idle = 0;
+            if self.waiter.is_armed() {
+                self.wake();
+            }
             self.refused_since = None;
         }
         if tracing {
@@ -157,22 +166,52 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
     }
 
     fn pause(&mut self) {
-        self.link.pause(self.idle);
         self.idle = self.idle.saturating_add(1);
+        match (self.waiter.next(self.idle), &self.interrupt) {
+            (Next::Arm, Some(_)) => {
+                self.sleep_on();
+            }
+            (Next::Sleep, Some(interrupt)) => self.waiter.sleep(interrupt),
+            _ => self.link.pause(self.idle),
+        }
+    }
+
+    fn keep(&mut self, cookie: u64, ended: Ended) {
+        self.kept.push((cookie, ended));
+    }
+
+    fn take_kept(&mut self) -> Vec<(u64, Ended)> {
+        std::mem::take(&mut self.kept)
+    }
+
+    fn sleep_on(&mut self) -> Option<BorrowedFd<'_>> {
+        if self.interrupt.is_some() && !self.waiter.is_armed() {
+            if !self.always {
+                self.controller.interrupts(true);
+            }
+            self.waiter.arm(true);
+        }
+        self.interrupt.as_ref().map(Interrupt::fd)
+    }
+
+    fn wake(&mut self) {
+        if self.waiter.is_armed() {
+            self.waiter.arm(false);
+            if !self.always {
+                self.controller.interrupts(false);
+            }
+        }
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.take();
+        }
     }
 
     fn outstanding(&self) -> u16 {
         self.controller.outstanding()
     }
 
-    fn read_page(&mut self, request: PageRequest) -> Result<Vec<u8>, Error> {
-        let mut page = vec![0u8; PAGE_BYTES];
-        let length = self
-            .controller
-            .read_page(&mut self.link.delay(), request, &mut page, |_| {})
-            .map_err(|error| self.explain(error))?;
-        page.truncate(length);
-        Ok(page)
+    fn depth(&self) -> u16 {
+        self.controller.depth()
     }
 
     fn counters(&self) -> Counters {
@@ -187,6 +226,44 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         self.link.now()
     }
 
+    fn happened(&self) -> usize {
+        self.record.all().len()
+    }
+}
+
+impl<G: Generation, B: Link> Host for Session<'_, G, B> {
+    fn bring_up(&self) -> &BringUp {
+        &self.bring_up
+    }
+
+    fn images(&self) -> &[Image] {
+        self.images.all()
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        self.controller.targets().filter(|target| target.present).collect()
+    }
+
+    fn known_targets(&self) -> Vec<Target> {
+        self.controller.targets().collect()
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<Buffer, Error> {
+        let buffer = Buffer::new(self.link.allocate(bytes.max(1), 4096)?);
+        self.buffers.push(buffer.clone());
+        Ok(buffer)
+    }
+
+    fn read_page(&mut self, request: PageRequest) -> Result<Vec<u8>, Error> {
+        let mut page = vec![0u8; PAGE_BYTES];
+        let length = self
+            .controller
+            .read_page(&mut self.link.delay(), request, &mut page, |_| {})
+            .map_err(|error| self.explain(error))?;
+        page.truncate(length);
+        Ok(page)
+    }
+
     fn health(&self) -> Health {
         self.controller.health()
     }
@@ -199,6 +276,15 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
         self.record.all()
     }
 
+    fn ioc_events(&self, since: u64) -> Vec<TraceEntry> {
+        let log = self.controller.event_log();
+        log.into_iter().flat_map(|log| log.since(since)).copied().collect()
+    }
+
+    fn time_of_day_ms(&self, at: Duration) -> u64 {
+        self.started_ms + at.saturating_sub(self.started).as_millis() as u64
+    }
+
     fn note_sent_again(&mut self, commands: u64) {
         self.sent_again += commands;
     }
@@ -209,7 +295,7 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
 
     fn forgive_unflushed(&mut self) {
         self.unflushed.clear();
-        self.has_written = false;
+        self.has_written.store(false, Ordering::Relaxed);
     }
 
     fn set_faults(&mut self, plan: Option<&Plan>) -> Result<(), Error> {

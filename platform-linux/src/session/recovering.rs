@@ -41,9 +41,24 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         self.follow();
         while let Some(action) = self.controller.next_action() {
             self.refused_since = None;
+            let publish = matches!(
+                action,
+                Action::TargetAppeared(_) | Action::TargetGone(_) | Action::ControllerReady
+            );
             self.act(action, complete)?;
+            if publish {
+                self.publish_devices();
+            }
         }
         Ok(())
+    }
+
+    /// Tells further queues where commands go.
+    pub(super) fn publish_devices(&self) {
+        let all = self.controller.targets();
+        self.devices.publish(
+            all.filter_map(|target| Some((target.id, self.controller.device(target.id)?))),
+        );
     }
 
     /// Notes what recovery has done since the last time.
@@ -93,9 +108,6 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
                 let took = now - began;
                 self.record.note(now, What::Reset { why, took, failed });
                 self.last_reset = Some(LastReset { why, took, failed, until: now });
-                if B::INTERRUPTS {
-                    self.controller.interrupts(true);
-                }
                 Ok(())
             }
             Err(CoreError::Gone) => {

@@ -217,6 +217,8 @@ impl fmt::Debug for QtestDma {
 
 // SAFETY: the piece belongs to this value alone, and the mapping belongs to no thread.
 unsafe impl Send for QtestDma {}
+// SAFETY: as for `Send`; a second thread sees no more than an address.
+unsafe impl Sync for QtestDma {}
 
 // SAFETY: the piece lies in a mapping that lives as long as `memory`, is handed out to nobody else
 // until this value is dropped, and starts at a multiple of `GRAIN`; no reference to it is ever

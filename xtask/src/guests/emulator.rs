@@ -72,7 +72,8 @@ impl Emulator {
         self.sockets.join("card")
     }
 
-    fn control(&self) -> PathBuf {
+    /// The socket that knobs are turned by.
+    pub(crate) fn control(&self) -> PathBuf {
         self.sockets.join("knobs")
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::guests::cases;
 use crate::guests::controller::{Controller, Suite};
 use crate::guests::emulator::Emulator;
+use crate::guests::jobs::{Report, Wanted, both};
 use crate::guests::packages::Kernel;
 use crate::guests::rig::{Case, On, Rig, file_name};
 use crate::guests::workshop::Workshop;
@@ -31,13 +32,6 @@ pub(crate) struct Group {
     pub(crate) kernel: &'static Kernel,
     /// Which of the images has this kernel.
     pub(crate) image: usize,
-}
-
-/// How one case ended.
-pub(crate) struct Report {
-    pub(crate) name: String,
-    pub(crate) outcome: Outcome,
-    pub(crate) elapsed: Duration,
 }
 
 impl Group {
@@ -74,7 +68,7 @@ impl Group {
     pub(crate) fn run(
         &self,
         workshop: &Workshop,
-        wanted: &(dyn Fn(&str) -> bool + Sync),
+        wanted: Wanted<'_>,
         stop: &AtomicBool,
         reports: &Sender<Report>,
     ) {
@@ -87,7 +81,7 @@ impl Group {
 struct GroupRun<'a> {
     group: &'a Group,
     workshop: &'a Workshop,
-    wanted: &'a (dyn Fn(&str) -> bool + Sync),
+    wanted: Wanted<'a>,
     reports: &'a Sender<Report>,
     rig: Option<Rig>,
     boots: u32,
@@ -219,27 +213,5 @@ impl GroupRun<'_> {
         };
         // Nobody is there to read it only if the whole run is over.
         let _ = self.reports.send(Report { name, outcome, elapsed });
-    }
-}
-
-/// Both errors if there are two.
-fn both(first: Result<(), String>, second: Result<(), String>) -> Result<(), String> {
-    match (first, second) {
-        (Err(first), Err(second)) if first != second => Err(format!("{first}\n{second}")),
-        (first, second) => first.and(second),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_two_errors_none_is_lost() {
-        let error = |text: &str| Err::<(), _>(text.to_owned());
-        assert_eq!(both(Ok(()), Ok(())), Ok(()));
-        assert_eq!(both(error("a"), Ok(())), error("a"));
-        assert_eq!(both(Ok(()), error("b")), error("b"));
-        assert_eq!(both(error("a"), error("b")), error("a\nb"));
     }
 }

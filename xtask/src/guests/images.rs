@@ -31,14 +31,23 @@ const PROGRAMS: &[&str] = &[
     "bin/sg_",
     "bin/lspci",
     "bin/setpci",
+    "bin/setpriv",
     "sbin/blkdiscard",
     "sbin/blockdev",
+    "sbin/dmsetup",
     "sbin/fsck.ext4",
     "sbin/e2fsck",
+    "sbin/mdadm",
     "sbin/mke2fs",
     "sbin/mkfs.ext4",
+    "sbin/nbd-client",
+    "sbin/sgdisk",
+    "sbin/smartctl",
     "sbin/wipefs",
 ];
+
+/// Libraries that a program of Rust needs, if it comes in later.
+const RUSTS: &[&str] = &["libc.so.6", "libgcc_s.so.1", "libm.so.6"];
 
 /// Data that programs read.
 const DATA: &[&str] = &["usr/share/misc/pci.ids", "etc/mke2fs.conf"];
@@ -69,6 +78,15 @@ const MODULES: &[&str] = &[
     "uio",
     "uio_pci_generic",
     "vfio_pci",
+    "vfio_iommu_type1",
+    // What those make block devices with; not every kernel has the first.
+    "ublk_drv",
+    "nbd",
+    // What can hold a disk.
+    "dm_mod",
+    "loop",
+    "md_mod",
+    "raid1",
 ];
 
 /// A kernel with its initramfs.
@@ -113,7 +131,7 @@ fn key(packages: &Packages) -> u64 {
     for package in packages.kernels.iter().chain(&packages.programs) {
         package.file_name().hash(&mut hasher);
     }
-    (INIT, PROGRAMS, DATA, MODULES).hash(&mut hasher);
+    (INIT, PROGRAMS, RUSTS, DATA, MODULES).hash(&mut hasher);
     (include_str!("images.rs"), include_str!("modules.rs")).hash(&mut hasher);
     (include_str!("cpio.rs"), include_str!("libraries.rs")).hash(&mut hasher);
     hasher.finish()
@@ -200,7 +218,7 @@ fn userland(root: &Path) -> Result<Vec<u8>, String> {
     if let Some(missing) = PROGRAMS.iter().find(|program| !found(program)) {
         return Err(format!("no package brought the program usr/{missing}"));
     }
-    for (name, path) in libraries::closure(root, &programs)? {
+    for (name, path) in libraries::closure(root, &programs, RUSTS)? {
         let folder = if name.starts_with("ld-linux") { "lib64" } else { "lib/x86_64-linux-gnu" };
         archive.file(&format!("{folder}/{name}"), 0o755, &read(&path)?);
     }

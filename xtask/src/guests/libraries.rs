@@ -11,17 +11,20 @@ use object::{Endianness, SectionIndex};
 /// Where Debian's programs on x86-64 look for libraries, and where some keep their own.
 const FOLDERS: &[&str] = &["lib", "usr/lib", "lib64", "usr/lib64"];
 
-/// Every library that `programs` need, directly or through another, by name.
+/// Every library that `programs` need, directly or through another, by name; and those called
+/// `also`.
 pub(crate) fn closure(
     root: &Path,
     programs: &[PathBuf],
+    also: &[&str],
 ) -> Result<BTreeMap<String, PathBuf>, String> {
     let known = all(root);
     let mut found = BTreeMap::new();
     let mut missing = BTreeSet::new();
     let mut to_read: Vec<PathBuf> = programs.to_vec();
-    while let Some(path) = to_read.pop() {
-        for name in needed(&path)? {
+    let mut names: Vec<String> = also.iter().map(|name| (*name).to_owned()).collect();
+    loop {
+        for name in std::mem::take(&mut names) {
             if found.contains_key(&name) {
                 continue;
             }
@@ -31,6 +34,10 @@ pub(crate) fn closure(
             };
             to_read.push(library.clone());
             found.insert(name, library.clone());
+        }
+        match to_read.pop() {
+            Some(path) => names = needed(&path)?,
+            None => break,
         }
     }
     if missing.is_empty() {
@@ -106,7 +113,7 @@ mod tests {
     #[test]
     fn a_library_that_no_package_brought_is_named() {
         let program = std::env::current_exe().expect("a path");
-        let error = closure(Path::new("/no/such/folder"), &[program]).unwrap_err();
+        let error = closure(Path::new("/no/such/folder"), &[program], &[]).unwrap_err();
         assert!(error.contains("libc.so"), "{error}");
     }
 }

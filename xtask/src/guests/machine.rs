@@ -194,6 +194,37 @@ impl Machine {
         }
     }
 
+    /// Runs a shell script and gives what it prints to `tell` as it comes; its exit status.
+    pub(crate) fn follow(
+        &mut self,
+        script: &str,
+        limit: Duration,
+        mut tell: impl FnMut(&str),
+    ) -> Result<u32, String> {
+        const OUTPUT: &str = "/run/followed";
+        const LOOK: Duration = Duration::from_millis(300);
+        const LOOK_LIMIT: Duration = Duration::from_secs(20);
+        let job = self.start(&format!("exec >{OUTPUT} 2>&1\n{script}"), limit)?;
+        let ends = job.ends() + ANSWER_GRACE;
+        let mut told = 0;
+        loop {
+            let ended = self.agent.look(job).map_err(|error| self.with_console(&error))?;
+            self.healthy()?;
+            let rest = format!("tail -c +{} {OUTPUT} 2>/dev/null", told + 1);
+            let more = self.start(&rest, LOOK_LIMIT)?;
+            let more = self.finish(more)?.text;
+            told += more.len();
+            tell(&more);
+            if let Some(output) = ended {
+                return Ok(output.status);
+            }
+            if Instant::now() > ends {
+                return Err(self.with_console("the guest did not answer in time"));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// An error if the kernel has said something that no case expects: a crash, a lock-up.
     pub(crate) fn healthy(&mut self) -> Result<(), String> {
         match self.console.trouble() {

@@ -37,11 +37,17 @@ pub(crate) const PROGRAMS_SUITE: &str = "trixie";
 const PROGRAM_PACKAGES: &[&str] = &[
     "busybox-static",
     "dash",
+    "dmsetup",
     "e2fsprogs",
     "fio",
+    "gdisk",
+    "libgcc-s1",
     "lsscsi",
+    "mdadm",
+    "nbd-client",
     "pciutils",
     "sg3-utils",
+    "smartmontools",
     "util-linux",
 ];
 

@@ -72,18 +72,27 @@ impl Rig {
         disks: &Path,
         cpus: u32,
     ) -> Result<Self, String> {
+        let image = workshop.images.get(image).ok_or("there is no image for the kernel")?;
+        let options =
+            MachineOptions { accelerator: workshop.accelerator, cpus, ..MachineOptions::default() };
+        Self::boot(workshop, controller, image, options, logs, disks)
+    }
+
+    /// As [`Rig::new`], for a guest with `options`, whose devices come before the controller.
+    pub(crate) fn boot(
+        workshop: &Workshop,
+        controller: &'static Controller,
+        image: &Image,
+        mut options: MachineOptions,
+        logs: &Path,
+        disks: &Path,
+    ) -> Result<Self, String> {
         for folder in [logs, disks] {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("making {}: {error}", folder.display()))?;
         }
         let running = controller.start(&workshop.mptctl, disks, logs)?;
-        let options = MachineOptions {
-            devices: running.devices.clone(),
-            accelerator: workshop.accelerator,
-            cpus,
-            ..MachineOptions::default()
-        };
-        let image = workshop.images.get(image).ok_or("there is no image for the kernel")?;
+        options.devices.extend(running.devices.iter().cloned());
         let mut machine = Machine::boot(&workshop.qemu, image, &options, logs)?;
         let mark = machine.mark("booted")?;
         Ok(Self {
@@ -196,7 +205,7 @@ impl Rig {
     }
 
     /// Marks where in the kernel's log a case begins.
-    pub(super) fn begin(&mut self, case: &str) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, case: &str) -> Result<(), String> {
         self.mark = self.machine.mark(case)?;
         Ok(())
     }
@@ -228,7 +237,7 @@ impl Rig {
 impl Rig {
     /// A stock driver works with real cards, so that it breaks no rule of the chip: what the model
     /// complains of is a fault of the model, unless the case is the reason.
-    fn judge_driver(&mut self, allowed: &[Allowed]) -> Result<(), String> {
+    pub(crate) fn judge_driver(&mut self, allowed: &[Allowed]) -> Result<(), String> {
         let complaints = self.running.complaints()?;
         let new = complaints.get(self.complaints..).unwrap_or_default();
         let unexpected: Vec<&str> = new
@@ -267,13 +276,13 @@ fn find_script(wwn: u64) -> String {
 }
 
 /// A field of what `fio --minimal` says, counted from 1 as fio's own manual does (terse version 3).
-pub(super) fn fio_field(said: &str, number: usize) -> Option<&str> {
+pub(crate) fn fio_field(said: &str, number: usize) -> Option<&str> {
     let result = said.lines().find(|line| line.starts_with("3;fio-"))?;
     result.split(';').nth(number - 1)
 }
 
 /// A sentence as a file's name.
-pub(super) fn file_name(text: &str) -> String {
+pub(crate) fn file_name(text: &str) -> String {
     let mut name = String::new();
     for character in text.chars() {
         if character.is_ascii_alphanumeric() || character == '.' {

@@ -1,12 +1,11 @@
 //! The tier `guests`: stock kernels' own drivers on controllers in virtual machines.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::guests::comparison;
 use crate::guests::controller::CONTROLLERS;
 use crate::guests::group::Group;
+use crate::guests::jobs;
 use crate::guests::packages::KERNELS;
 use crate::guests::speed;
 use crate::guests::workshop::{self, Workshop};
@@ -21,9 +20,6 @@ const SPEED: &str = "mpt3sas on our sas3008 reads no slower than mptsas on QEMU'
 
 /// The case that compares answers.
 const ANSWERS: &str = "our sas1068 answers as QEMU's does where both answer";
-
-/// Guests that run at once. Each keeps a core busy, and its controller another now and then.
-const JOBS: usize = 2;
 
 pub(super) fn run(session: &mut Session<'_>) {
     let groups = groups();
@@ -50,7 +46,9 @@ pub(super) fn run(session: &mut Session<'_>) {
     };
     match Workshop::provide(&session.runner, session.workspace, mptctl) {
         Ok(workshop) => {
-            run_groups(session, &workshop, &groups);
+            jobs::run(session, &groups, |group, wanted, stop, reports| {
+                group.run(&workshop, wanted, stop, reports);
+            });
             if answers && !session.stopped() {
                 let started = Instant::now();
                 let outcome = match comparison::compare(&workshop) {
@@ -78,35 +76,6 @@ fn groups() -> Vec<Group> {
     };
     let all = CONTROLLERS.iter().flat_map(of);
     all.filter(|group| group.controller.meets(group.kernel.name)).collect()
-}
-
-/// Runs groups, [`JOBS`] at once, and records their cases as they end.
-fn run_groups(session: &mut Session<'_>, workshop: &Workshop, groups: &[Group]) {
-    let stop = AtomicBool::new(false);
-    let waiting = Mutex::new(groups.iter());
-    let (sender, reports) = mpsc::channel();
-    let filter = session.filter().map(str::to_owned);
-    let wanted = move |name: &str| filter.as_ref().is_none_or(|filter| name.contains(filter));
-    std::thread::scope(|scope| {
-        for _ in 0..JOBS.min(groups.len()) {
-            let (sender, stop, waiting, wanted) = (sender.clone(), &stop, &waiting, &wanted);
-            scope.spawn(move || {
-                loop {
-                    let group = waiting.lock().expect("no group panics with the list").next();
-                    let Some(group) = group else { return };
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    group.run(workshop, wanted, stop, &sender);
-                }
-            });
-        }
-        drop(sender);
-        for report in reports {
-            session.record(&report.name, report.outcome, report.elapsed);
-            stop.store(session.stopped(), Ordering::Relaxed);
-        }
-    });
 }
 
 /// The last case, when no other guest runs.

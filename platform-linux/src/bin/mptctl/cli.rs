@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use fusion_mpt_linux::affinity::Pinning;
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
 use fusion_mpt_linux::pci::{PciAddress, UserDriver};
+use fusion_mpt_linux::waiting::Waiting;
 use fusion_mpt_mock::faults::{Plan, Planned};
 use values::{byte, bytes, fault, seed};
 
@@ -47,6 +49,19 @@ pub(crate) struct Global {
     /// disks of 64 MiB are made, and are gone afterwards
     #[arg(long = "disk", global = true, value_name = "FILE")]
     pub(crate) disks: Vec<PathBuf>,
+    /// How to wait for a real card: look all the time, sleep until its interrupt comes, or look as
+    /// long as something is likely to come and then sleep
+    #[arg(
+        long,
+        global = true,
+        value_name = "poll|interrupt|adaptive",
+        default_value = "adaptive",
+        hide_default_value = true
+    )]
+    pub(crate) waiting: Waiting,
+    /// CPUs to pin the threads of queues to, one each in turn, such as 2,3 or 4-7
+    #[arg(long, global = true, value_name = "CPUS")]
+    pub(crate) pin: Option<Pinning>,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -435,6 +450,10 @@ pub(crate) struct Perf {
     #[arg(long, value_name = "N", default_value_t = 32,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) depth: u16,
+    /// Reply queues, each with a thread and --depth commands of its own, if the controller has them
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) queues: u8,
     /// Bytes of each command; k and m stand for 2^10 and 2^20
     #[arg(long, value_name = "BYTES", default_value = "4k", value_parser = bytes)]
     pub(crate) block_size: u32,

@@ -157,7 +157,7 @@ fn demonstrate(
         limit: Limit::Time(Duration::from_secs(arguments.seconds.into())),
         seed: arguments.seed,
     };
-    let benchmark = perf::measure(global, host, first, &load)?;
+    let benchmark = perf::measure(global, host, Vec::new(), first, &load)?;
     say(format!("\nBenchmark\n{}", benchmark.text()))?;
 
     let counters = Totals::of(&host.counters(), host.register_accesses());
@@ -171,6 +171,12 @@ fn demonstrate(
 fn refuse_to_lose_data(host: &dyn Host, yes: bool) -> Result<(), Error> {
     if yes {
         return Ok(());
+    }
+    let bus = host.bring_up().bus;
+    if bus.is_real() {
+        return Err(Error::failed(format!(
+            "demo would overwrite the disks on {bus} at random places; nothing was written, say --yes to do it, or run demo without --bus for a software controller"
+        )));
     }
     for image in host.images().iter().filter(|image| !image.temporary) {
         if !image.is_blank()? {

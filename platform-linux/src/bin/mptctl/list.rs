@@ -1,6 +1,6 @@
 //! `list`: the disks on a bus, or the buses.
 
-use fusion_mpt_linux::bus_name::BusName;
+use fusion_mpt_linux::bus_name::{BusName, MockChip};
 use fusion_mpt_linux::error::Error;
 use serde::Serialize;
 
@@ -36,19 +36,19 @@ struct Buses {
 
 #[derive(Serialize)]
 struct BusRow {
-    bus: &'static str,
-    pci_id: String,
+    bus: String,
+    pci_id: Option<String>,
     description: &'static str,
     default: bool,
 }
 
 /// Lists the buses.
 pub(crate) fn buses(global: &Global) -> Result<(), Error> {
-    let rows = BusName::ALL.map(|bus| BusRow {
-        bus: bus.as_str(),
-        pci_id: format!("1000:{:04x}", bus.device_id()),
+    let rows = BusName::WITHOUT_CARD.map(|bus| BusRow {
+        bus: bus.to_string(),
+        pci_id: bus.device_id().map(|id| format!("1000:{id:04x}")),
         description: bus.describe(),
-        default: bus.as_str() == "mock:sas3008",
+        default: bus == BusName::Mock(MockChip::Sas3008),
     });
     let found = Buses { buses: rows.into() };
     output::print(global.json, "list", &found, || {
@@ -56,7 +56,7 @@ pub(crate) fn buses(global: &Global) -> Result<(), Error> {
         for row in &found.buses {
             let default = if row.default { " (the default)" } else { "" };
             let what = format!("{}{default}", row.description);
-            table.row([row.bus.into(), row.pci_id.clone(), what]);
+            table.row([row.bus.clone(), row.pci_id.clone().unwrap_or_default(), what]);
         }
         table.text()
     })

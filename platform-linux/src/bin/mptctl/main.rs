@@ -105,8 +105,13 @@ fn open_unit<T>(
     commands: u16,
     work: impl FnMut(&mut dyn Host) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    with_host(unit_options(global, unit, commands), work)
+}
+
+/// How the command line wants its bus for commands of one logical unit.
+fn unit_options(global: &Global, unit: &Unit, commands: u16) -> Options {
     let timeout_ms = unit.timeout.map_or(0, |seconds| seconds.saturating_mul(1_000));
-    with_host(Options { timeout_ms, ..options(global, commands) }, work)
+    Options { timeout_ms, ..options(global, commands) }
 }
 
 /// How the command line wants its bus.
@@ -114,6 +119,7 @@ fn options(global: &Global, commands: u16) -> Options {
     Options {
         disks: global.disks.clone(),
         commands: commands.max(COMMANDS),
+        waiting: global.waiting,
         faults: global.faults(),
         trace: global.trace.then(|| Box::new(|line: &str| eprintln!("{line}")) as _),
         report: Some(Box::new(|line: &str| eprintln!("mptctl: {line}"))),
@@ -123,7 +129,7 @@ fn options(global: &Global, commands: u16) -> Options {
 
 /// Refuses to overwrite the user's own disks unless they insist.
 fn ask_before_writing(global: &Global, yes: bool, what: &str) -> Result<(), Error> {
-    if yes || global.disks.is_empty() {
+    if yes || (global.disks.is_empty() && !global.bus.is_real()) {
         return Ok(());
     }
     Err(Error::failed(format!("{what}; nothing was written, say --yes to do it")))

@@ -1,19 +1,22 @@
 //! `perf`: a load on one disk, and its figures.
 
 pub(crate) mod load;
+mod together;
 
 use std::time::Duration;
 
 use fusion_mpt_linux::disk::Disk;
 use fusion_mpt_linux::error::Error;
-use fusion_mpt_linux::host::Host;
+use fusion_mpt_linux::host::{FurtherQueue, Host};
+use fusion_mpt_linux::open::with_queues;
+use fusion_mpt_linux::session::Options;
 use serde::Serialize;
 
 use crate::cli::{Global, Order, Perf};
 use crate::progress::Progress;
 use crate::recovered::Recovered;
 use crate::table::pairs;
-use crate::{ask_before_writing, io, open_unit, output};
+use crate::{ask_before_writing, io, output, unit_options};
 use load::{Limit, Load, MOST_BUFFER, Measured};
 
 /// Seconds of a run that was given no limit.
@@ -24,6 +27,9 @@ const DEFAULT_SECONDS: u32 = 3;
 pub(crate) struct Figures {
     pub(crate) bus: String,
     pub(crate) target: u16,
+    pub(crate) queues: usize,
+    pub(crate) waiting: &'static str,
+    /// Commands outstanding at once on each queue.
     pub(crate) depth: u16,
     pub(crate) block_bytes: u32,
     pub(crate) read_percent: u8,
@@ -108,14 +114,16 @@ impl Batches {
 }
 
 impl Figures {
-    pub(crate) fn of(bus: &str, disk: &Disk, load: &Load, measured: &Measured) -> Self {
+    fn of(global: &Global, queues: usize, disk: &Disk, load: &Load, measured: &Measured) -> Self {
         let seconds = measured.elapsed.as_secs_f64().max(1e-9);
         let commands = measured.commands.max(1) as f64;
         let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         let at = |quantile| microseconds(measured.latency.value_at_quantile(quantile));
         Self {
-            bus: bus.to_owned(),
+            bus: global.bus.to_string(),
             target: disk.target.0,
+            queues,
+            waiting: global.waiting.name(),
             depth: load.depth,
             block_bytes: load.blocks * disk.block_bytes,
             read_percent: load.read,
@@ -145,7 +153,7 @@ impl Figures {
             idle_polls: measured.idle_polls,
             outstanding_peak: measured.outstanding_peak,
             sent_again: measured.again,
-            recovery: measured.recovery,
+            recovery: Recovered::default(),
         }
     }
 
@@ -156,8 +164,16 @@ impl Figures {
             (
                 "load",
                 format!(
-                    "{} % reads, {} B, {}, {} outstanding on target {}",
-                    self.read_percent, self.block_bytes, self.order, self.depth, self.target
+                    "{} % reads, {} B, {}, {} outstanding on target {}{}",
+                    self.read_percent,
+                    self.block_bytes,
+                    self.order,
+                    self.depth,
+                    self.target,
+                    match self.queues {
+                        1 => String::new(),
+                        queues => format!(", on each of {queues} queues"),
+                    }
                 ),
             ),
             ("I/O per second", format!("{:.0}", self.iops)),
@@ -192,10 +208,11 @@ impl Figures {
     }
 }
 
-/// Runs `load` with its progress.
+/// Runs `load` on every queue, with its progress.
 pub(crate) fn measure(
     global: &Global,
     host: &mut dyn Host,
+    further: Vec<FurtherQueue<'_>>,
     disk: &Disk,
     load: &Load,
 ) -> Result<Figures, Error> {
@@ -203,18 +220,28 @@ pub(crate) fn measure(
         Limit::Time(time) => (time.as_millis() as u64, "ms"),
         Limit::Count(count) => (count, "commands"),
     };
+    let queues = further.len() + 1;
     let mut progress = Progress::new(!global.quiet && !global.json, "measuring", total, unit);
-    let measured = load::run(host, disk, load, &mut progress)?;
-    Ok(Figures::of(global.bus.as_str(), disk, load, &measured))
+    let pinning = global.pin.clone().unwrap_or_default();
+    let measured = together::run(host, further, disk, load, &pinning, &mut |position, speed| {
+        progress.at(position, || format!("{:.0} I/O per second", speed * queues as f64));
+    });
+    progress.end();
+    let measured = measured?;
+    host.note_sent_again(measured.by_recovery);
+    let recovery = Recovered::of(host);
+    Ok(Figures { recovery, ..Figures::of(global, queues, disk, load, &measured) })
 }
 
 /// Measures as the command line says.
 pub(crate) fn run(global: &Global, arguments: &Perf) -> Result<(), Error> {
-    let in_buffers = u64::from(arguments.depth) * u64::from(arguments.block_size);
+    let queues = arguments.queues;
+    let in_buffers =
+        u64::from(queues) * u64::from(arguments.depth) * u64::from(arguments.block_size);
     if in_buffers > MOST_BUFFER {
         return Err(Error::usage(format!(
-            "{} commands of {} are {} of data at once; {} is the most, take a smaller --depth or --block-size",
-            arguments.depth,
+            "{} commands of {} are {} of data at once; {} is the most, take a smaller --depth, --queues or --block-size",
+            u32::from(arguments.depth) * u32::from(queues),
             output::size(arguments.block_size.into()),
             output::size(in_buffers),
             output::size(MOST_BUFFER)
@@ -231,7 +258,9 @@ pub(crate) fn run(global: &Global, arguments: &Perf) -> Result<(), Error> {
             ),
         )?;
     }
-    let figures = open_unit(global, &arguments.unit, arguments.depth, |host| {
+    let commands = arguments.depth.saturating_mul(queues.into());
+    let options = Options { queues, ..unit_options(global, &arguments.unit, commands) };
+    let figures = with_queues(options, |host, further| {
         let (disk, _) = io::disk(host, &arguments.unit)?;
         disk.check_range(0, 1)?;
         if !arguments.block_size.is_multiple_of(disk.block_bytes) {
@@ -253,7 +282,7 @@ pub(crate) fn run(global: &Global, arguments: &Perf) -> Result<(), Error> {
             },
             seed: arguments.seed,
         };
-        measure(global, host, &disk, &load)
+        measure(global, host, further, &disk, &load)
     })?;
     output::print(global.json, "perf", &figures, || figures.text())
 }

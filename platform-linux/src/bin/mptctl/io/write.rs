@@ -69,7 +69,7 @@ pub(crate) fn run(global: &Global, arguments: &Write) -> Result<(), Error> {
         })
     })?;
     output::print(global.json, "write", &done, || {
-        let gone = if global.disks.is_empty() {
+        let gone = if global.disks.is_empty() && !global.bus.is_real() {
             "; the disk was a temporary one and is gone now, name your own with --disk FILE"
         } else {
             ""

@@ -1,5 +1,6 @@
 //! The load: keeps a queue full, and measures what comes back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fusion_mpt::scsi::Cdb;
@@ -7,7 +8,7 @@ use fusion_mpt::sgl::Direction;
 use fusion_mpt_linux::disk::{Disk, refused};
 use fusion_mpt_linux::ended::Ended;
 use fusion_mpt_linux::error::Error;
-use fusion_mpt_linux::host::{Buffer, Host, Request};
+use fusion_mpt_linux::host::{Buffer, CommandQueue, Host, Request};
 use fusion_mpt_linux::interrupt;
 use fusion_mpt_linux::pattern::{Pattern, Random};
 use fusion_mpt_linux::silence::{self, Silence};
@@ -16,8 +17,6 @@ use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::Order;
-use crate::progress::Progress;
-use crate::recovered::Recovered;
 
 /// The longest latency that is told apart, in nanoseconds: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -65,8 +64,29 @@ pub(crate) struct Measured {
     pub(crate) outstanding_peak: u16,
     /// Commands that were sent again, for whatever reason.
     pub(crate) again: u64,
-    /// What was survived, of the whole session.
-    pub(crate) recovery: Recovered,
+    /// Those of them that recovery had ended.
+    pub(crate) by_recovery: u64,
+}
+
+impl Measured {
+    /// Adds what another queue did at the same time.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.commands += other.commands;
+        self.reads += other.reads;
+        self.bytes += other.bytes;
+        self.elapsed = self.elapsed.max(other.elapsed);
+        // Both have the same bounds, so that nothing can be out of them.
+        let _ = self.latency.add(&other.latency);
+        self.cpu += other.cpu;
+        self.register_reads += other.register_reads;
+        self.register_writes += other.register_writes;
+        self.batches.iter_mut().zip(other.batches).for_each(|(sum, batch)| *sum += batch);
+        self.polls += other.polls;
+        self.idle_polls += other.idle_polls;
+        self.outstanding_peak += other.outstanding_peak;
+        self.again += other.again;
+        self.by_recovery += other.by_recovery;
+    }
 }
 
 /// One of the commands that are kept outstanding.
@@ -78,18 +98,27 @@ struct Flight {
     tries: Tries,
 }
 
-/// Runs the load on one disk.
-pub(crate) fn run(
-    host: &mut dyn Host,
-    disk: &Disk,
-    load: &Load,
-    progress: &mut Progress,
-) -> Result<Measured, Error> {
+/// Memory for the data of one queue's commands, filled if some are to be written.
+pub(crate) fn buffer(host: &mut dyn Host, disk: &Disk, load: &Load) -> Result<Buffer, Error> {
     let bytes = load.blocks * disk.block_bytes;
     let buffer = host.allocate(usize::from(load.depth) * bytes as usize)?;
     if load.read < 100 {
         fill(&buffer, disk, load);
     }
+    Ok(buffer)
+}
+
+/// Runs the load on one disk by one queue. `others_stop` ends it early; `tell` hears how far it is:
+/// milliseconds or commands, whichever the limit counts, and commands a second.
+pub(crate) fn run(
+    queue: &mut dyn CommandQueue,
+    disk: &Disk,
+    load: &Load,
+    buffer: &Buffer,
+    others_stop: &AtomicBool,
+    tell: &mut dyn FnMut(u64, f64),
+) -> Result<Measured, Error> {
+    let bytes = load.blocks * disk.block_bytes;
     let places = disk.blocks / u64::from(load.blocks);
     if places == 0 {
         return Err(Error::usage(format!(
@@ -107,12 +136,12 @@ pub(crate) fn run(
     let mut latency = Histogram::new_with_bounds(1, LONGEST_NS, 3)
         .map_err(|error| Error::failed(format!("cannot measure latencies: {error}")))?;
 
-    let before = host.counters();
-    let (reads_before, writes_before) = host.register_accesses();
+    let before = queue.counters();
+    let (reads_before, writes_before) = queue.register_accesses();
     let cpu_before = thread_time();
     let (mut sent, mut done, mut reads, mut repeats) = (0u64, 0u64, 0u64, 0u64);
     let mut failure = None;
-    let mut silence = Silence::begin(host);
+    let mut silence = Silence::begin(queue);
     let mut by_recovery = 0;
     let mut looks = 0;
     let mut stop = false;
@@ -142,12 +171,12 @@ pub(crate) fn run(
                 lun: disk.lun,
                 cdb: cdb.as_bytes(),
                 direction: flight.direction,
-                buffer: Some(&buffer),
+                buffer: Some(buffer),
                 offset: usize::from(slot) * bytes as usize,
                 bytes,
                 cookie: u64::from(slot),
             };
-            if !host.submit(&request)? {
+            if !queue.submit(&request)? {
                 // The controller takes fewer at once than were asked for.
                 if repeat {
                     again.push(slot)
@@ -162,7 +191,7 @@ pub(crate) fn run(
         if in_flight == 0 && (stop || failure.is_some() || again.is_empty()) {
             break;
         }
-        let found = host.poll(&mut |completion| {
+        let found = queue.poll(&mut |completion| {
             let slot = completion.cookie as u16;
             let Some(flight) = flights.get_mut(usize::from(slot)) else { return };
             if completion.outcome.is_good() && completion.outcome.transferred() == bytes {
@@ -187,16 +216,15 @@ pub(crate) fn run(
                 failure.get_or_insert_with(|| refused(disk.target, cdb.as_bytes(), &ended));
             }
         })?;
-        host.note_sent_again(std::mem::take(&mut by_recovery));
         looks += found.max(1);
         if found == 0 {
-            host.pause();
+            queue.pause();
         }
         if looks >= LOOKS || found == 0 {
             looks = 0;
             if found > 0 {
-                silence.end(host);
-            } else if silence.is_too_long(host) {
+                silence.end(queue);
+            } else if silence.is_too_long(queue) {
                 return Err(Error::failed(format!(
                     "{in_flight} commands have not come back from target {} for {} s; the controller is reset now",
                     disk.target.0,
@@ -204,7 +232,7 @@ pub(crate) fn run(
                 )));
             }
             let elapsed = started.elapsed();
-            stop |= interrupt::asked();
+            stop |= interrupt::asked() || others_stop.load(Ordering::Relaxed);
             let position = match load.limit {
                 Limit::Time(time) => {
                     stop |= elapsed >= time;
@@ -212,20 +240,17 @@ pub(crate) fn run(
                 }
                 Limit::Count(_) => done,
             };
-            progress.at(position, || {
-                format!("{:.0} I/O per second", done as f64 / elapsed.as_secs_f64().max(1e-9))
-            });
+            tell(position, done as f64 / elapsed.as_secs_f64().max(1e-9));
         }
     }
     let elapsed = started.elapsed();
     let cpu = thread_time().saturating_sub(cpu_before);
-    progress.end();
     interrupt::check()?;
     if let Some(failure) = failure {
         return Err(failure);
     }
-    let after = host.counters();
-    let (reads_after, writes_after) = host.register_accesses();
+    let after = queue.counters();
+    let (reads_after, writes_after) = queue.register_accesses();
     let mut batches = after.batches;
     for (batch, before) in batches.iter_mut().zip(before.batches) {
         *batch -= before;
@@ -244,7 +269,7 @@ pub(crate) fn run(
         idle_polls: after.idle_polls - before.idle_polls,
         outstanding_peak: after.outstanding_peak,
         again: repeats,
-        recovery: Recovered::of(host),
+        by_recovery,
     })
 }
 

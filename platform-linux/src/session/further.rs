@@ -1,0 +1,235 @@
+//! A further queue, in a thread of its own.
+
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use fusion_mpt::error::SubmitError;
+use fusion_mpt::generation::{Device, Generation};
+use fusion_mpt::io_queue::{Completion, Queue};
+use fusion_mpt::platform::{BusAddr, DmaRegion, Registers};
+use fusion_mpt::targets::TargetId;
+use fusion_mpt::trace::Counters;
+
+use super::Options;
+use super::lending::{command, parts_of};
+use crate::cdb;
+use crate::ended::Ended;
+use crate::error::Error;
+use crate::host::{CommandQueue, Request};
+use crate::link::{Link, real_time};
+use crate::waiting::{Interrupt, Next, Waiter, Waiting};
+
+/// The controller's memory, which every queue has a handle to.
+pub(super) struct SharedRegion<D>(Arc<D>);
+
+impl<D> SharedRegion<D> {
+    pub(super) fn new(region: D) -> Self {
+        Self(Arc::new(region))
+    }
+}
+
+impl<D> Clone for SharedRegion<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+// SAFETY: it forwards to a region that lives as long as the last handle, whose promises are kept.
+unsafe impl<D: DmaRegion> DmaRegion for SharedRegion<D> {
+    fn cpu(&self) -> NonNull<[u8]> {
+        self.0.cpu()
+    }
+    fn bus(&self) -> BusAddr {
+        self.0.bus()
+    }
+    fn to_device(&self, range: Range<usize>) {
+        self.0.to_device(range);
+    }
+    fn to_cpu(&self, range: Range<usize>) {
+        self.0.to_cpu(range);
+    }
+}
+
+/// Where commands for each present target go. It changes with hot-plug and with resets.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    /// Counts changes, so that a queue need not lock to see that there was none.
+    version: AtomicU64,
+    devices: RwLock<Vec<Option<Device>>>,
+}
+
+impl Devices {
+    /// Says what is so from now on.
+    pub(super) fn publish(&self, present: impl Iterator<Item = (TargetId, Device)>) {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        devices.clear();
+        for (target, device) in present {
+            let index = usize::from(target.0);
+            if devices.len() <= index {
+                devices.resize(index + 1, None);
+            }
+            if let Some(place) = devices.get_mut(index) {
+                *place = Some(device);
+            }
+        }
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Polls between looks at the clock.
+const POLLS_BETWEEN_TICKS: u32 = 64;
+
+/// A further queue of a session's controller.
+pub(super) struct Further<'a, G: Generation, R, D> {
+    queue: Queue<'a, G, R, D>,
+    devices: &'a Devices,
+    /// What of them this queue has seen.
+    seen: u64,
+    known: Vec<Option<Device>>,
+    has_written: &'a AtomicBool,
+    kept: Vec<(u64, Ended)>,
+    interrupt: Option<Interrupt>,
+    waiter: Waiter,
+    timeout_ms: u32,
+    /// The controller's time at the start of this process's.
+    epoch_ms: u64,
+    left_out: u32,
+    idle: u32,
+}
+
+impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
+    pub(super) fn new<B: Link>(
+        queue: Queue<'a, G, R, D>,
+        devices: &'a Devices,
+        has_written: &'a AtomicBool,
+        interrupt: Option<Interrupt>,
+        options: &Options,
+        epoch_ms: u64,
+    ) -> Self {
+        let waiting = if interrupt.is_some() { options.waiting } else { Waiting::Poll };
+        Self {
+            queue,
+            devices,
+            seen: 0,
+            known: Vec::new(),
+            has_written,
+            kept: Vec::new(),
+            interrupt,
+            waiter: Waiter::new(waiting),
+            timeout_ms: options.timeout_ms,
+            epoch_ms,
+            left_out: 0,
+            idle: 0,
+        }
+    }
+
+    fn device(&mut self, target: TargetId) -> Option<Device> {
+        let version = self.devices.version.load(Ordering::Acquire);
+        if version != self.seen {
+            let devices = self.devices.devices.read().unwrap_or_else(PoisonError::into_inner);
+            self.known.clone_from(&devices);
+            self.seen = version;
+        }
+        self.known.get(usize::from(target.0)).copied().flatten()
+    }
+}
+
+impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, R, D> {
+    fn submit(&mut self, request: &Request<'_>) -> Result<bool, Error> {
+        let Some(device) = self.device(request.target) else {
+            return Err(Error::failed(format!("target {} is gone", request.target.0)));
+        };
+        let (cdb, segment) = parts_of(request)?;
+        match self.queue.submit(device, &command(request, &cdb, &segment, self.timeout_ms)) {
+            Ok(_) => {
+                if cdb::is_write(request.cdb) && !self.has_written.load(Ordering::Relaxed) {
+                    self.has_written.store(true, Ordering::Relaxed);
+                }
+                Ok(true)
+            }
+            Err(SubmitError::Full | SubmitError::Held | SubmitError::Throttled) => Ok(false),
+            Err(error) => {
+                Err(Error::failed(format!("a command for target {}: {error}", request.target.0)))
+            }
+        }
+    }
+
+    fn poll(&mut self, complete: &mut dyn FnMut(Completion<'_>)) -> Result<u32, Error> {
+        self.left_out += 1;
+        let mut ended = 0;
+        let mut complete = |completion: Completion<'_>| {
+            ended += 1;
+            complete(completion);
+        };
+        if self.left_out >= POLLS_BETWEEN_TICKS || self.idle > 0 {
+            self.left_out = 0;
+            let now_ms = self.epoch_ms + real_time().as_millis() as u64;
+            self.queue.tick(now_ms, &mut complete);
+        }
+        let found = self.queue.poll(&mut complete).max(ended);
+        if found > 0 {
+            self.idle = 0;
+            if self.waiter.is_armed() {
+                self.wake();
+            }
+        }
+        Ok(found)
+    }
+
+    fn keep(&mut self, cookie: u64, ended: Ended) {
+        self.kept.push((cookie, ended));
+    }
+
+    fn take_kept(&mut self) -> Vec<(u64, Ended)> {
+        std::mem::take(&mut self.kept)
+    }
+
+    fn pause(&mut self) {
+        self.idle = self.idle.saturating_add(1);
+        match (self.waiter.next(self.idle), &self.interrupt) {
+            (Next::Arm, Some(_)) => self.waiter.arm(true),
+            (Next::Sleep, Some(interrupt)) => self.waiter.sleep(interrupt),
+            _ => std::thread::yield_now(),
+        }
+    }
+
+    fn sleep_on(&mut self) -> Option<BorrowedFd<'_>> {
+        self.waiter.arm(self.interrupt.is_some());
+        self.interrupt.as_ref().map(Interrupt::fd)
+    }
+
+    fn wake(&mut self) {
+        self.waiter.arm(false);
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.take();
+        }
+    }
+
+    fn outstanding(&self) -> u16 {
+        self.queue.outstanding()
+    }
+
+    fn depth(&self) -> u16 {
+        self.queue.depth()
+    }
+
+    fn counters(&self) -> Counters {
+        self.queue.counters()
+    }
+
+    fn register_accesses(&self) -> (u64, u64) {
+        self.queue.register_accesses()
+    }
+
+    fn now(&self) -> Duration {
+        real_time()
+    }
+
+    fn happened(&self) -> usize {
+        self.queue.counters().completed as usize
+    }
+}
