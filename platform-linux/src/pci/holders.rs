@@ -96,8 +96,10 @@ fn list<T: fmt::Display>(things: &[T]) -> String {
 #[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
 pub struct Holders {
     /// Those that are known.
+    #[serde(rename = "holders")]
     pub known: Vec<Holder>,
     /// Why there may be more, as a sentence; `None` when there are no more.
+    #[serde(rename = "holders_unknown")]
     pub unknown: Option<String>,
 }
 

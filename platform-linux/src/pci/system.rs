@@ -114,7 +114,7 @@ impl System {
         Self {
             root: PathBuf::from("/"),
             kernel: Arc::new(Running),
-            patience: Duration::from_secs(60),
+            patience: Duration::from_secs(5),
         }
     }
 

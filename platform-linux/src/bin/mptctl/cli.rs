@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 use fusion_mpt_linux::affinity::Pinning;
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
+use fusion_mpt_linux::pci::{PciAddress, UserDriver};
 use fusion_mpt_linux::waiting::Waiting;
 use fusion_mpt_mock::faults::{Plan, Planned};
 use values::{byte, bytes, fault, seed};
@@ -84,8 +85,8 @@ impl Global {
     }
 }
 
-/// The command line's description. `emulate` and `knob` open no bus, so they do not offer what is
-/// for one; [`Cli::read`] refuses it there.
+/// The command line's description. Some commands open no bus, so they do not offer what is for one;
+/// [`Cli::read`] refuses it there.
 pub(crate) fn command() -> clap::Command {
     let unused = |id: &'static str| Arg::new(id).long(id).global(true).hide(true);
     let bus = || unused("bus").value_parser(clap::value_parser!(BusName));
@@ -95,13 +96,48 @@ pub(crate) fn command() -> clap::Command {
         disks.action(ArgAction::Append).value_parser(clap::value_parser!(PathBuf))
     };
     let help = "A disk on a file or block device, with options; may be given several times";
-    Cli::command()
-        .mut_subcommand("emulate", |emulate| {
-            emulate.arg(bus()).arg(trace()).arg(disks().help(help))
+    let command = Cli::command().mut_subcommand("emulate", |emulate| {
+        emulate.arg(bus()).arg(trace()).arg(disks().help(help))
+    });
+    ["knob", "bind", "unbind", "status"].into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| {
+            subcommand.arg(bus()).arg(trace()).arg(disks().global(true).hide(true))
         })
-        .mut_subcommand("knob", |knob| {
-            knob.arg(bus()).arg(trace()).arg(disks().global(true).hide(true))
-        })
+    })
+}
+
+/// Why a command that opens no bus takes none of the options of one, and what to do instead: of
+/// `--bus`, `--trace`, `--fault` and `--disk`.
+struct NoBus {
+    name: &'static str,
+    instead: [&'static str; 4],
+}
+
+impl NoBus {
+    const EMULATED: [&str; 4] = [
+        "name an emulated chip with emulate --chip",
+        "have the guest's own driver say more",
+        "turn a knob instead: mptctl knob --control PATH --help",
+        "plug a disk in with: mptctl knob --control PATH add-disk FILE",
+    ];
+    const REAL: [&str; 4] = [
+        "name the controller by its PCI address, as in: mptctl bind 03:00.0",
+        "trace a command that uses the controller, as in: mptctl list --bus 03:00.0 --trace",
+        "faults are for software controllers",
+        "images are for software controllers",
+    ];
+
+    fn of(command: &Command) -> Option<Self> {
+        let (name, instead) = match command {
+            Command::Emulate(_) => ("emulate", Self::EMULATED),
+            Command::Knob(_) => ("knob", Self::EMULATED),
+            Command::Bind(_) => ("bind", Self::REAL),
+            Command::Unbind(_) => ("unbind", Self::REAL),
+            Command::Status => ("status", Self::REAL),
+            _ => return None,
+        };
+        Some(Self { name, instead })
+    }
 }
 
 impl Cli {
@@ -110,21 +146,17 @@ impl Cli {
         let mut description = command();
         let matches = description.try_get_matches_from_mut(std::env::args_os())?;
         let cli = Self::from_arg_matches(&matches)?;
-        let (name, takes_disks) = match cli.command {
-            Command::Emulate(_) => ("emulate", true),
-            Command::Knob(_) => ("knob", false),
-            _ => return Ok(cli),
+        let Some(NoBus { name, instead: [bus, trace, fault, disk] }) = NoBus::of(&cli.command)
+        else {
+            return Ok(cli);
         };
+        let takes_disks = matches!(cli.command, Command::Emulate(_));
         let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
         let (option, hint) = match () {
-            () if typed("bus") => ("--bus", "name an emulated chip with emulate --chip"),
-            () if typed("trace") => ("--trace", "have the guest's own driver say more"),
-            () if typed("faults_of_any") => {
-                ("--fault", "turn a knob instead: mptctl knob --control PATH --help")
-            }
-            () if typed("disks") && !takes_disks => {
-                ("--disk", "plug a disk in with: mptctl knob --control PATH add-disk FILE")
-            }
+            () if typed("bus") => ("--bus", bus),
+            () if typed("trace") => ("--trace", trace),
+            () if typed("faults_of_any") => ("--fault", fault),
+            () if typed("disks") && !takes_disks => ("--disk", disk),
             () => return Ok(cli),
         };
         let sentence = format!("{name} takes no {option}: it opens no bus of its own; {hint}\n");
@@ -156,8 +188,20 @@ Examples:
     #[command(after_help = "\
 Examples:
   mptctl show --bus mock:sas3816
-  mptctl show --target 0")]
+  mptctl show --facts
+  mptctl show --target 0
+  mptctl show --json
+
+Shown are the controller, its phys with their error counters, expanders, enclosures, every device
+with its place and state, and RAID volumes. What a controller does not tell is \"not told\".")]
     Show(Show),
+    /// Show what the controller tells of as it happens: devices, links, discovery, RAID, its log
+    #[command(after_help = "\
+Examples:
+  mptctl events                                 what was told during bring-up
+  mptctl events --follow                        what comes, until Ctrl-C
+  mptctl events --follow --for 60 --json        a JSON object to a line, for a minute")]
+    Events(Events),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
 Examples:
@@ -225,6 +269,31 @@ Examples:
 The socket takes and gives a JSON object to a line, so that any program can turn knobs too:
   {\"knob\":\"fault\",\"code\":9762} is answered by {\"done\":\"...\"} or {\"refused\":\"...\"}.")]
     Knob(emulate::Knob),
+    /// Give a real controller to user space: to vfio-pci or uio_pci_generic
+    #[command(after_help = "\
+Examples:
+  mptctl status                                 what there is, and who uses it
+  sudo mptctl bind 03:00.0                      VFIO behind an IOMMU, UIO without one
+  sudo mptctl bind 03:00.0 --owner $USER        and a normal user may open it
+  sudo mptctl bind 03:00.0 03:00.1              both halves of an IOMMU group
+  mptctl list --bus 0000:03:00.0                then, through our driver
+
+A controller whose disks are mounted, swap, part of LVM, MD, ZFS or Btrfs, or opened by a program
+is refused, and the command says who holds them. When anything fails, it is put back as it was.")]
+    Bind(Bind),
+    /// Give a controller back to the kernel's own driver
+    #[command(after_help = "\
+Examples:
+  sudo mptctl unbind 03:00.0
+
+One that a program has open is refused: the kernel would wait for it.")]
+    Unbind(Unbind),
+    /// Show the real controllers of this machine and whose driver has them
+    #[command(after_help = "\
+Examples:
+  mptctl status
+  sudo mptctl status --json                     root sees everybody's open files, too")]
+    Status,
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -253,6 +322,32 @@ pub(crate) struct Unit {
     /// said. The driver acts a third of it before, at most ten seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) timeout: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bind {
+    /// The controllers, as lspci names them: 0000:03:00.0, or 03:00.0
+    #[arg(required = true, value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<PciAddress>,
+    /// The kernel's driver to lend it by: vfio (behind an IOMMU, the default there) or uio
+    #[arg(long, value_name = "vfio|uio")]
+    pub(crate) driver: Option<UserDriver>,
+    /// Take it though its disks are held: what is mounted there loses its disk
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Whom to give VFIO's device node to, so that they need not be root
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) owner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unbind {
+    /// The controllers, as lspci names them: 0000:03:00.0, or 03:00.0
+    #[arg(required = true, value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<PciAddress>,
+    /// Take it though a program has it open; the kernel asks the program and waits for it
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -287,9 +382,23 @@ pub(crate) struct List {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// A target, by its number in `list`; the controller otherwise
-    #[arg(long, value_name = "ID")]
+    /// One target in full, by its number in `list`
+    #[arg(long, value_name = "ID", conflicts_with = "facts")]
     pub(crate) target: Option<u16>,
+    /// What the IOC answered to IOC facts, field by field
+    #[arg(long)]
+    pub(crate) facts: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on until Ctrl-C, and print each event as it comes; with --json, an object to a line
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Seconds to follow
+    #[arg(long = "for", value_name = "SECONDS", requires = "follow",
+          value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+    pub(crate) seconds: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,12 @@
 //! `mptctl`: Fusion-MPT controllers from the command line.
 
+mod bind;
 mod cli;
 mod demo;
 mod describe;
 mod disk_argument;
 mod emulate;
+mod events;
 mod io;
 mod knob;
 mod list;
@@ -65,6 +67,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Completions { shell } => return manual::completions(shell),
         Command::Man { dir } => return manual::pages(&dir),
         Command::List(cli::List { buses: true }) => return list::buses(global),
+        Command::Status => return bind::status(global),
         _ => {}
     }
     interrupt::install()?;
@@ -72,6 +75,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo(arguments) => demo::run(global, &arguments),
         Command::List(_) => list::disks(global),
         Command::Show(arguments) => show::run(global, &arguments),
+        Command::Events(arguments) => events::run(global, &arguments),
         Command::Read(arguments) => io::read::run(global, &arguments),
         Command::Write(arguments) => io::write::run(global, &arguments),
         Command::Flush(unit) => io::flush(global, &unit),
@@ -81,7 +85,9 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Trace(arguments) => trace::run(global, &arguments),
         Command::Emulate(arguments) => emulate::run(global, &arguments),
         Command::Knob(arguments) => knob::run(global, &arguments),
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Bind(arguments) => bind::bind_all(global, &arguments),
+        Command::Unbind(arguments) => bind::unbind_all(global, &arguments),
+        Command::Status | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
