@@ -124,9 +124,9 @@ impl System {
             .map(|controller| format!("{} ({})", controller.address, controller.chip))
             .collect();
         let hint = if found.is_empty() {
-            "this machine has no Fusion-MPT controller; see lspci -nn -d 1000:".to_owned()
+            "this machine has no Fusion-MPT controller, says mptctl status".to_owned()
         } else {
-            format!("the controllers here are {}", found.join(", "))
+            format!("mptctl status shows those that there are: {}", found.join(", "))
         };
         Err(Error::failed(format!("{what}; {hint}")))
     }

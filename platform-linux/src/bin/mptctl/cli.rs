@@ -261,7 +261,8 @@ The socket takes and gives a JSON object to a line, so that any program can turn
     #[command(after_help = "\
 Examples:
   mptctl status                                 what there is, and who uses it
-  sudo mptctl bind 03:00.0                      VFIO behind an IOMMU, UIO without one
+  sudo mptctl bind 03:00.0                      by VFIO, which needs an IOMMU
+  sudo mptctl bind 03:00.0 --driver uio         without one: nothing guards memory then
   sudo mptctl bind 03:00.0 --owner $USER        and a normal user may open it
   sudo mptctl bind 03:00.0 03:00.1              both halves of an IOMMU group
   mptctl list --bus 0000:03:00.0                then, through our driver
@@ -317,7 +318,7 @@ pub(crate) struct Bind {
     /// The controllers, as lspci names them: 0000:03:00.0, or 03:00.0
     #[arg(required = true, value_name = "ADDRESS")]
     pub(crate) addresses: Vec<PciAddress>,
-    /// The kernel's driver to lend it by: vfio (behind an IOMMU, the default there) or uio
+    /// The kernel's driver to lend it by: vfio, the default, or uio where there is no IOMMU
     #[arg(long, value_name = "vfio|uio")]
     pub(crate) driver: Option<UserDriver>,
     /// Take it though its disks are held: what is mounted there loses its disk
