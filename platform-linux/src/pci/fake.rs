@@ -316,6 +316,9 @@ impl Kernel for FakeKernel {
         let mut behaviour = self.behaviour();
         let name = node.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         behaviour.log.push(format!("flush {name}"));
+        if behaviour.not_root {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
         if behaviour.unflushable.contains(&name) {
             return Err(io::Error::other("Input/output error"));
         }

@@ -1,5 +1,7 @@
 //! Why a controller is not taken from those who have it.
 
+use std::io::ErrorKind;
+
 use crate::error::Error;
 use crate::pci::address::PciAddress;
 use crate::pci::controller::{Controller, GroupMember};
@@ -145,10 +147,16 @@ pub(super) fn if_unflushed(
     // Of a drive without a medium there is nothing to write.
     for disk in controller.disks.iter().filter(|disk| disk.bytes > 0) {
         match system.kernel().flush(&system.node(&disk.name)) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(Error::failed(format!(
+                    "only root may take {} from the kernel; run as root: sudo mptctl bind {0}",
+                    controller.address
+                )));
+            }
             Err(error) if !force => {
                 return Err(Error::failed(format!(
-                    "cannot flush {} before it is taken from the kernel: {error}; run as root, and \
-                     see dmesg for errors of the disk; {INSIST}",
+                    "cannot flush {} before it is taken from the kernel: {error}; see dmesg for \
+                     errors of the disk; {INSIST}",
                     disk.name
                 )));
             }

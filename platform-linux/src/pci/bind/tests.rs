@@ -360,5 +360,9 @@ fn a_failed_unbind_leaves_it_with_user_space() {
 fn a_normal_user_is_told_to_be_root() {
     let machine = machine();
     machine.kernel(|kernel| kernel.not_root = true);
-    refused(&machine, &request(), &["set 0000:03:00.0 apart for vfio-pci", "run as root"]);
+    refused(&machine, &request(), &["only root may take 0000:03:00.0", "sudo mptctl bind"]);
+    std::fs::remove_file(machine.path("sys/block/sda")).expect("a controller without disks");
+    let told = "set 0000:03:00.0 apart for vfio-pci: permission denied; run as root (mpt3sas has";
+    refused(&machine, &request(), &[told]);
+    machine.kernel(|kernel| assert_eq!(kernel.log.len(), 2, "nothing to undo: {:?}", kernel.log));
 }
