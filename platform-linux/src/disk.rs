@@ -382,7 +382,7 @@ pub fn find_target(host: &dyn Host, number: u16) -> Result<Target, Error> {
     }))
 }
 
-fn capacity(
+pub(crate) fn capacity(
     host: &mut dyn Host,
     buffer: &Buffer,
     unit: (TargetId, u8),

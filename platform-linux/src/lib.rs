@@ -6,23 +6,42 @@
 #![deny(missing_docs)]
 
 pub mod affinity;
+pub mod ata;
 pub mod bus_name;
+#[cfg(target_os = "linux")]
+mod card;
 pub mod cdb;
 pub mod decode;
 pub mod disk;
+#[cfg(target_os = "linux")]
+mod dma;
 pub mod ended;
 pub mod error;
+pub mod events;
+pub mod export;
 pub mod host;
 pub mod image;
 pub mod interrupt;
+pub mod inventory;
+#[cfg(target_os = "linux")]
+mod irq;
 mod link;
 mod mock;
 pub mod open;
 pub mod pattern;
 pub mod pci;
+#[cfg(target_os = "linux")]
+mod pci_files;
 pub mod recovery;
+#[cfg(test)]
+mod rig;
 pub mod sense;
 pub mod session;
 pub mod silence;
+pub mod smart;
 pub mod tries;
+#[cfg(target_os = "linux")]
+mod uio;
+#[cfg(target_os = "linux")]
+mod vfio;
 pub mod waiting;

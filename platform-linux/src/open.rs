@@ -6,7 +6,8 @@ use crate::bus_name::BusName;
 use crate::error::Error;
 use crate::host::{FurtherQueue, Host};
 use crate::image::Images;
-use crate::session::{Options, drive};
+use crate::pci::PciAddress;
+use crate::session::{Options, Work, drive};
 
 /// Opens the bus, brings its controller up, lends it to `work`, and leaves both in order:
 /// commands drained, disks flushed, the controller reset to READY, QEMU stopped.
@@ -58,8 +59,48 @@ pub fn with_queues<T>(
             let bus = start_qemu(&images)?;
             drive(&bus, &images, &mut options, &mut work)
         }
-        BusName::Pci(address) => Err(Error::failed(format!("{address} cannot be opened yet"))),
+        BusName::Pci(address) => drive_card(address, &images, &mut options, &mut work),
     }
+}
+
+/// Drives a controller by the user-space driver that it is bound to.
+#[cfg(target_os = "linux")]
+fn drive_card<T>(
+    address: PciAddress,
+    images: &Images,
+    options: &mut Options,
+    work: &mut Work<'_, T>,
+) -> Result<T, Error> {
+    if options.faults.is_some() {
+        return Err(Error::usage(format!(
+            "faults are laid around a software controller, and {address} is none; choose --bus mock:sas1068, mock:sas2008, mock:sas3008 or mock:sas3816",
+        )));
+    }
+    let bound = crate::pci_files::PciFiles::find(address)?.driver();
+    match bound.as_deref() {
+        Some("vfio-pci") => {
+            let bus = crate::vfio::VfioBus::open(address, options.waiting)?;
+            drive(&bus, images, options, work)
+        }
+        Some("uio_pci_generic") => {
+            let bus = crate::uio::UioBus::open(address, options.waiting)?;
+            drive(&bus, images, options, work)
+        }
+        other => Err(Error::failed(format!(
+            "{address} is bound to {}; give it to user space with `mptctl bind {address}`",
+            other.unwrap_or("no driver")
+        ))),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drive_card<T>(
+    address: PciAddress,
+    _: &Images,
+    _: &mut Options,
+    _: &mut Work<'_, T>,
+) -> Result<T, Error> {
+    Err(Error::failed(format!("{address} can only be opened on Linux, by VFIO or UIO")))
 }
 
 fn start_qemu(images: &Images) -> Result<Qtest, Error> {

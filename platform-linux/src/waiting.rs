@@ -143,10 +143,9 @@ impl Waiter {
         self.armed
     }
 
-    /// Sleeps until the interrupt comes, and takes it.
+    /// Sleeps until the interrupt comes, which is still to be taken.
     pub(crate) fn sleep(&self, interrupt: &Interrupt) {
         interrupt.sleep(LONGEST_SLEEP);
-        interrupt.take();
     }
 }
 

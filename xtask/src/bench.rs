@@ -24,6 +24,7 @@ use crate::rust_src;
 use crate::workspace::{Workspace, cargo};
 
 mod overhead;
+mod peer;
 
 /// The package whose benchmarks these are.
 const PACKAGE: &str = "fusion-mpt";
@@ -94,6 +95,12 @@ const BENCHES: &[Bench] = &[
         about: "reads a second that a stock driver gets from our sas3008 and from QEMU's sas1068",
         counted: &[],
         outside: Some(speeds_in_guests),
+    },
+    Bench {
+        name: "peer",
+        about: "our driver beside the kernel's own on one controller in one guest, raw and as a block device",
+        counted: &[],
+        outside: Some(peer::measure),
     },
 ];
 
@@ -294,8 +301,8 @@ mod tests {
             let chosen = choose(&workspace(benches), &[]).unwrap();
             chosen.iter().map(|bench| bench.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&[]), ["recovery", "mmio", "size", "model", "guests"]);
-        let all = ["recovery", "slots", "mmio", "size", "model", "guests"];
+        assert_eq!(names(&[]), ["recovery", "mmio", "size", "model", "guests", "peer"]);
+        let all = ["recovery", "slots", "mmio", "size", "model", "guests", "peer"];
         assert_eq!(names(&["slots"]), all);
     }
 
@@ -304,7 +311,7 @@ mod tests {
         let error = choose(&workspace(&["mmio"]), &["core".to_owned()]).err().unwrap();
         assert_eq!(
             error,
-            "there is no benchmark \"core\"; there are: recovery, mmio, size, model, guests"
+            "there is no benchmark \"core\"; there are: recovery, mmio, size, model, guests, peer"
         );
     }
 

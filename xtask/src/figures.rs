@@ -34,6 +34,18 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("model.*.reads_per_second", Bound::AtLeast(1_000_000.0)),
     // A stock driver gets as much from our controller as another does from QEMU's.
     ("guests.sas3008.reads_ratio", Bound::AtLeast(1.0)),
+    // Beside the kernel's own driver: past its block layer, and through it.
+    ("peer.sas1068.raw_poll.*.qd32.iops_ratio", Bound::AtLeast(3.0)),
+    ("peer.sas1068.raw_irq.*.qd32.iops_ratio", Bound::AtLeast(3.0)),
+    ("peer.sas1068.raw_poll.*.qd1.iops_ratio", Bound::AtLeast(1.5)),
+    ("peer.sas1068.raw_irq.*.qd1.iops_ratio", Bound::AtLeast(1.5)),
+    ("peer.sas3008.raw_poll.*.qd32.iops_ratio", Bound::AtLeast(2.0)),
+    ("peer.sas3008.raw_irq.*.qd32.iops_ratio", Bound::AtLeast(2.0)),
+    ("peer.*.ublk.*.*.iops_ratio", Bound::AtLeast(1.0)),
+    // With 32 commands at once one interrupt and one read of it serve several.
+    ("peer.sas1068.ours.reads_per_io", Bound::AtMost(1.3)),
+    ("peer.sas1068.ours.interrupts_per_io", Bound::AtMost(0.6)),
+    ("peer.*.memory_mib.*", Bound::AtMost(64.0)),
     // Recovery costs nothing while nothing is wrong, and a removal is over at once.
     ("recovery.core_overhead_percent", Bound::AtMost(3.0)),
     ("recovery.tick_us.8192", Bound::AtMost(2.0)),

@@ -192,7 +192,10 @@ impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, 
         self.idle = self.idle.saturating_add(1);
         match (self.waiter.next(self.idle), &self.interrupt) {
             (Next::Arm, Some(_)) => self.waiter.arm(true),
-            (Next::Sleep, Some(interrupt)) => self.waiter.sleep(interrupt),
+            (Next::Sleep, Some(interrupt)) => {
+                self.waiter.sleep(interrupt);
+                self.wake();
+            }
             _ => std::thread::yield_now(),
         }
     }

@@ -171,7 +171,12 @@ impl<G: Generation, B: Link> CommandQueue for Session<'_, G, B> {
             (Next::Arm, Some(_)) => {
                 self.sleep_on();
             }
-            (Next::Sleep, Some(interrupt)) => self.waiter.sleep(interrupt),
+            (Next::Sleep, Some(interrupt)) => {
+                self.waiter.sleep(interrupt);
+                // Held back by the controller first: a line that it still asserts comes again as
+                // soon as it is taken.
+                self.wake();
+            }
             _ => self.link.pause(self.idle),
         }
     }

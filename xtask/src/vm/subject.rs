@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::guests::agent::{Job, Output};
 use crate::guests::controller::CONTROLLERS;
 use crate::guests::disk::Disk;
-use crate::guests::machine::expect_success;
+use crate::guests::machine::{MachineOptions, expect_success};
 use crate::guests::rig::{Rig, file_name};
 use crate::vm::group::{Group, LIMIT};
 use crate::vm::yard::Yard;
@@ -57,6 +57,14 @@ pub(crate) struct Subject {
     pub(crate) ublk: bool,
 }
 
+/// What folders of a guest are called by.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) purpose: String,
+    /// Which guest for that purpose it is.
+    pub(crate) boot: u32,
+}
+
 /// An `mptctl export` that runs.
 pub(crate) struct Export {
     job: Job,
@@ -67,21 +75,34 @@ pub(crate) struct Export {
 impl Subject {
     /// Boots a group's guest. Nobody has the controller then.
     pub(crate) fn boot(yard: &Yard<'_>, group: &Group, boot: u32) -> Result<Self, String> {
-        let controller = CONTROLLERS.iter().find(|known| known.name == group.controller);
-        let controller = controller.ok_or_else(|| format!("no controller {}", group.controller))?;
-        let folder = file_name(&group.title());
+        let place = Place { purpose: group.title(), boot };
+        let options = group.shape.options(yard.workshop.accelerator);
+        Self::boot_with(yard, group.controller, group.kernel, group.way, options, &place)
+    }
+
+    /// Boots a guest with that controller and these options.
+    pub(crate) fn boot_with(
+        yard: &Yard<'_>,
+        controller: &str,
+        kernel: &str,
+        way: Way,
+        options: MachineOptions,
+        place: &Place,
+    ) -> Result<Self, String> {
+        let known = CONTROLLERS.iter().find(|known| known.name == controller);
+        let known = known.ok_or_else(|| format!("no controller {controller}"))?;
+        let folder = file_name(&place.purpose);
         let workshop = yard.workshop;
-        let logs = workshop.logs.join(&folder).join(format!("boot-{boot}"));
+        let logs = workshop.logs.join(&folder).join(format!("boot-{}", place.boot));
         let disks = workshop.disks.join(&folder);
-        let image = yard.image(group.kernel)?;
-        let options = group.shape.options(workshop.accelerator);
-        let mut rig = Rig::boot(workshop, controller, image, options, &logs, &disks)?;
+        let image = yard.image(kernel)?;
+        let mut rig = Rig::boot(workshop, known, image, options, &logs, &disks)?;
         rig.machine.check(&format!("modprobe -a {MODULES}"), LIMIT)?;
         let ublk = rig.machine.run("modprobe ublk_drv", LIMIT)?.status == 0;
         let find = "cd /sys/bus/pci/devices && grep -l 0x1000 */vendor";
         let found = rig.machine.check(find, LIMIT)?;
         let address = found.trim().trim_end_matches("/vendor").to_owned();
-        Ok(Self { rig, way: group.way, address, ublk })
+        Ok(Self { rig, way, address, ublk })
     }
 
     /// Runs a script that has to succeed.

@@ -188,8 +188,20 @@ Examples:
     #[command(after_help = "\
 Examples:
   mptctl show --bus mock:sas3816
-  mptctl show --target 0")]
+  mptctl show --facts
+  mptctl show --target 0
+  mptctl show --json
+
+Shown are the controller, its phys with their error counters, expanders, enclosures, every device
+with its place and state, and RAID volumes. What a controller does not tell is \"not told\".")]
     Show(Show),
+    /// Show what the controller tells of as it happens: devices, links, discovery, RAID, its log
+    #[command(after_help = "\
+Examples:
+  mptctl events                                 what was told during bring-up
+  mptctl events --follow                        what comes, until Ctrl-C
+  mptctl events --follow --for 60 --json        a JSON object to a line, for a minute")]
+    Events(Events),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
 Examples:
@@ -328,9 +340,23 @@ pub(crate) struct List {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// A target, by its number in `list`; the controller otherwise
-    #[arg(long, value_name = "ID")]
+    /// One target in full, by its number in `list`
+    #[arg(long, value_name = "ID", conflicts_with = "facts")]
     pub(crate) target: Option<u16>,
+    /// What the IOC answered to IOC facts, field by field
+    #[arg(long)]
+    pub(crate) facts: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on until Ctrl-C, and print each event as it comes; with --json, an object to a line
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Seconds to follow
+    #[arg(long = "for", value_name = "SECONDS", requires = "follow",
+          value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+    pub(crate) seconds: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod demo;
 mod describe;
 mod disk_argument;
 mod emulate;
+mod events;
 mod io;
 mod knob;
 mod list;
@@ -74,6 +75,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo(arguments) => demo::run(global, &arguments),
         Command::List(_) => list::disks(global),
         Command::Show(arguments) => show::run(global, &arguments),
+        Command::Events(arguments) => events::run(global, &arguments),
         Command::Read(arguments) => io::read::run(global, &arguments),
         Command::Write(arguments) => io::write::run(global, &arguments),
         Command::Flush(unit) => io::flush(global, &unit),

@@ -53,6 +53,16 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
+/// Whether nobody reads standard output any more, for commands that would go on printing for ever.
+pub(crate) fn reader_is_gone() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = std::io::stdout();
+    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let found = poll(&mut watched, Some(&at_once));
+    found.is_ok() && watched.iter().any(|one| one.revents().contains(PollFlags::ERR))
+}
+
 /// Reports a failure: the sentence on standard error, and a JSON document where one is expected.
 pub(crate) fn failure(json: bool, error: &Error) {
     let sentence = error.to_string();

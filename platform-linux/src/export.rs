@@ -1,0 +1,20 @@
+//! Logical units as block devices of this machine.
+//!
+//! ```text
+//! kernel's block layer                      this process                                controller
+//!   /dev/ublkb0  queue 0 ──┐
+//!   /dev/ublkb1  queue 0 ──┴─ ring ── main thread: engine ── host's own queue      ──── reply queue 0
+//!   /dev/ublkb0  queue 1 ──┐
+//!   /dev/ublkb1  queue 1 ──┴─ ring ── thread 1:    engine ── further queue 1       ──── reply queue 1
+//!                                     control thread: makes, starts, stops devices
+//! ```
+//!
+//! [`unit`] is what a logical unit says of itself that a block layer wants to know, [`block`] how a
+//! block layer's wish becomes CDBs and how their outcome becomes an errno, [`engine`] what stands
+//! between the two for one thread: tags, their buffers, what waits and what is tried again.
+
+pub mod block;
+pub mod engine;
+#[cfg(target_os = "linux")]
+pub mod ublk;
+pub mod unit;

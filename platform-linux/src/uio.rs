@@ -1,0 +1,207 @@
+//! Controllers bound to uio_pci_generic: no IOMMU between the card and the memory of the machine.
+//!
+//! The kernel gives a file that tells of interrupts; registers and configuration space are files of
+//! sysfs. Memory is hugepages at their physical addresses, which only root is told.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusion_mpt::platform::Registers;
+use fusion_mpt_mock::bus::{Bus, BusError};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::card::{Card, CardRegisters, window_bytes};
+use crate::dma::mapping::Mapping;
+use crate::dma::{Piece, Pool};
+use crate::error::Error;
+use crate::irq::{HeldBack, Signal};
+use crate::link::{Link, RealDelay, real_time};
+use crate::pci::address::PciAddress;
+use crate::pci_files::PciFiles;
+use crate::waiting::{Interrupt, Waiting};
+
+mod config;
+mod hugepages;
+mod memory;
+mod pagemap;
+
+use config::ConfigFile;
+use memory::Hugepages;
+
+/// A controller by UIO.
+#[derive(Debug)]
+pub(crate) struct UioBus {
+    id: (u16, u16),
+    interrupt: Option<Interrupt>,
+    registers: CardRegisters<ConfigFile>,
+    pool: Arc<Pool>,
+    card: Arc<Card<ConfigFile>>,
+}
+
+impl UioBus {
+    /// Opens the controller, which reaches no memory until some is allocated.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what is in the way and how to remove it.
+    pub(crate) fn open(address: PciAddress, waiting: Waiting) -> Result<Self, Error> {
+        let files = PciFiles::find(address)?;
+        check_driver(&files)?;
+        let bar = files.register_bar()?;
+        let id = files.id()?;
+        if bar.bytes < window_bytes() as u64 {
+            return Err(Error::failed(format!(
+                "the registers of {address} are {} bytes, less than a page, and UIO can only map pages; bind it to vfio-pci",
+                bar.bytes
+            )));
+        }
+        let first = memory::keep_open()?;
+        let device = open_device(&files)?;
+        let (memory, device) = Hugepages::around(first, device, address)?;
+        let device = Arc::new(Signal::uio(device));
+
+        let path = files.folder().join("config");
+        let config = read_write(&path).map_err(|error| Error::file("open", &path, &error))?;
+        let card = Arc::new(Card::new(ConfigFile::new(config)));
+        if !card.is_there() {
+            return Err(Error::failed(format!(
+                "the controller {address} does not answer: its configuration space reads all ones; check its seating and power, then restart the machine or rescan the bus"
+            )));
+        }
+        let path = files.folder().join(format!("resource{}", bar.index));
+        let window = read_write(&path).and_then(|file| Mapping::of_file(&file, 0, window_bytes()));
+        let window = window.map_err(|error| {
+            Error::failed(format!(
+                "cannot map the registers of {address} through {}: {error}; run as root, and where the kernel is locked down (secure boot), bind it to vfio-pci",
+                path.display()
+            ))
+        })?;
+        let registers = CardRegisters::new(&card, Some(window));
+        let memory = memory.behind(Arc::clone(&card), Arc::clone(&device));
+        let pool = Arc::new(Pool::new(memory));
+        let interrupt = match waiting {
+            Waiting::Poll => None,
+            _ if !has_interrupt(&files) => {
+                return Err(Error::failed(format!(
+                    "{address} has no interrupt line, and UIO knows no other interrupts; use --waiting poll, or bind it to vfio-pci"
+                )));
+            }
+            _ => Some(line(device, Arc::clone(&card))),
+        };
+        Ok(Self { id, interrupt, registers, pool, card })
+    }
+}
+
+/// The interrupt line. The kernel disables it in the command register with each interrupt, and has
+/// no call to enable it again: that is ours to write.
+fn line(device: Arc<Signal>, card: Arc<Card<ConfigFile>>) -> Interrupt {
+    card.rearm_line();
+    Interrupt::new(HeldBack::new(device, move || card.rearm_line()))
+}
+
+/// Whether the driver is the right one.
+fn check_driver(files: &PciFiles) -> Result<(), Error> {
+    let address = files.address();
+    let has = match files.driver() {
+        Some(driver) if driver == "uio_pci_generic" => return Ok(()),
+        Some(driver) => format!("bound to {driver}"),
+        None => "bound to no driver".to_owned(),
+    };
+    Err(Error::failed(format!(
+        "{address} is {has}; give it to user space with `mptctl bind --driver uio_pci_generic {address}`"
+    )))
+}
+
+/// Whether the system has routed its interrupt line.
+fn has_interrupt(files: &PciFiles) -> bool {
+    let irq = fs::read_to_string(files.folder().join("irq")).unwrap_or_default();
+    irq.trim().parse::<u32>().is_ok_and(|irq| irq != 0)
+}
+
+/// Opens the device's file, for nobody else of ours.
+fn open_device(files: &PciFiles) -> Result<File, Error> {
+    let address = files.address();
+    let folder = files.folder().join("uio");
+    let name = fs::read_dir(&folder).ok().and_then(|mut entries| entries.next()?.ok());
+    let Some(name) = name else {
+        return Err(Error::failed(format!(
+            "{address} is bound to uio_pci_generic, but {} names no UIO device; `mptctl bind {address}` binds it again",
+            folder.display()
+        )));
+    };
+    let path = std::path::Path::new("/dev").join(name.file_name());
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(&path)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Error::failed(format!(
+                "cannot open {} for {address}: {error}; UIO needs root, for the physical addresses of memory; VFIO does not, where there is an IOMMU",
+                path.display()
+            )),
+            _ => Error::file("open", &path, &error),
+        })?;
+    // The kernel lets any number open it, and the first to close it ends bus mastering for all.
+    flock(&device, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Error::failed(format!(
+            "another program has {} open, for {address}; `fuser -v {}` says which, stop it first",
+            path.display(),
+            path.display()
+        ))
+    })?;
+    Ok(device)
+}
+
+fn read_write(path: &std::path::Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+impl Bus for UioBus {
+    type Registers = CardRegisters<ConfigFile>;
+    type Dma = Piece;
+
+    fn registers(&self) -> CardRegisters<ConfigFile> {
+        self.registers.clone()
+    }
+
+    fn allocate(&self, bytes: usize, alignment: usize) -> Result<Piece, BusError> {
+        let piece = self.pool.allocate(bytes, alignment)?;
+        self.card.let_master();
+        Ok(piece)
+    }
+
+    fn pci_id(&self) -> (u16, u16) {
+        self.id
+    }
+}
+
+impl Drop for UioBus {
+    fn drop(&mut self) {
+        // Whoever still holds registers or memory holds the card too: it ends here all the same.
+        self.registers.cut_off();
+    }
+}
+
+impl Link for UioBus {
+    type Delay = RealDelay;
+
+    fn delay(&self) -> RealDelay {
+        RealDelay
+    }
+
+    fn now(&self) -> Duration {
+        real_time()
+    }
+
+    fn pause(&self, _idle: u32) {
+        std::hint::spin_loop();
+    }
+
+    fn interrupt(&self, queue: u8) -> Option<Interrupt> {
+        // The line is of the first queue, and MPI 2.x controllers without MSI-X have no other.
+        if queue == 0 { self.interrupt.clone() } else { None }
+    }
+}
