@@ -120,6 +120,17 @@ impl System {
     }
 }
 
+impl System {
+    /// Who uses the block device of this name (`ublkb0`), whatever is behind it.
+    pub(crate) fn users_of(&self, name: &str) -> Vec<Holder> {
+        let usage = Usage::read(self);
+        let mut found = Vec::new();
+        let mut search = Search { system: self, usage: &usage, disk: name, found: &mut found };
+        search.device(name, &mut vec![name.to_owned()]);
+        found
+    }
+}
+
 /// The same with a picture that was taken before.
 pub(crate) fn holders(system: &System, usage: &Usage, controller: &Controller) -> Holders {
     let mut found = Holders::default();

@@ -2,6 +2,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod emulate;
+pub(crate) mod export;
 mod values;
 
 use std::path::PathBuf;
@@ -269,6 +270,9 @@ Examples:
 The socket takes and gives a JSON object to a line, so that any program can turn knobs too:
   {\"knob\":\"fault\",\"code\":9762} is answered by {\"done\":\"...\"} or {\"refused\":\"...\"}.")]
     Knob(emulate::Knob),
+    /// Make the disks of a controller block devices of this machine
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Export),
     /// Give a real controller to user space: to vfio-pci or uio_pci_generic
     #[command(after_help = bind::BIND)]
     Bind(bind::Bind),
