@@ -15,4 +15,6 @@
 
 pub mod block;
 pub mod engine;
+#[cfg(target_os = "linux")]
+pub mod ublk;
 pub mod unit;

@@ -297,6 +297,17 @@ impl Engine {
         }
     }
 
+    /// Ends a request that the front itself does not know how to start, at the next poll.
+    pub fn refuse(&mut self, device: DeviceIndex, tag: u16, errno: Errno) {
+        if let Some(slot) = slot_of(&mut self.devices, device, tag)
+            && slot.state == State::Free
+        {
+            slot.state = State::Waiting;
+            self.started += 1;
+            self.ended.push((device, tag, errno));
+        }
+    }
+
     /// Takes what the controller has answered, tells the front what has ended, and sends what waits.
     /// How many requests ended.
     ///

@@ -1,0 +1,402 @@
+//! The loop of one thread: requests out of its ring, commands to its queue of the controller,
+//! results back into the ring, and sleep when neither side has anything.
+//!
+//! A turn makes one system call at most, which hands over the results of everything that has ended
+//! since the last one and brings every request that has come.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use super::abi::IoDescriptor;
+use super::inbox::Inbox;
+use super::ring::{Event, Ring};
+use crate::error::Error;
+use crate::export::block::{Errno, Operation};
+use crate::export::engine::{DeviceIndex, Engine, EngineCounters};
+use crate::export::unit::Unit;
+use crate::host::{Buffer, CommandQueue};
+use crate::waiting::Waiting;
+
+/// Bytes of a sector of the block layer.
+const SECTOR_BYTES: u64 = 512;
+/// The longest sleep while the controller has something: it must be told the time.
+const BUSY_SLEEP: Duration = Duration::from_millis(20);
+/// Looks in a row that may find nothing before sleep, where it is chosen by what came before.
+const LOOKS: std::ops::RangeInclusive<u32> = 4..=512;
+/// Looks that may find nothing while nothing is under way.
+const IDLE_LOOKS: u32 = 4;
+/// Turns between looks at what is rare.
+const TURNS_BETWEEN_RARE: u32 = 1024;
+
+/// What a server is told.
+#[derive(Debug)]
+pub enum ToServer {
+    /// Serve a queue of a device.
+    Serve {
+        /// The device.
+        device: u32,
+        /// Its queue.
+        queue: u16,
+        /// `/dev/ublkcN`.
+        file: Arc<File>,
+        /// What is behind it.
+        unit: Arc<Unit>,
+        /// A buffer for each tag.
+        buffers: Vec<Buffer>,
+    },
+    /// The unit behind a device is gone: everything of it ends with an error.
+    End {
+        /// The device.
+        device: u32,
+    },
+    /// The unit behind a device has changed: it has grown.
+    Changed {
+        /// The device.
+        device: u32,
+        /// What it is now.
+        unit: Arc<Unit>,
+    },
+    /// Nothing more will come.
+    Stop,
+}
+
+/// What a server tells.
+#[derive(Debug)]
+pub enum FromServer {
+    /// Requests of this queue are being fetched, or cannot be.
+    Fetching {
+        /// The device.
+        device: u32,
+        /// Its queue.
+        queue: u16,
+        /// Why not.
+        refused: Option<Error>,
+    },
+    /// No request of this queue will come any more; its buffers are free.
+    Released {
+        /// The device.
+        device: u32,
+        /// Its queue.
+        queue: u16,
+        /// Its buffers.
+        buffers: Vec<Buffer>,
+    },
+    /// The unit behind a device said that its capacity has changed.
+    CapacityChanged {
+        /// The device.
+        device: u32,
+    },
+    /// The controller is lost, or the ring is.
+    Lost(Error),
+    /// A request could not be sent.
+    Complaint(Error),
+}
+
+#[derive(Debug)]
+struct Place {
+    index: DeviceIndex,
+    device: u32,
+    queue: u16,
+    /// That it is being fetched is still to be told.
+    untold: bool,
+    ended: bool,
+}
+
+/// One thread's side of the export.
+#[derive(Debug)]
+pub struct Server<M> {
+    engine: Engine,
+    ring: Ring,
+    inbox: Arc<Inbox<ToServer>>,
+    tell: Sender<M>,
+    places: Vec<Place>,
+    waiting: Waiting,
+    /// Whether the queue has an interrupt to sleep on; not known before it was asked.
+    has_interrupt: Option<bool>,
+    /// Looks in a row that have found nothing.
+    idle: u32,
+    /// How many of them there may be, as it has paid lately.
+    looks: u32,
+    /// The controller is lost: there is nothing to poll or to wait for.
+    lost: bool,
+    stopped: bool,
+    /// Some place is untold.
+    untold: bool,
+    turns: u32,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It went on with requests.
+    Worked,
+    /// There was nothing to do, and it waited.
+    Waited,
+    /// It was told to stop, and serves nothing any more.
+    Stopped,
+}
+
+impl<M: From<FromServer>> Server<M> {
+    /// A server of this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when there can be no ring.
+    pub fn new(
+        inbox: Arc<Inbox<ToServer>>,
+        tell: Sender<M>,
+        waiting: Waiting,
+    ) -> Result<Self, Error> {
+        let mut ring = Ring::new()?;
+        ring.watch_inbox(inbox.fd().as_raw_fd());
+        Ok(Self {
+            engine: Engine::new(),
+            ring,
+            inbox,
+            tell,
+            places: Vec::new(),
+            waiting,
+            has_interrupt: None,
+            idle: 0,
+            looks: *LOOKS.start(),
+            lost: false,
+            stopped: false,
+            untold: false,
+            turns: 0,
+        })
+    }
+
+    /// What its engine has done.
+    #[must_use]
+    pub const fn counters(&self) -> EngineCounters {
+        self.engine.counters()
+    }
+
+    /// Goes round once; waits for `longest` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when the ring does not work any more. That the controller is lost is told
+    /// ([`FromServer::Lost`]), and every request ends in errors from then on.
+    pub fn turn(&mut self, queue: &mut dyn CommandQueue, longest: Duration) -> Result<Turn, Error> {
+        let (mut worked, mut inbox, mut interrupt, mut ended) = (false, false, false, false);
+        let mut unwatched = false;
+        let Self { engine, ring, places, .. } = self;
+        ring.reap(&mut |event| match event {
+            Event::Request { device, tag, descriptor } => {
+                worked = true;
+                start(engine, queue, device, tag, &descriptor);
+            }
+            Event::Ended { device, .. } => {
+                ended = true;
+                if let Some(place) = places.iter_mut().find(|place| place.index == device) {
+                    place.ended = true;
+                }
+            }
+            Event::Inbox { unwatched: again } => {
+                inbox = true;
+                unwatched |= again;
+            }
+            Event::Interrupt => interrupt = true,
+        });
+        let before = self.engine.started();
+        if let Err(error) = self.engine.poll(queue, &mut self.ring)
+            && !std::mem::replace(&mut self.lost, true)
+        {
+            self.say(FromServer::Lost(error));
+        }
+        worked |= self.engine.started() != before;
+        if interrupt && !worked {
+            queue.wake();
+        }
+        if unwatched {
+            self.ring.watch_inbox(self.inbox.fd().as_raw_fd());
+        }
+        worked |= self.ring.flush()?;
+        self.turns = self.turns.wrapping_add(1);
+        if inbox || ended || self.untold || self.turns.is_multiple_of(TURNS_BETWEEN_RARE) {
+            worked |= self.look_around()?;
+        }
+        if worked {
+            if self.idle > 0 {
+                // To have looked has paid.
+                self.looks = (self.looks * 2).min(*LOOKS.end());
+            }
+            self.idle = 0;
+            return Ok(Turn::Worked);
+        }
+        if self.stopped && self.places.is_empty() {
+            return Ok(Turn::Stopped);
+        }
+        self.rest(queue, longest)?;
+        Ok(Turn::Waited)
+    }
+
+    /// Nothing has come: looks again, or sleeps.
+    fn rest(&mut self, queue: &mut dyn CommandQueue, longest: Duration) -> Result<(), Error> {
+        self.idle = self.idle.saturating_add(1);
+        if self.engine.started() == 0 || self.lost {
+            if self.idle < IDLE_LOOKS && self.waiting != Waiting::Interrupt {
+                std::hint::spin_loop();
+                return Ok(());
+            }
+            return self.sleep(queue, longest);
+        }
+        if self.has_interrupt == Some(false) {
+            // Only looking helps, so its own way to wait is taken.
+            queue.pause();
+            return Ok(());
+        }
+        let looks = match self.waiting {
+            Waiting::Poll => u32::MAX,
+            Waiting::Interrupt => 0,
+            Waiting::Adaptive => self.looks,
+        };
+        if self.idle <= looks {
+            std::hint::spin_loop();
+            return Ok(());
+        }
+        self.looks = (self.looks / 2).max(*LOOKS.start());
+        let due = self.engine.next_due().map(|due| due.saturating_sub(queue.now()));
+        let limit = longest.min(BUSY_SLEEP).min(due.unwrap_or(BUSY_SLEEP));
+        self.sleep(queue, limit)
+    }
+
+    /// Sleeps until a request, a message or the controller's interrupt comes.
+    fn sleep(&mut self, queue: &mut dyn CommandQueue, limit: Duration) -> Result<(), Error> {
+        if !self.lost && self.waiting != Waiting::Poll {
+            let fd = queue.sleep_on().map(|fd| fd.as_raw_fd());
+            self.has_interrupt = Some(fd.is_some());
+            if let Some(fd) = fd {
+                self.ring.watch_interrupt(fd);
+                // What came until now wakes nobody.
+                let before = self.engine.started();
+                let _ = self.engine.poll(queue, &mut self.ring);
+                if self.engine.started() != before {
+                    self.ring.flush()?;
+                    return Ok(());
+                }
+            } else if self.engine.started() > 0 {
+                return Ok(());
+            }
+        }
+        self.ring.sleep(limit)
+    }
+
+    /// Messages, queues that have ended, and what is rare. Whether there was anything.
+    #[inline(never)]
+    fn look_around(&mut self) -> Result<bool, Error> {
+        let mut found = false;
+        self.untold = false;
+        if let Some(complaint) = self.engine.take_complaint() {
+            self.say(FromServer::Complaint(complaint));
+        }
+        let mut at = 0;
+        while let Some(place) = self.places.get_mut(at) {
+            let (index, device, queue) = (place.index, place.device, place.queue);
+            if std::mem::take(&mut place.untold) {
+                // The kernel says at once what it does not take.
+                let refused = self.ring.refused(index).map(|result| {
+                    Error::failed(format!(
+                        "the kernel does not let queue {queue} of /dev/ublkb{device} be served: {}; see `dmesg`",
+                        std::io::Error::from_raw_os_error(-result)
+                    ))
+                });
+                self.say(FromServer::Fetching { device, queue, refused });
+            }
+            if self.engine.take_capacity_changed(index) {
+                self.say(FromServer::CapacityChanged { device });
+            }
+            let ended = self.places.get(at).is_some_and(|place| place.ended);
+            match ended.then(|| self.engine.detach(index)).flatten() {
+                Some(buffers) => {
+                    self.ring.release(index);
+                    self.places.swap_remove(at);
+                    self.say(FromServer::Released { device, queue, buffers });
+                    found = true;
+                }
+                None => at += 1,
+            }
+        }
+        for message in self.inbox.take() {
+            found = true;
+            match message {
+                ToServer::Serve { device, queue, file, unit, buffers } => {
+                    self.serve(device, queue, file, unit, buffers);
+                }
+                ToServer::End { device } => {
+                    let engine = &mut self.engine;
+                    let its = self.places.iter().filter(|place| place.device == device);
+                    its.for_each(|place| engine.end_device(place.index));
+                }
+                ToServer::Changed { device, unit } => {
+                    let engine = &mut self.engine;
+                    let its = self.places.iter().filter(|place| place.device == device);
+                    its.for_each(|place| engine.set_unit(place.index, Arc::clone(&unit)));
+                }
+                ToServer::Stop => self.stopped = true,
+            }
+        }
+        Ok(found)
+    }
+
+    fn serve(
+        &mut self,
+        device: u32,
+        queue: u16,
+        file: Arc<File>,
+        unit: Arc<Unit>,
+        buffers: Vec<Buffer>,
+    ) {
+        let addresses = buffers.iter().map(|buffer| buffer.pointer().as_ptr() as u64).collect();
+        let index = self.engine.attach(unit, buffers);
+        if self.lost {
+            self.engine.end_device(index);
+        }
+        match self.ring.serve(index, queue, file, addresses) {
+            Ok(()) => {
+                self.places.push(Place { index, device, queue, untold: true, ended: false });
+                self.untold = true;
+            }
+            Err(error) => {
+                self.ring.release(index);
+                let buffers = self.engine.detach(index).unwrap_or_default();
+                self.say(FromServer::Fetching { device, queue, refused: Some(error) });
+                self.say(FromServer::Released { device, queue, buffers });
+            }
+        }
+    }
+
+    fn say(&self, what: FromServer) {
+        // When nobody listens any more, everything is at its end.
+        let _ = self.tell.send(what.into());
+    }
+}
+
+/// Starts what the kernel asks for.
+#[inline]
+fn start(
+    engine: &mut Engine,
+    queue: &mut dyn CommandQueue,
+    device: DeviceIndex,
+    tag: u16,
+    descriptor: &IoDescriptor,
+) {
+    let flags = descriptor.operation;
+    let operation = match flags & 0xff {
+        IoDescriptor::READ => Operation::Read,
+        IoDescriptor::WRITE => Operation::Write { fua: flags & IoDescriptor::FUA != 0 },
+        IoDescriptor::FLUSH => Operation::Flush,
+        IoDescriptor::DISCARD => Operation::Discard,
+        IoDescriptor::WRITE_ZEROES => {
+            Operation::WriteZeroes { may_unmap: flags & IoDescriptor::NO_UNMAP == 0 }
+        }
+        _ => return engine.refuse(device, tag, Errno::NOT_SUPPORTED),
+    };
+    let offset = descriptor.first.wrapping_mul(SECTOR_BYTES);
+    let bytes = u64::from(descriptor.sectors) * SECTOR_BYTES;
+    engine.start(queue, device, tag, operation, offset, bytes);
+}
