@@ -3,6 +3,7 @@
 pub(crate) mod bind;
 pub(crate) mod emulate;
 pub(crate) mod export;
+pub(crate) mod health;
 mod values;
 
 use std::path::PathBuf;
@@ -196,13 +197,24 @@ Examples:
 Shown are the controller, its phys with their error counters, expanders, enclosures, every device
 with its place and state, and RAID volumes. What a controller does not tell is \"not told\".")]
     Show(Show),
+    /// Show how disks do: health, temperature, error counters, SMART; begin self-tests
+    #[command(after_help = "\
+Examples:
+  mptctl smart                                  all disks, a line each
+  mptctl smart --target 1                       one disk in full
+  mptctl smart --target 1 --self-test long      begin a self-test; look again later for its result
+  mptctl smart --json
+
+Exit code 1 says that a disk predicts its failure or warns of something. SAS disks are asked by LOG
+SENSE, SATA disks by SMART through the controller's translation layer.")]
+    Smart(health::Smart),
     /// Show what the controller tells of as it happens: devices, links, discovery, RAID, its log
     #[command(after_help = "\
 Examples:
   mptctl events                                 what was told during bring-up
   mptctl events --follow                        what comes, until Ctrl-C
   mptctl events --follow --for 60 --json        a JSON object to a line, for a minute")]
-    Events(Events),
+    Events(health::Events),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
 Examples:
@@ -353,17 +365,6 @@ pub(crate) struct Show {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Events {
-    /// Go on until Ctrl-C, and print each event as it comes; with --json, an object to a line
-    #[arg(long)]
-    pub(crate) follow: bool,
-    /// Seconds to follow
-    #[arg(long = "for", value_name = "SECONDS", requires = "follow",
-          value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
-    pub(crate) seconds: Option<u32>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Read {
     #[command(flatten)]
     pub(crate) unit: Unit,
@@ -496,6 +497,17 @@ pub(crate) enum Scsi {
         #[command(flatten)]
         unit: Unit,
     },
+    /// An ATA command for a SATA disk, by ATA PASS-THROUGH (16), with the registers that come back
+    #[command(after_help = "\
+Examples:
+  mptctl scsi ata ec --protocol pio-in --count 1                        IDENTIFY DEVICE
+  mptctl scsi ata e5                                                    CHECK POWER MODE
+  mptctl scsi ata b0 --features 0xda --lba 0xc24f00                     SMART RETURN STATUS
+  mptctl scsi ata b0 --features 0xd0 --lba 0xc24f00 --protocol pio-in --count 1 --json
+
+Commands that are not known to leave the disk as it is want --yes. Exit code 1 when the disk aborts
+the command.")]
+    Ata(health::Ata),
     /// Any CDB, given as hex bytes
     #[command(after_help = "\
 Examples:
