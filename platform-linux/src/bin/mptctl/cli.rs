@@ -214,6 +214,16 @@ Examples:
   mptctl events --follow                        what comes, until Ctrl-C
   mptctl events --follow --for 60 --json        a JSON object to a line, for a minute")]
     Events(health::Events),
+    /// Tell Prometheus what the controller has done and how it does: text, a file or an endpoint
+    #[command(after_help = "\
+Examples:
+  mptctl metrics                                                    once, to standard output
+  mptctl metrics --out /var/lib/prometheus/node-exporter/mpt.prom --interval 30
+  mptctl metrics --listen 127.0.0.1:9633
+  mptctl metrics --listen unix:/run/mptctl/metrics
+
+The command holds the controller while it runs; `mptctl export` tells the same while it exports.")]
+    Metrics(health::Metrics),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
 Examples:
