@@ -1,6 +1,8 @@
 //! What can be typed.
 
+pub(crate) mod bind;
 pub(crate) mod emulate;
+pub(crate) mod export;
 pub(crate) mod health;
 mod values;
 
@@ -12,7 +14,6 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 use fusion_mpt_linux::affinity::Pinning;
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
-use fusion_mpt_linux::pci::{PciAddress, UserDriver};
 use fusion_mpt_linux::waiting::Waiting;
 use fusion_mpt_mock::faults::{Plan, Planned};
 use values::{byte, bytes, fault, seed};
@@ -291,30 +292,17 @@ Examples:
 The socket takes and gives a JSON object to a line, so that any program can turn knobs too:
   {\"knob\":\"fault\",\"code\":9762} is answered by {\"done\":\"...\"} or {\"refused\":\"...\"}.")]
     Knob(emulate::Knob),
+    /// Make the disks of a controller block devices of this machine
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Export),
     /// Give a real controller to user space: to vfio-pci or uio_pci_generic
-    #[command(after_help = "\
-Examples:
-  mptctl status                                 what there is, and who uses it
-  sudo mptctl bind 03:00.0                      VFIO behind an IOMMU, UIO without one
-  sudo mptctl bind 03:00.0 --owner $USER        and a normal user may open it
-  sudo mptctl bind 03:00.0 03:00.1              both halves of an IOMMU group
-  mptctl list --bus 0000:03:00.0                then, through our driver
-
-A controller whose disks are mounted, swap, part of LVM, MD, ZFS or Btrfs, or opened by a program
-is refused, and the command says who holds them. When anything fails, it is put back as it was.")]
-    Bind(Bind),
+    #[command(after_help = bind::BIND)]
+    Bind(bind::Bind),
     /// Give a controller back to the kernel's own driver
-    #[command(after_help = "\
-Examples:
-  sudo mptctl unbind 03:00.0
-
-One that a program has open is refused: the kernel would wait for it.")]
-    Unbind(Unbind),
+    #[command(after_help = bind::UNBIND)]
+    Unbind(bind::Unbind),
     /// Show the real controllers of this machine and whose driver has them
-    #[command(after_help = "\
-Examples:
-  mptctl status
-  sudo mptctl status --json                     root sees everybody's open files, too")]
+    #[command(after_help = bind::STATUS)]
     Status,
     /// Print a completion script for a shell
     #[command(after_help = "\
@@ -344,32 +332,6 @@ pub(crate) struct Unit {
     /// said. The driver acts a third of it before, at most ten seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) timeout: Option<u32>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Bind {
-    /// The controllers, as lspci names them: 0000:03:00.0, or 03:00.0
-    #[arg(required = true, value_name = "ADDRESS")]
-    pub(crate) addresses: Vec<PciAddress>,
-    /// The kernel's driver to lend it by: vfio (behind an IOMMU, the default there) or uio
-    #[arg(long, value_name = "vfio|uio")]
-    pub(crate) driver: Option<UserDriver>,
-    /// Take it though its disks are held: what is mounted there loses its disk
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Whom to give VFIO's device node to, so that they need not be root
-    #[arg(long, value_name = "USER[:GROUP]")]
-    pub(crate) owner: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Unbind {
-    /// The controllers, as lspci names them: 0000:03:00.0, or 03:00.0
-    #[arg(required = true, value_name = "ADDRESS")]
-    pub(crate) addresses: Vec<PciAddress>,
-    /// Take it though a program has it open; the kernel asks the program and waits for it
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

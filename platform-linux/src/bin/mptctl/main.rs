@@ -7,6 +7,7 @@ mod describe;
 mod disk_argument;
 mod emulate;
 mod events;
+mod export;
 mod io;
 mod knob;
 mod list;
@@ -89,6 +90,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Trace(arguments) => trace::run(global, &arguments),
         Command::Emulate(arguments) => emulate::run(global, &arguments),
         Command::Knob(arguments) => knob::run(global, &arguments),
+        Command::Export(arguments) => export::run(global, &arguments),
         Command::Bind(arguments) => bind::bind_all(global, &arguments),
         Command::Unbind(arguments) => bind::unbind_all(global, &arguments),
         Command::Status | Command::Completions { .. } | Command::Man { .. } => Ok(()),
