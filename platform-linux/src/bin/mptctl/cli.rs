@@ -48,7 +48,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", default_value = "mock:sas3008")]
     pub(crate) bus: BusName,
     /// A disk image behind the controller; may be given several times. Without any, two temporary
-    /// disks of 64 MiB are made, and are gone afterwards
+    /// disks of 64 MiB are made, and are gone afterwards. On mock buses, FILE,sata is a SATA disk,
+    /// and FILE,failing one that predicts its failure
     #[arg(long = "disk", global = true, value_name = "FILE")]
     pub(crate) disks: Vec<PathBuf>,
     /// How to wait for a real card: look all the time, sleep until its interrupt comes, or look as
