@@ -18,6 +18,7 @@ mod progress;
 mod recovered;
 mod scsi;
 mod show;
+mod smart;
 mod table;
 mod trace;
 
@@ -76,6 +77,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo(arguments) => demo::run(global, &arguments),
         Command::List(_) => list::disks(global),
         Command::Show(arguments) => show::run(global, &arguments),
+        Command::Smart(arguments) => smart::run(global, &arguments),
         Command::Events(arguments) => events::run(global, &arguments),
         Command::Read(arguments) => io::read::run(global, &arguments),
         Command::Write(arguments) => io::write::run(global, &arguments),
