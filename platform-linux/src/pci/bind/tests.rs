@@ -146,7 +146,9 @@ fn a_missing_driver_is_loaded_or_asked_for() {
     refused(&machine, &request(), &["no driver vfio-pci", "not found", "modprobe vfio-pci"]);
     machine.kernel(|kernel| kernel.modules.insert("vfio-pci".into(), "vfio-pci".into()));
     bind(&machine.system(), &request()).expect("bound");
-    machine.kernel(|kernel| assert!(kernel.log.contains(&"modprobe vfio-pci".to_owned())));
+    for module in ["vfio-pci", "vfio_iommu_type1"] {
+        machine.kernel(|kernel| assert!(kernel.log.contains(&format!("modprobe {module}"))));
+    }
 }
 
 #[test]
