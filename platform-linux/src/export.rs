@@ -18,6 +18,8 @@ pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod manager;
 #[cfg(target_os = "linux")]
+pub mod nbd;
+#[cfg(target_os = "linux")]
 pub mod state;
 #[cfg(target_os = "linux")]
 pub mod ublk;

@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod affinity;
+pub mod ata;
 pub mod bus_name;
 #[cfg(target_os = "linux")]
 mod card;
@@ -25,6 +26,7 @@ pub mod inventory;
 #[cfg(target_os = "linux")]
 mod irq;
 mod link;
+pub mod metrics;
 mod mock;
 pub mod open;
 pub mod pattern;
@@ -37,6 +39,7 @@ mod rig;
 pub mod sense;
 pub mod session;
 pub mod silence;
+pub mod smart;
 pub mod tries;
 #[cfg(target_os = "linux")]
 mod uio;

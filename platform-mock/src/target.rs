@@ -13,6 +13,7 @@ mod attention;
 mod blocks;
 mod data;
 mod format;
+mod health;
 mod inquiry;
 mod log;
 mod maintenance;
@@ -31,12 +32,14 @@ use std::ops::Range;
 
 pub use crate::buffer::{DataBuffer, DataError};
 pub use ata::Registers;
+pub use health::Exception;
 pub use operations::Direction;
 pub use sense::{SenseData, SenseKey, status};
 
 use crate::disk::Disk;
 use attention::Attentions;
 use data::Task;
+use health::Health;
 use log::Counters;
 use mode::Settings;
 use reservations::Reservations;
@@ -180,6 +183,7 @@ pub struct Target {
     /// LBAs that cannot be read until they are written.
     unreadable: Vec<Range<u64>>,
     counters: Counters,
+    health: Health,
     scratch: Vec<u8>,
 }
 
@@ -212,6 +216,7 @@ impl Target {
             injected: VecDeque::new(),
             unreadable: Vec::new(),
             counters: Counters::default(),
+            health: Health::default(),
             scratch: Vec::new(),
         }
     }

@@ -3,11 +3,14 @@
 
 use super::Target;
 use super::data::Task;
+use super::health;
 use super::operations::{Direction, Operation};
 use super::sense::{SenseData, SenseKey};
 
 /// Bytes of IDENTIFY DEVICE data.
 const IDENTIFY_BYTES: usize = 512;
+/// SMART: what it does, the feature register says.
+const SMART: u8 = 0xB0;
 /// STATUS: DRDY and the bit above it.
 const READY: u8 = 0x50;
 /// STATUS: as [`READY`], with ERR.
@@ -159,22 +162,20 @@ pub(super) fn pass_through(
         (0xE7 | 0xEA, NON_DATA) => {
             target.disk.flush().map_err(|_| SenseData::WRITE_ERROR)?;
         }
-        // SMART ENABLE OPERATIONS; SMART RETURN STATUS: no threshold was exceeded.
-        (0xB0, NON_DATA) if pass.lba >> 8 == 0xC24F && pass.features == 0xD8 => {}
-        (0xB0, NON_DATA) if pass.lba >> 8 == 0xC24F && pass.features == 0xDA => {
-            registers.lba = 0x00C2_4F00;
+        (SMART, protocol) if pass.lba & !0xFF == health::SIGNATURE => {
+            let reads = protocol == PIO_IN && direction == Direction::In;
+            match target.smart(&pass, reads) {
+                Some(Smart::Data(data)) => task.reply(data.as_slice(), bytes)?,
+                Some(Smart::Lba(lba)) => registers.lba = lba,
+                None => return Err(aborted(registers)),
+            }
         }
         // SET FEATURES: write cache on and off.
         (0xEF, NON_DATA) if matches!(pass.features, 0x02 | 0x82) => {
             let on = pass.features == 0x02;
             target.disk.set_write_cache(on).map_err(|_| SenseData::WRITE_ERROR)?;
         }
-        _ => {
-            registers.status = FAILED;
-            registers.error = ABORTED;
-            let aborted = SenseData::new(SenseKey::AbortedCommand, 0x00, 0x00);
-            return Err(aborted.with_registers(registers));
-        }
+        _ => return Err(aborted(registers)),
     }
     if pass.check_condition {
         // ATA PASS THROUGH INFORMATION AVAILABLE
@@ -182,6 +183,18 @@ pub(super) fn pass_through(
         return Err(told.with_registers(registers));
     }
     Ok(())
+}
+
+/// The disk has aborted the command.
+fn aborted(registers: Registers) -> SenseData {
+    let registers = Registers { status: FAILED, error: ABORTED, ..registers };
+    SenseData::new(SenseKey::AbortedCommand, 0x00, 0x00).with_registers(registers)
+}
+
+/// What a SMART command gives back.
+enum Smart {
+    Data(Box<[u8; health::STRUCTURE_BYTES]>),
+    Lba(u64),
 }
 
 /// Puts text into ATA words: the first character of each pair in the high byte, padded with spaces.
@@ -194,6 +207,41 @@ fn ata_text(words: &mut [u16], text: &[u8]) {
 }
 
 impl Target {
+    /// SMART (ACS-3 7.48): READ DATA, READ THRESHOLDS, EXECUTE OFF-LINE IMMEDIATE, READ LOG, ENABLE
+    /// and DISABLE OPERATIONS, RETURN STATUS. `reads` says whether the command moves data in; `None`
+    /// aborts it. Enabling is all that it takes while it is off.
+    fn smart(&mut self, pass: &PassThrough, reads: bool) -> Option<Smart> {
+        let low = pass.lba as u8;
+        if !self.smart_is_on() && pass.features != 0xD8 {
+            return None;
+        }
+        match (pass.features, reads) {
+            (0xD0, true) => Some(Smart::Data(Box::new(self.smart_data()))),
+            (0xD1, true) => Some(Smart::Data(Box::new(self.smart_thresholds()))),
+            (0xD5, true) => self.smart_log(low).map(|log| Smart::Data(Box::new(log))),
+            (0xD4, false) => {
+                match low {
+                    // Off-line collection, of which nothing comes; aborting, when nothing runs.
+                    0x00 | 0x7F => {}
+                    // Short and extended, in the background and waited for.
+                    0x01 | 0x02 | 0x81 | 0x82 => {
+                        self.check_ready().ok()?;
+                        let waited = if low & 0x80 != 0 { 4 } else { 0 };
+                        self.self_test((low & 0x7F) + waited).ok()?;
+                    }
+                    _ => return None,
+                }
+                Some(Smart::Lba(0))
+            }
+            (0xD8 | 0xD9, false) => {
+                self.turn_smart(pass.features == 0xD8);
+                Some(Smart::Lba(0))
+            }
+            (0xDA, false) => Some(Smart::Lba(self.smart_status())),
+            _ => None,
+        }
+    }
+
     /// The ATA Information page without its four header bytes: who translates, the signature of an
     /// ATA disk, and what IDENTIFY DEVICE gives.
     pub(super) fn ata_information(&self) -> Vec<u8> {
@@ -239,10 +287,10 @@ impl Target {
         let cache = u16::from(write_cache) << 5;
         words[82] = 0x4069; // NOP, look-ahead, write cache, power management, SMART
         words[83] = 0x7400; // FLUSH CACHE and its EXT, 48-bit addresses
-        words[84] = 0x4140; // a world wide name, WRITE DMA FUA EXT
-        words[85] = 0x4049 | cache;
+        words[84] = 0x4142; // a world wide name, WRITE DMA FUA EXT, SMART self-tests
+        words[85] = 0x4048 | cache | u16::from(self.smart_is_on());
         words[86] = 0x3400;
-        words[87] = 0x4140;
+        words[87] = 0x4142;
         words[88] = 0x407F; // Ultra DMA 6
         for (at, word) in words[100..104].iter_mut().enumerate() {
             *word = (blocks >> (16 * at)) as u16;

@@ -153,12 +153,20 @@ impl Target {
             ],
             // Start-stop cycles: how many there were.
             0x0E => vec![Parameter::new(4, BINARY_LIST, &self.start_stop_cycles.to_be_bytes())],
-            // Self-test results: twenty, of which none was run.
-            0x10 => (1..=20).map(|code| Parameter::new(code, BINARY_LIST, &[0; 16])).collect(),
+            // Self-test results: twenty, the newest first, zeros for those that were not run.
+            0x10 => (1..)
+                .zip(self.self_test_results())
+                .map(|(code, result)| Parameter::new(code, BINARY_LIST, &result))
+                .collect(),
             // Percentage used endurance: nothing is worn.
             SOLID_STATE => vec![Parameter::new(1, BINARY_LIST, &[0; 4])],
-            // Informational exceptions: none; the temperature, and its threshold as not known.
-            _ => vec![Parameter::new(0, BINARY_LIST, &[0, 0, temperature, 0xFF])],
+            // Informational exceptions: one that is predicted, or none; the temperature, and its
+            // threshold as not known.
+            _ => {
+                let (asc, ascq) =
+                    self.exception().map_or((0, 0), |exception| (exception.asc, exception.ascq));
+                vec![Parameter::new(0, BINARY_LIST, &[asc, ascq, temperature, 0xFF])]
+            }
         }
     }
 }

@@ -428,8 +428,8 @@ pub(super) static OPERATIONS: [Operation; 56] = [
     Operation::new(&[0x1A, 0x08, F, F, F, 0], In(Field::new(4, 1)), mode::mode_sense),
     // START STOP UNIT: IMMED; NO_FLUSH, START
     Operation::new(&[0x1B, 0x01, 0, 0, 0x05, 0], Phase::None, power::start_stop_unit),
-    // SEND DIAGNOSTIC: PF, SELFTEST
-    Operation::new(&[0x1D, 0x14, 0, 0, 0, 0], Phase::None, power::send_diagnostic),
+    // SEND DIAGNOSTIC: SELF-TEST CODE, PF, SELFTEST
+    Operation::new(&[0x1D, 0xF4, 0, 0, 0, 0], Phase::None, power::send_diagnostic),
     // PREVENT ALLOW MEDIUM REMOVAL
     Operation::new(&[0x1E, 0, 0, 0, 0x03, 0], Phase::None, power::prevent_allow),
     // READ CAPACITY(10)

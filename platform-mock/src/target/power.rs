@@ -14,8 +14,8 @@ pub(super) fn test_unit_ready(
     Ok(())
 }
 
-/// REQUEST SENSE (SPC-4 6.39): a pending unit attention, else why the medium cannot be accessed;
-/// in the format that DESC asks for.
+/// REQUEST SENSE (SPC-4 6.39): a pending unit attention, else why the medium cannot be accessed,
+/// else what the disk predicts; in the format that DESC asks for.
 pub(super) fn request_sense(
     target: &mut Target,
     task: &mut Task<'_>,
@@ -25,7 +25,10 @@ pub(super) fn request_sense(
         Some(attention) => attention,
         None => match target.check_ready() {
             Err(not_ready) => not_ready,
-            Ok(()) => SenseData::new(SenseKey::NoSense, 0x00, 0x00),
+            Ok(()) => {
+                let nothing = SenseData::new(SenseKey::NoSense, 0x00, 0x00);
+                target.exception_sense().unwrap_or(nothing)
+            }
         },
     };
     sense.descriptor = task.byte(1) & 0x01 != 0;
@@ -50,17 +53,24 @@ pub(super) fn start_stop_unit(
     Ok(())
 }
 
-/// SEND DIAGNOSTIC (SPC-4 6.42): the default self-test, which passes when the unit is ready.
+/// SEND DIAGNOSTIC (SPC-4 6.42): the default self-test, or the one that SELF-TEST CODE names. Those
+/// in the background have ended by the time that anybody can ask.
 pub(super) fn send_diagnostic(
     target: &mut Target,
     task: &mut Task<'_>,
     _: &Operation,
 ) -> Result<(), SenseData> {
-    let self_test = task.byte(1) & 0x04 != 0;
-    if self_test {
-        target.check_ready()?;
+    let (code, default) = (task.byte(1) >> 5, task.byte(1) & 0x04 != 0);
+    match (code, default) {
+        (0, false) => Ok(()),
+        (0, true) | (1 | 2 | 5 | 6, false) => {
+            target.check_ready()?;
+            target.self_test(code)
+        }
+        // None is under way that could be aborted.
+        (4, false) => Ok(()),
+        _ => Err(SenseData::invalid_field(1, Some(7))),
     }
-    Ok(())
 }
 
 /// PREVENT ALLOW MEDIUM REMOVAL (SPC-4 6.15): the medium cannot be removed anyway.

@@ -4,6 +4,7 @@ mod ata;
 mod blocks;
 mod describe;
 mod durability;
+mod health;
 mod mode_and_log;
 mod provisioning;
 mod reservations;

@@ -12,12 +12,14 @@ mod io;
 mod knob;
 mod list;
 mod manual;
+mod metrics;
 mod output;
 mod perf;
 mod progress;
 mod recovered;
 mod scsi;
 mod show;
+mod smart;
 mod table;
 mod trace;
 
@@ -76,6 +78,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo(arguments) => demo::run(global, &arguments),
         Command::List(_) => list::disks(global),
         Command::Show(arguments) => show::run(global, &arguments),
+        Command::Smart(arguments) => smart::run(global, &arguments),
+        Command::Metrics(arguments) => metrics::run(global, &arguments),
         Command::Events(arguments) => events::run(global, &arguments),
         Command::Read(arguments) => io::read::run(global, &arguments),
         Command::Write(arguments) => io::write::run(global, &arguments),

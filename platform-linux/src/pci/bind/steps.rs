@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::pci::address::PciAddress;
-use crate::pci::controller::Controller;
+use crate::pci::controller::{Controller, driver_override};
 use crate::pci::system::System;
 
 /// What a controller was before it was touched.
@@ -71,7 +71,10 @@ pub(super) fn hand_over(
 /// Puts a controller back to what it was.
 pub(super) fn put_back(system: &System, before: &Before) -> Result<(), Error> {
     let address = before.address;
-    set_override(system, address, before.driver_override.as_deref())?;
+    // Whoever may not write at all has changed nothing, either.
+    if driver_override(&system.device(address)) != before.driver_override {
+        set_override(system, address, before.driver_override.as_deref())?;
+    }
     if system.driver(address) == before.driver {
         return Ok(());
     }

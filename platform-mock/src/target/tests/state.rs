@@ -119,8 +119,11 @@ fn a_unit_that_is_not_ready_says_so() {
     target.set_ready(true);
     assert_good(none(&mut target, &TEST_UNIT_READY), 0);
     assert_good(none(&mut target, &[0x1D, 4, 0, 0, 0, 0]), 0);
-    let long_test = none(&mut target, &[0x1D, 0x40, 0, 0, 0, 0]);
-    assert_invalid_field(long_test, [0xCE, 0, 1]);
+    // SELF-TEST CODE: 3 is reserved, and SELFTEST goes with 0 only.
+    for odd in [0x60, 0x44] {
+        let refused = none(&mut target, &[0x1D, odd, 0, 0, 0, 0]);
+        assert_invalid_field(refused, [0xCF, 0, 1]);
+    }
 }
 
 #[test]
