@@ -104,6 +104,24 @@ impl AtaCommand {
         Self { protocol: Protocol::PioIn, count: blocks, ..self }
     }
 
+    /// Whether it is known to change nothing on the medium and nothing that lasts: it identifies,
+    /// reads, asks, or begins a self-test.
+    #[must_use]
+    pub const fn is_harmless(&self) -> bool {
+        match self.command {
+            // READ SECTOR(S) [EXT], READ DMA [EXT], READ VERIFY [EXT], READ LOG [DMA] EXT, READ
+            // NATIVE MAX ADDRESS EXT, CHECK POWER MODE, IDENTIFY [PACKET] DEVICE.
+            0x20 | 0x24 | 0xc8 | 0x25 | 0x40 | 0x42 | 0x2f | 0x47 | 0x27 | 0xe5 | 0xec | 0xa1 => {
+                !matches!(self.protocol, Protocol::PioOut | Protocol::DmaOut)
+            }
+            // SMART: data, thresholds, self-tests in the background, logs, status.
+            0xb0 => matches!(self.features, 0xd0 | 0xd1 | 0xd4 | 0xd5 | 0xd8 | 0xda),
+            // FLUSH CACHE [EXT].
+            0xe7 | 0xea => true,
+            _ => false,
+        }
+    }
+
     /// Bytes of data that it moves: a count of 0 is the most that COUNT can say.
     #[must_use]
     pub const fn bytes(&self) -> u32 {
@@ -381,6 +399,14 @@ mod tests {
         assert_eq!(command.cdb(), cdb);
         let short = AtaCommand { extended: false, ..command }.cdb();
         assert_eq!(short[3..14], [0, 2, 0, 4, 0, 1, 0, 2, 0, 3, 0x44]);
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_harmless_is() {
+        assert!(AtaCommand::new(0xec).reading(1).is_harmless());
+        assert!(!AtaCommand::new(0x06).is_harmless(), "DATA SET MANAGEMENT");
+        assert!(!AtaCommand { features: 0xd6, ..AtaCommand::new(0xb0) }.is_harmless(), "WRITE LOG");
+        assert!(!AtaCommand { protocol: Protocol::DmaOut, ..AtaCommand::new(0x25) }.is_harmless());
     }
 
     #[test]

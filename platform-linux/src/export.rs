@@ -16,5 +16,14 @@
 pub mod block;
 pub mod engine;
 #[cfg(target_os = "linux")]
+pub mod manager;
+#[cfg(target_os = "linux")]
+pub mod nbd;
+#[cfg(target_os = "linux")]
+pub mod state;
+#[cfg(target_os = "linux")]
 pub mod ublk;
 pub mod unit;
+
+/// Where an export notes which unit is which block device.
+pub const FOLDER: &str = "/run/mptctl";

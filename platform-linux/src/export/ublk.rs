@@ -11,6 +11,7 @@
 //! | [`abi`] | names, numbers and layouts |
 //! | [`control`] | making, starting, stopping, resizing and recovering devices |
 //! | [`descriptors`] | what the kernel says of each tag's request |
+//! | [`parameters`] | a unit as the block layer is told of it |
 //! | [`ring`] | requests fetched and results handed back |
 //! | [`server`] | the loop of one thread: ring, engine, queue of the controller |
 //! | [`inbox`] | what other threads tell it |
@@ -19,5 +20,6 @@ pub mod abi;
 pub mod control;
 pub mod descriptors;
 pub mod inbox;
+pub mod parameters;
 pub mod ring;
 pub mod server;

@@ -30,7 +30,8 @@ pub use unbind::{Unbound, unbind};
 pub struct Request {
     /// The controller.
     pub address: PciAddress,
-    /// The driver to give it to; VFIO where there is an IOMMU and UIO elsewhere, if not said.
+    /// The driver to give it to; VFIO if not said. UIO has to be asked for, since it protects nobody
+    /// from wild DMA.
     pub driver: Option<UserDriver>,
     /// Whether to take it though its disks are held, or though this driver does not drive it.
     pub force: bool,
@@ -82,7 +83,8 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] when the kernel refuses, or when a process has the controller open.
+    /// [`Error::Failed`] when the kernel refuses, or when a process has the controller open, be it this
+    /// one: drop the bus first.
     pub fn restore(&self) -> Result<Option<String>, Error> {
         let lent_before = self.former.as_deref().and_then(UserDriver::of).is_some();
         if lent_before || self.former.is_none() {
@@ -120,10 +122,7 @@ pub fn already(system: &System, address: PciAddress) -> Result<Option<Bound>, Er
 pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
     let controller = system.controller(request.address)?;
     refusal::if_not_driven(&controller, request.force)?;
-    let driver = request.driver.unwrap_or(match controller.iommu_group {
-        Some(_) => UserDriver::Vfio,
-        None => UserDriver::Uio,
-    });
+    let driver = request.driver.unwrap_or(UserDriver::Vfio);
     refusal::if_without_iommu(system, &controller, driver, request.force)?;
     if driver == UserDriver::Vfio {
         refusal::if_group_is_busy(&controller, &request.together, request.force)?;
@@ -150,7 +149,12 @@ pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
         .map(|()| bound(system, &controller, driver))
         .and_then(|bound| give_node(system, &bound, request.owner).map(|()| bound));
     match done {
-        Ok(bound) => Ok(Bound { notes, former: before.driver, ..bound }),
+        Ok(bound) => {
+            if driver == UserDriver::Vfio {
+                steps::load_mapping(system);
+            }
+            Ok(Bound { notes, former: before.driver, ..bound })
+        }
         Err(error) => Err(steps::undone(system, &before, &error)),
     }
 }

@@ -124,9 +124,9 @@ impl System {
             .map(|controller| format!("{} ({})", controller.address, controller.chip))
             .collect();
         let hint = if found.is_empty() {
-            "this machine has no Fusion-MPT controller; see lspci -nn -d 1000:".to_owned()
+            "this machine has no Fusion-MPT controller, says mptctl status".to_owned()
         } else {
-            format!("the controllers here are {}", found.join(", "))
+            format!("mptctl status shows those that there are: {}", found.join(", "))
         };
         Err(Error::failed(format!("{what}; {hint}")))
     }
@@ -153,9 +153,7 @@ fn read(system: &System, address: PciAddress) -> Option<Controller> {
         generation: known.generation,
         not_driven: known.not_driven,
         driver: system.driver(address),
-        // What was never set reads as "(null)".
-        driver_override: text(&folder.join("driver_override"))
-            .filter(|name| !name.is_empty() && name != "(null)"),
+        driver_override: driver_override(&folder),
         iommu_group: group,
         group_members: group.map_or_else(Vec::new, |group| members(system, group, address)),
         bars: bars(&folder),
@@ -164,6 +162,11 @@ fn read(system: &System, address: PciAddress) -> Option<Controller> {
         hosts: disks::hosts(system, &folder),
         disks: disks::behind(system, &folder),
     })
+}
+
+/// The only driver that a device may have. What was never set reads as "(null)".
+pub(crate) fn driver_override(folder: &Path) -> Option<String> {
+    text(&folder.join("driver_override")).filter(|name| !name.is_empty() && name != "(null)")
 }
 
 /// The devices of an IOMMU group but for `address`.

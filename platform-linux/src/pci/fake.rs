@@ -28,6 +28,8 @@ pub(crate) struct Behaviour {
     pub(crate) unflushable: BTreeSet<String>,
     /// Whether this user may do what root may.
     pub(crate) not_root: bool,
+    /// Folders of processes that end while udev settles.
+    pub(crate) ends_on_settle: Vec<PathBuf>,
     /// Everything that was asked, in order.
     pub(crate) log: Vec<String>,
 }
@@ -314,6 +316,9 @@ impl Kernel for FakeKernel {
         let mut behaviour = self.behaviour();
         let name = node.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         behaviour.log.push(format!("flush {name}"));
+        if behaviour.not_root {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
         if behaviour.unflushable.contains(&name) {
             return Err(io::Error::other("Input/output error"));
         }
@@ -321,7 +326,11 @@ impl Kernel for FakeKernel {
     }
 
     fn settle(&self) {
-        self.behaviour().log.push("settle".into());
+        let mut behaviour = self.behaviour();
+        behaviour.log.push("settle".into());
+        for folder in std::mem::take(&mut behaviour.ends_on_settle) {
+            fs::remove_dir_all(folder).expect("a process");
+        }
     }
 
     fn change_owner(&self, node: &Path, user: Option<u32>, group: Option<u32>) -> io::Result<()> {

@@ -5,8 +5,8 @@
 //! uses the top: mounts, swap, pools, processes. Where nothing of that is found, the kernel is
 //! asked whether anybody at all has claimed the disk.
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -120,10 +120,21 @@ impl System {
     }
 }
 
+impl System {
+    /// Who uses the block device of this name (`ublkb0`), whatever is behind it.
+    pub(crate) fn users_of(&self, name: &str) -> Vec<Holder> {
+        let usage = Usage::read(self);
+        let mut found = Vec::new();
+        let mut search = Search { system: self, usage: &usage, disk: name, found: &mut found };
+        search.device(name, &mut vec![name.to_owned()]);
+        found
+    }
+}
+
 /// The same with a picture that was taken before.
 pub(crate) fn holders(system: &System, usage: &Usage, controller: &Controller) -> Holders {
     let mut found = Holders::default();
-    let mut unclaimable = BTreeSet::new();
+    let mut unclaimable = Vec::new();
     for disk in &controller.disks {
         let before = found.known.len();
         let mut search = Search { system, usage, disk: &disk.name, found: &mut found.known };
@@ -136,9 +147,7 @@ pub(crate) fn holders(system: &System, usage: &Usage, controller: &Controller) -
                     layers: vec![disk.name.clone()],
                     by: By::Claimed,
                 }),
-                Err(error) => {
-                    unclaimable.insert(format!("{}: {error}", disk.name));
-                }
+                Err(error) => unclaimable.push((disk.name.as_str(), error)),
             }
         }
     }
@@ -149,19 +158,28 @@ pub(crate) fn holders(system: &System, usage: &Usage, controller: &Controller) -
             found.known.push(Holder { disk: node.clone(), layers: vec![node], by });
         }
     }
-    let has_something = !controller.hosts.is_empty() || !controller.disks.is_empty();
-    let mut unknown = Vec::new();
-    if usage.open.hidden && has_something {
-        unknown.push("the open files of other users' processes cannot be seen".to_owned());
-    }
-    if !unclaimable.is_empty() {
-        let disks: Vec<String> = unclaimable.into_iter().collect();
-        unknown.push(format!("the kernel does not say who has claimed {}", disks.join(", ")));
-    }
-    if !unknown.is_empty() {
-        found.unknown = Some(format!("{}; run as root to know", unknown.join(" and ")));
-    }
+    found.unknown = unknown(usage, controller, &unclaimable);
     found
+}
+
+/// Why there may be holders that are not known, if there may.
+fn unknown(
+    usage: &Usage,
+    controller: &Controller,
+    unclaimable: &[(&str, io::Error)],
+) -> Option<String> {
+    let denied = |error: &io::Error| error.kind() == ErrorKind::PermissionDenied;
+    let mut why = Vec::new();
+    let hidden = usage.open.hidden && !(controller.hosts.is_empty() && controller.disks.is_empty());
+    if hidden || unclaimable.iter().any(|(_, error)| denied(error)) {
+        why.push(
+            "a normal user cannot see what others have open or claimed; run as root to know".into(),
+        );
+    }
+    for (disk, error) in unclaimable.iter().filter(|(_, error)| !denied(error)) {
+        why.push(format!("whether {disk} is claimed cannot be known: {error}"));
+    }
+    (!why.is_empty()).then(|| why.join("; "))
 }
 
 /// The way upwards from one disk.

@@ -35,13 +35,11 @@ pub(crate) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Looks through /proc/*/fd. This process is left out: it looks at devices itself.
+    /// Looks through /proc/*/fd.
     pub(crate) fn read(system: &System) -> Self {
         let mut found = Self::default();
         for pid in pids(system) {
-            if pid != std::process::id() {
-                found.add(system, pid);
-            }
+            found.add(system, pid);
         }
         found
     }

@@ -81,10 +81,15 @@ impl System {
         let node = self.node(&name);
         // VFIO's container has a node of its own, which udev opens to everybody.
         let container = driver == UserDriver::Uio || self.accessible("vfio/vfio");
+        let mut users = open.of(&name).to_vec();
+        // The device has a node of its own beside its group's, for programs that use iommufd.
+        for device in names(&self.device(controller.address).join("vfio-dev")) {
+            users.extend_from_slice(open.of(&format!("vfio/devices/{device}")));
+        }
         Some(Lent {
             driver,
             accessible: container && self.accessible(&name),
-            users: open.of(&name).to_vec(),
+            users,
             users_hidden: open.hidden,
             node,
         })

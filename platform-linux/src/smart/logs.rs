@@ -212,10 +212,26 @@ pub(super) fn examine(
         take(code, &page, &mut health, report);
     }
     if !told_of_exceptions && let Some(sense) = super::request_sense(host, buffer, unit)? {
-        judge(sense.asc, sense.ascq, &mut health, report);
+        // A disk that has no informational exceptions is not well for having reported none.
+        let reports = exception(sense.asc, sense.ascq).is_some();
+        if reports || has_exceptions(host, buffer, unit)? {
+            judge(sense.asc, sense.ascq, &mut health, report);
+        }
     }
     report.sas = Some(health);
     Ok(())
+}
+
+/// Whether the disk has the informational exceptions control mode page (SPC-5 7.5.14).
+fn has_exceptions(
+    host: &mut dyn Host,
+    buffer: &Buffer,
+    unit: (TargetId, u8),
+) -> Result<bool, Error> {
+    let asked = ask(host, buffer, unit, Cdb::mode_sense_6(0x1c, 64), 64);
+    let Some(answer) = unless_fatal(host, asked)? else { return Ok(false) };
+    let descriptors = usize::from(answer.get(3).copied().unwrap_or(0));
+    Ok(answer.get(4 + descriptors).is_some_and(|code| code & 0x3f == 0x1c))
 }
 
 /// Notes what an additional sense code says of the disk's health.

@@ -128,7 +128,7 @@ pub(crate) fn provide(
 /// goes in is part of this program's source.
 fn key(packages: &Packages) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for package in packages.kernels.iter().chain(&packages.programs) {
+    for package in packages.kernels.iter().flatten().chain(&packages.programs) {
         package.file_name().hash(&mut hasher);
     }
     (INIT, PROGRAMS, RUSTS, DATA, MODULES).hash(&mut hasher);
@@ -153,15 +153,14 @@ fn make(runner: &Runner, partial: &Path, packages: &Packages) -> Result<(), Stri
     own_apt::extract(runner, &packages.programs, &programs)?;
     let userland = userland(&programs)?;
     let busybox = programs.join("usr/bin/busybox");
-    for (index, package) in packages.kernels.iter().enumerate() {
+    for (index, kernel) in packages.kernels.iter().enumerate() {
         let unpacked = partial.join("kernel");
         make_folder(&unpacked)?;
-        own_apt::extract(runner, std::slice::from_ref(package), &unpacked)?;
-        let release = release(&unpacked)?;
+        own_apt::extract(runner, kernel, &unpacked)?;
+        let (release, kernel) = release(&unpacked)?;
         let modules = kernel_modules(&unpacked, &release, &busybox)?;
         let path = |name: &str| partial.join(format!("{name}-{index}"));
         write(&path("initramfs"), &[&userland, &modules])?;
-        let kernel = unpacked.join("boot").join(format!("vmlinuz-{release}"));
         fs::rename(&kernel, path("vmlinuz"))
             .map_err(|error| format!("moving {}: {error}", kernel.display()))?;
         write(&path("release"), &[release.as_bytes()])?;
@@ -239,13 +238,23 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// As `uname -r` says it, from the one kernel in a package.
-fn release(unpacked: &Path) -> Result<String, String> {
-    let boot = unpacked.join("boot");
-    let name = files_in(&boot)?
-        .into_iter()
-        .find_map(|path| path.file_name()?.to_str()?.strip_prefix("vmlinuz-").map(str::to_owned));
-    name.ok_or_else(|| format!("{} holds no vmlinuz", boot.display()))
+/// The one kernel in its packages: as `uname -r` calls it, and its file, which is in `/boot` or
+/// with the modules.
+fn release(unpacked: &Path) -> Result<(String, PathBuf), String> {
+    for path in files_in(&unpacked.join("boot")).unwrap_or_default() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(release) = name.strip_prefix("vmlinuz-") {
+            return Ok((release.to_owned(), path.clone()));
+        }
+    }
+    let modules = fs::read_dir(unpacked.join("usr/lib/modules"));
+    for folder in modules.into_iter().flatten().flatten() {
+        let kernel = folder.path().join("vmlinuz");
+        if kernel.is_file() {
+            return Ok((folder.file_name().to_string_lossy().into_owned(), kernel));
+        }
+    }
+    Err(format!("{} holds no vmlinuz", unpacked.display()))
 }
 
 /// The modules with their indexes.

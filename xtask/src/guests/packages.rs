@@ -1,4 +1,4 @@
-//! The Debian packages that guests are made of: two stock kernels, and programs to run on them.
+//! The Debian packages that guests are made of: stock kernels, and programs to run on them.
 //!
 //! They are downloaded once, and stay until `cargo xtask clean`: a test run neither waits for a
 //! mirror nor changes under the hands of the one who looks for a fault.
@@ -19,12 +19,40 @@ pub(crate) struct Kernel {
     suite: &'static str,
     /// The release that security updates are for, where they come on top.
     security: Option<&'static str>,
+    /// Whether kernel and modules are packages beside the one that is named.
+    split: bool,
+    /// Whether its drivers judge our controllers; otherwise it is there for what it can do for our
+    /// own driver.
+    pub(crate) judges: bool,
 }
 
-/// Both kernels that guests run, Debian 12's own and the one of its backports.
+/// The kernels that guests run: Debian 12's own, that of its backports, and that of Debian 13's,
+/// whose ublk can tell a disk's new size.
 pub(crate) const KERNELS: &[Kernel] = &[
-    Kernel { name: "Linux 6.1", series: "6.1.", suite: "bookworm", security: Some("bookworm") },
-    Kernel { name: "Linux 6.12", series: "6.12.", suite: "bookworm-backports", security: None },
+    Kernel {
+        name: "Linux 6.1",
+        series: "6.1.",
+        suite: "bookworm",
+        security: Some("bookworm"),
+        split: false,
+        judges: true,
+    },
+    Kernel {
+        name: "Linux 6.12",
+        series: "6.12.",
+        suite: "bookworm-backports",
+        security: None,
+        split: false,
+        judges: true,
+    },
+    Kernel {
+        name: "Linux 7.3",
+        series: "7.3.",
+        suite: "trixie-backports",
+        security: None,
+        split: true,
+        judges: false,
+    },
 ];
 
 /// The package that depends on the newest kernel's.
@@ -53,8 +81,8 @@ const PROGRAM_PACKAGES: &[&str] = &[
 
 /// Packages, downloaded.
 pub(crate) struct Packages {
-    /// One for each of [`KERNELS`], in their order.
-    pub(crate) kernels: Vec<PathBuf>,
+    /// Those of each of [`KERNELS`], in their order.
+    pub(crate) kernels: Vec<Vec<PathBuf>>,
     /// The programs' with all that they depend on.
     pub(crate) programs: Vec<PathBuf>,
 }
@@ -73,7 +101,7 @@ pub(crate) fn provide(runner: &Runner, folder: &Path) -> Result<Packages, String
         for (index, kernel) in KERNELS.iter().enumerate() {
             let into = partial.join(format!("kernel-{index}"));
             fs::create_dir_all(&into).map_err(failed)?;
-            take(&[download_kernel(runner, &mirror, folder, kernel)?], &into)?;
+            download_kernel(runner, &mirror, folder, kernel, &into)?;
         }
         runner.progress.line("downloading the programs of the guests");
         let apt = programs_apt(runner, &mirror, folder)?;
@@ -85,8 +113,7 @@ pub(crate) fn provide(runner: &Runner, folder: &Path) -> Result<Packages, String
     let mut kernels = Vec::new();
     for index in 0..KERNELS.len() {
         let folder = kept.join(format!("kernel-{index}"));
-        let mut found = files_in(&folder)?;
-        kernels.push(found.pop().ok_or_else(|| format!("{} is empty", folder.display()))?);
+        kernels.push(files_in(&folder)?);
     }
     Ok(Packages { kernels, programs: files_in(&kept.join("programs"))? })
 }
@@ -110,7 +137,8 @@ fn download_kernel(
     mirror: &Mirror,
     folder: &Path,
     kernel: &Kernel,
-) -> Result<PathBuf, String> {
+    into: &Path,
+) -> Result<(), String> {
     let mut sources = vec![mirror.suite(kernel.suite)];
     sources.extend(kernel.security.and_then(|release| mirror.security_of(release)));
     let apt = OwnApt::new(&folder.join("apt").join(kernel.suite), &sources)?;
@@ -123,7 +151,18 @@ fn download_kernel(
         )
     })?;
     runner.progress.line(&format!("downloading {package}"));
-    apt.download(runner, package)
+    for package in parts(package, kernel.split) {
+        take(&[apt.download(runner, &package)?], into)?;
+    }
+    Ok(())
+}
+
+/// The packages with kernel and modules of "linux-image-7.3.4+deb13-amd64".
+fn parts(package: &str, split: bool) -> Vec<String> {
+    if !split {
+        return vec![package.to_owned()];
+    }
+    ["linux-binary-", "linux-modules-"].map(|part| package.replace("linux-image-", part)).to_vec()
 }
 
 /// "linux-image-6.1.0-56-amd64" from "linux-image-6.1.0-56-amd64 (= 6.1.192-2)", if it is of that
@@ -166,8 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_may_be_in_two_packages() {
+        let package = "linux-image-7.3.4+deb13-amd64";
+        assert_eq!(parts(package, false), [package]);
+        let expected = ["linux-binary-7.3.4+deb13-amd64", "linux-modules-7.3.4+deb13-amd64"];
+        assert_eq!(parts(package, true), expected);
+    }
+
+    #[test]
     fn kernels_are_told_apart_by_name() {
         assert!(KERNELS.iter().all(|kernel| kernel.series.ends_with('.')));
-        assert_ne!(KERNELS[0].name, KERNELS[1].name);
+        let mut names: Vec<&str> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        names.dedup();
+        assert_eq!(names.len(), KERNELS.len());
     }
 }

@@ -22,9 +22,9 @@ Examples:
   echo 'mptctl status' | cargo xtask vm -      a script from standard input
   cargo xtask vm --device sas3008 script.sh    our SAS3008, whose knobs can be turned meanwhile
 
-Of the kernels only 6.12 has ublk. `modprobe mptsas` (sas1068) or `modprobe mpt3sas` gives the
-controller to the kernel's driver, `modprobe -a vfio_pci vfio_iommu_type1` or
-`modprobe uio_pci_generic` are for ours.";
+Of the kernels 6.1 has no ublk, and only 7.3's can tell that a disk has grown. `modprobe mptsas`
+(sas1068) or `modprobe mpt3sas` gives the controller to the kernel's driver; ours needs
+`modprobe -a vfio_pci vfio_iommu_type1` or `modprobe uio_pci_generic`.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -64,6 +64,8 @@ enum Series {
     Linux61,
     #[value(name = "6.12")]
     Linux612,
+    #[value(name = "7.3")]
+    Linux73,
 }
 
 impl Series {
@@ -71,6 +73,7 @@ impl Series {
         match self {
             Self::Linux61 => "Linux 6.1",
             Self::Linux612 => "Linux 6.12",
+            Self::Linux73 => "Linux 7.3",
         }
     }
 }

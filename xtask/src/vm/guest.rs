@@ -30,7 +30,8 @@ impl Shape {
             // What the guest maps has to reach a controller outside of QEMU: caching mode. It has
             // to be there before the devices that it is for.
             devices.extend(["-device", "intel-iommu,caching-mode=on"]);
-            kernel_arguments.push_str(" intel_iommu=on");
+            // With interrupts remapped, a timer that a busy host has late would be a panic.
+            kernel_arguments.push_str(" intel_iommu=on no_timer_check");
             if accelerator == Accelerator::Kvm {
                 // VFIO wants interrupts remapped, which an interrupt controller in the host's
                 // kernel cannot be.

@@ -310,8 +310,8 @@ impl Subject {
 /// How `mptctl` is asked to give a controller to user space.
 fn bind_words(address: &str, way: Way) -> String {
     match way {
-        Way::Vfio => format!("bind {address}"),
-        Way::Uio => format!("bind {address} --driver {}", way.driver()),
+        Way::Vfio => format!("bind {address} --driver vfio"),
+        Way::Uio => format!("bind {address} --driver uio"),
     }
 }
 

@@ -5,7 +5,8 @@ use fusion_mpt_linux::pci::bind::{Bound, Request, Unbound, bind, unbind};
 use fusion_mpt_linux::pci::{Controller, State, System, UserDriver};
 use serde::Serialize;
 
-use crate::cli::{Bind, Global, Unbind};
+use crate::cli::Global;
+use crate::cli::bind::{Bind, Unbind};
 use crate::output;
 use crate::table::Table;
 

@@ -1,6 +1,9 @@
 //! What can be typed.
 
+pub(crate) mod bind;
 pub(crate) mod emulate;
+pub(crate) mod export;
+pub(crate) mod health;
 mod values;
 
 use std::path::PathBuf;
@@ -11,7 +14,6 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 use fusion_mpt_linux::affinity::Pinning;
 use fusion_mpt_linux::bus_name::BusName;
 use fusion_mpt_linux::pattern::Pattern;
-use fusion_mpt_linux::pci::{PciAddress, UserDriver};
 use fusion_mpt_linux::waiting::Waiting;
 use fusion_mpt_mock::faults::{Plan, Planned};
 use values::{byte, bytes, fault, seed};
@@ -46,7 +48,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", default_value = "mock:sas3008")]
     pub(crate) bus: BusName,
     /// A disk image behind the controller; may be given several times. Without any, two temporary
-    /// disks of 64 MiB are made, and are gone afterwards
+    /// disks of 64 MiB are made, and are gone afterwards. On mock buses, FILE,sata is a SATA disk,
+    /// and FILE,failing one that predicts its failure
     #[arg(long = "disk", global = true, value_name = "FILE")]
     pub(crate) disks: Vec<PathBuf>,
     /// How to wait for a real card: look all the time, sleep until its interrupt comes, or look as
@@ -195,13 +198,34 @@ Examples:
 Shown are the controller, its phys with their error counters, expanders, enclosures, every device
 with its place and state, and RAID volumes. What a controller does not tell is \"not told\".")]
     Show(Show),
+    /// Show how disks do: health, temperature, error counters, SMART; begin self-tests
+    #[command(after_help = "\
+Examples:
+  mptctl smart                                  all disks, a line each
+  mptctl smart --target 1                       one disk in full
+  mptctl smart --target 1 --self-test long      begin a self-test; look again later for its result
+  mptctl smart --json
+
+Exit code 1 says that a disk predicts its failure or warns of something. SAS disks are asked by LOG
+SENSE, SATA disks by SMART through the controller's translation layer.")]
+    Smart(health::Smart),
     /// Show what the controller tells of as it happens: devices, links, discovery, RAID, its log
     #[command(after_help = "\
 Examples:
   mptctl events                                 what was told during bring-up
   mptctl events --follow                        what comes, until Ctrl-C
   mptctl events --follow --for 60 --json        a JSON object to a line, for a minute")]
-    Events(Events),
+    Events(health::Events),
+    /// Tell Prometheus what the controller has done and how it does: text, a file or an endpoint
+    #[command(after_help = "\
+Examples:
+  mptctl metrics                                                    once, to standard output
+  mptctl metrics --out /var/lib/prometheus/node-exporter/mpt.prom --interval 30
+  mptctl metrics --listen 127.0.0.1:9633
+  mptctl metrics --listen unix:/run/mptctl/metrics
+
+The command holds the controller while it runs; `mptctl export` tells the same while it exports.")]
+    Metrics(health::Metrics),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
 Examples:
@@ -269,30 +293,17 @@ Examples:
 The socket takes and gives a JSON object to a line, so that any program can turn knobs too:
   {\"knob\":\"fault\",\"code\":9762} is answered by {\"done\":\"...\"} or {\"refused\":\"...\"}.")]
     Knob(emulate::Knob),
+    /// Make the disks of a controller block devices of this machine
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Export),
     /// Give a real controller to user space: to vfio-pci or uio_pci_generic
-    #[command(after_help = "\
-Examples:
-  mptctl status                                 what there is, and who uses it
-  sudo mptctl bind 03:00.0                      VFIO behind an IOMMU, UIO without one
-  sudo mptctl bind 03:00.0 --owner $USER        and a normal user may open it
-  sudo mptctl bind 03:00.0 03:00.1              both halves of an IOMMU group
-  mptctl list --bus 0000:03:00.0                then, through our driver
-
-A controller whose disks are mounted, swap, part of LVM, MD, ZFS or Btrfs, or opened by a program
-is refused, and the command says who holds them. When anything fails, it is put back as it was.")]
-    Bind(Bind),
+    #[command(after_help = bind::BIND)]
+    Bind(bind::Bind),
     /// Give a controller back to the kernel's own driver
-    #[command(after_help = "\
-Examples:
-  sudo mptctl unbind 03:00.0
-
-One that a program has open is refused: the kernel would wait for it.")]
-    Unbind(Unbind),
+    #[command(after_help = bind::UNBIND)]
+    Unbind(bind::Unbind),
     /// Show the real controllers of this machine and whose driver has them
-    #[command(after_help = "\
-Examples:
-  mptctl status
-  sudo mptctl status --json                     root sees everybody's open files, too")]
+    #[command(after_help = bind::STATUS)]
     Status,
     /// Print a completion script for a shell
     #[command(after_help = "\
@@ -322,32 +333,6 @@ pub(crate) struct Unit {
     /// said. The driver acts a third of it before, at most ten seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) timeout: Option<u32>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Bind {
-    /// The controllers, as lspci names them: 0000:03:00.0, or 03:00.0
-    #[arg(required = true, value_name = "ADDRESS")]
-    pub(crate) addresses: Vec<PciAddress>,
-    /// The kernel's driver to lend it by: vfio (behind an IOMMU, the default there) or uio
-    #[arg(long, value_name = "vfio|uio")]
-    pub(crate) driver: Option<UserDriver>,
-    /// Take it though its disks are held: what is mounted there loses its disk
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Whom to give VFIO's device node to, so that they need not be root
-    #[arg(long, value_name = "USER[:GROUP]")]
-    pub(crate) owner: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Unbind {
-    /// The controllers, as lspci names them: 0000:03:00.0, or 03:00.0
-    #[arg(required = true, value_name = "ADDRESS")]
-    pub(crate) addresses: Vec<PciAddress>,
-    /// Take it though a program has it open; the kernel asks the program and waits for it
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -388,17 +373,6 @@ pub(crate) struct Show {
     /// What the IOC answered to IOC facts, field by field
     #[arg(long)]
     pub(crate) facts: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Events {
-    /// Go on until Ctrl-C, and print each event as it comes; with --json, an object to a line
-    #[arg(long)]
-    pub(crate) follow: bool,
-    /// Seconds to follow
-    #[arg(long = "for", value_name = "SECONDS", requires = "follow",
-          value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
-    pub(crate) seconds: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -534,6 +508,17 @@ pub(crate) enum Scsi {
         #[command(flatten)]
         unit: Unit,
     },
+    /// An ATA command for a SATA disk, by ATA PASS-THROUGH (16), with the registers that come back
+    #[command(after_help = "\
+Examples:
+  mptctl scsi ata ec --protocol pio-in --count 1                        IDENTIFY DEVICE
+  mptctl scsi ata e5                                                    CHECK POWER MODE
+  mptctl scsi ata b0 --features 0xda --lba 0xc24f00                     SMART RETURN STATUS
+  mptctl scsi ata b0 --features 0xd0 --lba 0xc24f00 --protocol pio-in --count 1 --json
+
+Commands that are not known to leave the disk as it is want --yes. Exit code 1 when the disk aborts
+the command.")]
+    Ata(health::Ata),
     /// Any CDB, given as hex bytes
     #[command(after_help = "\
 Examples:

@@ -8,7 +8,8 @@ use fusion_mpt_linux::host::Host;
 use fusion_mpt_linux::interrupt;
 use serde::Serialize;
 
-use crate::cli::{Events, Global};
+use crate::cli::Global;
+use crate::cli::health::Events;
 use crate::{open, output};
 
 /// How long to rest between looks, when nothing comes.

@@ -7,16 +7,19 @@ mod describe;
 mod disk_argument;
 mod emulate;
 mod events;
+mod export;
 mod io;
 mod knob;
 mod list;
 mod manual;
+mod metrics;
 mod output;
 mod perf;
 mod progress;
 mod recovered;
 mod scsi;
 mod show;
+mod smart;
 mod table;
 mod trace;
 
@@ -75,6 +78,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo(arguments) => demo::run(global, &arguments),
         Command::List(_) => list::disks(global),
         Command::Show(arguments) => show::run(global, &arguments),
+        Command::Smart(arguments) => smart::run(global, &arguments),
+        Command::Metrics(arguments) => metrics::run(global, &arguments),
         Command::Events(arguments) => events::run(global, &arguments),
         Command::Read(arguments) => io::read::run(global, &arguments),
         Command::Write(arguments) => io::write::run(global, &arguments),
@@ -85,6 +90,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Trace(arguments) => trace::run(global, &arguments),
         Command::Emulate(arguments) => emulate::run(global, &arguments),
         Command::Knob(arguments) => knob::run(global, &arguments),
+        Command::Export(arguments) => export::run(global, &arguments),
         Command::Bind(arguments) => bind::bind_all(global, &arguments),
         Command::Unbind(arguments) => bind::unbind_all(global, &arguments),
         Command::Status | Command::Completions { .. } | Command::Man { .. } => Ok(()),

@@ -1,5 +1,7 @@
 //! `scsi`: single commands.
 
+mod ata;
+
 use std::io::Read as _;
 use std::path::Path;
 
@@ -29,6 +31,7 @@ pub(crate) fn run(global: &Global, command: &Scsi) -> Result<(), Error> {
         Scsi::Vpd { page, unit } => product_data(global, unit, *page),
         Scsi::Capacity { unit } => capacity(global, unit),
         Scsi::Luns { unit } => luns(global, unit),
+        Scsi::Ata(arguments) => ata::run(global, arguments),
         Scsi::Raw { cdb, unit, in_bytes, out_file, yes } => {
             let cdb = parse_cdb(cdb)?;
             let data = out_file.as_deref().map(read_all).transpose()?;

@@ -15,7 +15,7 @@ use super::inbox::Inbox;
 use super::ring::{Event, Ring};
 use crate::error::Error;
 use crate::export::block::{Errno, Operation};
-use crate::export::engine::{DeviceIndex, Engine, EngineCounters};
+use crate::export::engine::{DeviceIndex, Engine, EngineCounters, Front};
 use crate::export::unit::Unit;
 use crate::host::{Buffer, CommandQueue};
 use crate::waiting::Waiting;
@@ -173,6 +173,47 @@ impl<M: From<FromServer>> Server<M> {
     #[must_use]
     pub const fn counters(&self) -> EngineCounters {
         self.engine.counters()
+    }
+
+    /// Has a unit put its cache on the medium, when nothing else of it is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when it does not, or not within `limit`.
+    pub fn flush(
+        &mut self,
+        queue: &mut dyn CommandQueue,
+        unit: &Arc<Unit>,
+        scratch: &Buffer,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        struct Told(Option<Result<u32, Errno>>);
+        impl Front for Told {
+            fn complete(&mut self, _: DeviceIndex, _: u16, result: Result<u32, Errno>) {
+                self.0 = Some(result);
+            }
+        }
+        let lost = |why: &str| {
+            Error::failed(format!(
+                "target {} did not flush its cache at the end ({why}): what was written last may be lost, compare it",
+                unit.target.0
+            ))
+        };
+        let mut told = Told(None);
+        let index = self.engine.attach(Arc::clone(unit), vec![scratch.clone()]);
+        self.engine.start(queue, index, 0, Operation::Flush, 0, 0);
+        let deadline = queue.now() + limit;
+        while told.0.is_none() && queue.now() < deadline {
+            if self.engine.poll(queue, &mut told)? == 0 {
+                queue.pause();
+            }
+        }
+        self.engine.detach(index);
+        match told.0 {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(errno)) => Err(lost(&format!("errno {}", errno.0))),
+            None => Err(lost("it did not answer")),
+        }
     }
 
     /// Goes round once; waits for `longest` at most.
@@ -373,6 +414,28 @@ impl<M: From<FromServer>> Server<M> {
     fn say(&self, what: FromServer) {
         // When nobody listens any more, everything is at its end.
         let _ = self.tell.send(what.into());
+    }
+}
+
+/// Stands in for a server that cannot work: whatever it is to serve is refused, until it is told to
+/// stop.
+pub fn refuse_all<M: From<FromServer>>(inbox: &Inbox<ToServer>, tell: &Sender<M>, why: &Error) {
+    let say = |what: FromServer| {
+        let _ = tell.send(what.into());
+    };
+    say(FromServer::Lost(why.clone()));
+    loop {
+        for message in inbox.take() {
+            match message {
+                ToServer::Serve { device, queue, buffers, .. } => {
+                    say(FromServer::Fetching { device, queue, refused: Some(why.clone()) });
+                    say(FromServer::Released { device, queue, buffers });
+                }
+                ToServer::Stop => return,
+                ToServer::End { .. } | ToServer::Changed { .. } => {}
+            }
+        }
+        std::thread::sleep(BUSY_SLEEP);
     }
 }
 

@@ -1,8 +1,11 @@
 //! Why a controller is not taken from those who have it.
 
+use std::io::ErrorKind;
+
 use crate::error::Error;
 use crate::pci::address::PciAddress;
 use crate::pci::controller::{Controller, GroupMember};
+use crate::pci::holders::{Holder, Holders};
 use crate::pci::processes::OpenFiles;
 use crate::pci::system::System;
 use crate::pci::user_driver::UserDriver;
@@ -37,8 +40,8 @@ pub(super) fn if_without_iommu(
             }
             Err(Error::failed(format!(
                 "{address} is behind no IOMMU, which VFIO needs; boot with intel_iommu=on (Intel; \
-                 AMD's is on by itself) and VT-d or AMD-Vi enabled in the firmware, or use --driver uio, \
-                 which runs without protection from wild DMA"
+                 AMD's is on by itself) and VT-d or AMD-Vi enabled in the firmware, or use --driver uio \
+                 (uio_pci_generic), which runs as root and without protection from wild DMA"
             )))
         }
         (UserDriver::Uio, Some(group)) if !force => {
@@ -96,11 +99,20 @@ pub(super) fn if_held(
     controller: &Controller,
     force: bool,
 ) -> Result<Option<String>, Error> {
-    let holders = system.holders(controller);
+    let mut holders = system.holders(controller);
     if force || holders.known.is_empty() {
         return Ok(holders.unknown);
     }
-    let only_processes = holders.known.iter().all(crate::pci::Holder::is_process);
+    let only_processes = |holders: &Holders| holders.known.iter().all(Holder::is_process);
+    if only_processes(&holders) {
+        // udev's own workers look into disks that have just come.
+        system.kernel().settle();
+        holders = system.holders(controller);
+        if holders.known.is_empty() {
+            return Ok(holders.unknown);
+        }
+    }
+    let only_processes = only_processes(&holders);
     let hint = if only_processes { "end these programs" } else { "unmount or stop these" };
     Err(Error::failed(format!(
         "{} is in use and was left alone: {}; {hint} first; {INSIST}, and data may be lost",
@@ -117,10 +129,14 @@ pub(super) fn if_open(system: &System, controller: &Controller, force: bool) -> 
     }
     let users: Vec<String> = lent.users.iter().map(ToString::to_string).collect();
     Err(Error::failed(format!(
-        "{} was left alone: {} is open in {}; end that first (the kernel would wait for it); {INSIST}",
+        "{} is in use and was left alone: {} is open in {}; end that first; {INSIST}{}",
         controller.address,
         lent.node.display(),
-        users.join(", ")
+        users.join(", "),
+        match lent.driver {
+            UserDriver::Vfio => ", and the kernel waits until they have let go",
+            UserDriver::Uio => ", in the middle of what they do",
+        }
     )))
 }
 
@@ -134,10 +150,16 @@ pub(super) fn if_unflushed(
     // Of a drive without a medium there is nothing to write.
     for disk in controller.disks.iter().filter(|disk| disk.bytes > 0) {
         match system.kernel().flush(&system.node(&disk.name)) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(Error::failed(format!(
+                    "only root may take {} from the kernel; run as root: sudo mptctl bind {0}",
+                    controller.address
+                )));
+            }
             Err(error) if !force => {
                 return Err(Error::failed(format!(
-                    "cannot flush {} before it is taken from the kernel: {error}; run as root, and \
-                     see dmesg for errors of the disk; {INSIST}",
+                    "cannot flush {} before it is taken from the kernel: {error}; see dmesg for \
+                     errors of the disk; {INSIST}",
                     disk.name
                 )));
             }

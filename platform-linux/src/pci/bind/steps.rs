@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::pci::address::PciAddress;
-use crate::pci::controller::Controller;
+use crate::pci::controller::{Controller, driver_override};
 use crate::pci::system::System;
 
 /// What a controller was before it was touched.
@@ -46,6 +46,17 @@ pub(super) fn load_driver(system: &System, name: &str) -> Result<(), Error> {
     )))
 }
 
+/// The module that maps memory for VFIO. It is a soft dependency of the driver's, which a minimal
+/// modprobe passes over; where it is built in, or cannot be had, opening the controller tells.
+const VFIO_MAPPING: &str = "vfio_iommu_type1";
+
+/// Loads what maps memory for VFIO, if it is not there.
+pub(super) fn load_mapping(system: &System) {
+    if !system.path("sys/module").join(VFIO_MAPPING).exists() {
+        let _ = system.kernel().load_module(VFIO_MAPPING);
+    }
+}
+
 /// Moves a controller from whatever driver has it to `driver`.
 pub(super) fn hand_over(
     system: &System,
@@ -71,7 +82,10 @@ pub(super) fn hand_over(
 /// Puts a controller back to what it was.
 pub(super) fn put_back(system: &System, before: &Before) -> Result<(), Error> {
     let address = before.address;
-    set_override(system, address, before.driver_override.as_deref())?;
+    // Whoever may not write at all has changed nothing, either.
+    if driver_override(&system.device(address)) != before.driver_override {
+        set_override(system, address, before.driver_override.as_deref())?;
+    }
     if system.driver(address) == before.driver {
         return Ok(());
     }

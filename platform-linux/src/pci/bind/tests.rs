@@ -109,11 +109,13 @@ fn a_process_with_the_disk_open_is_named() {
 }
 
 #[test]
-fn without_an_iommu_the_default_is_uio() {
+fn uio_is_to_be_asked_for() {
     let machine = Machine::new();
     machine.device(A, 0x54, Some("mptsas"));
     machine.driver("uio_pci_generic");
-    let bound = bind(&machine.system(), &request()).expect("bound");
+    refused(&machine, &request(), &["no IOMMU", "--driver uio"]);
+    let request = Request { driver: Some(UserDriver::Uio), ..request() };
+    let bound = bind(&machine.system(), &request).expect("bound");
     assert_eq!(bound.driver, UserDriver::Uio);
     assert_eq!(bound.node, Some(machine.path("dev/uio0")));
 }
@@ -144,7 +146,9 @@ fn a_missing_driver_is_loaded_or_asked_for() {
     refused(&machine, &request(), &["no driver vfio-pci", "not found", "modprobe vfio-pci"]);
     machine.kernel(|kernel| kernel.modules.insert("vfio-pci".into(), "vfio-pci".into()));
     bind(&machine.system(), &request()).expect("bound");
-    machine.kernel(|kernel| assert!(kernel.log.contains(&"modprobe vfio-pci".to_owned())));
+    for module in ["vfio-pci", "vfio_iommu_type1"] {
+        machine.kernel(|kernel| assert!(kernel.log.contains(&format!("modprobe {module}"))));
+    }
 }
 
 #[test]
@@ -229,10 +233,9 @@ fn the_node_is_given_away_after_udev_has_settled() {
     let owner = Some(Owner { user: Some(1000), group: None });
     bind(&machine.system(), &Request { owner, ..request() }).expect("bound");
     let log = machine.kernel(|kernel| kernel.log.clone());
-    assert_eq!(
-        log.iter().rev().take(2).collect::<Vec<_>>(),
-        ["chown Some(1000):None dev/vfio/7", "settle"]
-    );
+    let at = |line: &str| log.iter().position(|entry| entry == line);
+    let given = at("chown Some(1000):None dev/vfio/7").expect("given away");
+    assert_eq!(at("settle"), Some(given - 1), "{log:?}");
 }
 
 #[test]
@@ -249,7 +252,8 @@ fn uio_has_no_owner_but_root() {
     machine.device(A, 0x54, Some("mptsas"));
     machine.driver("uio_pci_generic");
     let owner = Some(Owner { user: Some(1000), group: None });
-    refused(&machine, &Request { owner, ..request() }, &["--owner is for VFIO"]);
+    let driver = Some(UserDriver::Uio);
+    refused(&machine, &Request { owner, driver, ..request() }, &["--owner is for VFIO"]);
 }
 
 #[test]
@@ -272,6 +276,25 @@ fn what_a_process_drives_is_not_taken_from_it() {
     assert!(bound.restore().is_err());
     assert_eq!(machine.driver_of(A).as_deref(), Some("vfio-pci"));
     unbind(&machine.system(), address(A), true).expect("insisted");
+}
+
+#[test]
+fn this_process_too_has_to_let_go_before_it_restores() {
+    let machine = machine();
+    let bound = bind(&machine.system(), &request()).expect("bound");
+    machine.process(std::process::id(), "mptctl", &["vfio/devices/vfio0"]);
+    machine.file("sys/devices/pci0000:00/0000:03:00.0/vfio-dev/vfio0/dev", "511:0\n");
+    let error = bound.restore().expect_err("the kernel would wait for ever").to_string();
+    assert!(error.contains("in use") && error.contains("mptctl (process"), "{error}");
+}
+
+#[test]
+fn udevs_look_at_new_disks_is_waited_for() {
+    let machine = machine();
+    machine.process(300, "(udev-worker)", &["sda"]);
+    let gone = machine.path("proc/300");
+    machine.kernel(|kernel| kernel.ends_on_settle.push(gone));
+    bind(&machine.system(), &request()).expect("bound");
 }
 
 #[test]
@@ -338,5 +361,9 @@ fn a_failed_unbind_leaves_it_with_user_space() {
 fn a_normal_user_is_told_to_be_root() {
     let machine = machine();
     machine.kernel(|kernel| kernel.not_root = true);
-    refused(&machine, &request(), &["set 0000:03:00.0 apart for vfio-pci", "run as root"]);
+    refused(&machine, &request(), &["only root may take 0000:03:00.0", "sudo mptctl bind"]);
+    std::fs::remove_file(machine.path("sys/block/sda")).expect("a controller without disks");
+    let told = "set 0000:03:00.0 apart for vfio-pci: permission denied; run as root (mpt3sas has";
+    refused(&machine, &request(), &[told]);
+    machine.kernel(|kernel| assert_eq!(kernel.log.len(), 2, "nothing to undo: {:?}", kernel.log));
 }

@@ -1,5 +1,6 @@
 //! How values are typed.
 
+use fusion_mpt_linux::ata::Protocol;
 use fusion_mpt_mock::faults::{Fault, Planned, UnknownFault, When};
 
 /// A number of bytes, with k or m.
@@ -40,6 +41,48 @@ pub(super) fn byte(text: &str) -> Result<u8, String> {
     number.map_err(|_| "not a page number from 0 to 255 or 0x00 to 0xff".to_owned())
 }
 
+/// A number, in decimal or as 0x and hex digits, up to `greatest`.
+fn number(text: &str, greatest: u64) -> Result<u64, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    let number = number.ok().filter(|number| *number <= greatest);
+    number.ok_or_else(|| format!("not a number from 0 to {greatest}, nor 0x0 to {greatest:#x}"))
+}
+
+/// A register of 8 bits.
+pub(super) fn device(text: &str) -> Result<u8, String> {
+    number(text, 0xff).map(|number| number as u8)
+}
+
+/// A register of 16 bits.
+pub(super) fn word(text: &str) -> Result<u16, String> {
+    number(text, 0xffff).map(|number| number as u16)
+}
+
+/// A logical block address of 48 bits.
+pub(super) fn lba(text: &str) -> Result<u64, String> {
+    number(text, 0xffff_ffff_ffff)
+}
+
+/// A byte in hex, with 0x or without.
+pub(super) fn hex_byte(text: &str) -> Result<u8, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let good = (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let byte = u8::from_str_radix(digits, 16).ok().filter(|_| good);
+    byte.ok_or_else(|| "not a byte in hex, like ec or 0xb0".to_owned())
+}
+
+/// How an ATA command moves data.
+pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
+    let found = Protocol::ALL.into_iter().find(|(name, _)| *name == text);
+    found.map(|(_, protocol)| protocol).ok_or_else(|| {
+        let names = Protocol::ALL.map(|(name, _)| name).join(", ");
+        format!("no protocol; there are {names}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +112,18 @@ mod tests {
         for wrong in ["drop", "@1", "drop-reply@", "drop-reply@-1", "drop-reply@x"] {
             assert!(fault(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn registers_are_read_in_both_bases_and_within_their_width() {
+        assert_eq!((word("0xda"), lba("12734208")), (Ok(0xda), Ok(0x00c2_4f00)));
+        assert_eq!((hex_byte("ec"), hex_byte("0xB0"), device("64")), (Ok(0xec), Ok(0xb0), Ok(64)));
+        assert!(word("0x10000").is_err() && lba("0x1000000000000").is_err());
+        for wrong in ["", "0x", "+1", "100", "g", "é"] {
+            assert!(hex_byte(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(protocol("pio-in"), Ok(Protocol::PioIn));
+        assert!(protocol("PIO").is_err_and(|said| said.contains("dma-out")));
     }
 
     #[test]

@@ -1,0 +1,265 @@
+//! `export`: the disks of a controller as block devices of this machine.
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(
+    _global: &crate::cli::Global,
+    _arguments: &crate::cli::export::Export,
+) -> Result<(), fusion_mpt_linux::error::Error> {
+    Err(fusion_mpt_linux::error::Error::failed("block devices are made on Linux only"))
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use on_linux::run;
+
+#[cfg(target_os = "linux")]
+mod on_linux {
+    use std::time::Duration;
+
+    use fusion_mpt_linux::bus_name::BusName;
+    use fusion_mpt_linux::error::Error;
+    use fusion_mpt_linux::export::manager::{self, ExportOptions, Exported, Note, Summary};
+    use fusion_mpt_linux::export::state;
+    use fusion_mpt_linux::host::Host;
+    use fusion_mpt_linux::open::with_queues;
+    use fusion_mpt_linux::pci::System;
+    use fusion_mpt_linux::pci::bind::{self, Bound};
+    use fusion_mpt_linux::session::Options;
+    use sd_notify::NotifyState;
+    use serde_json::{Value, json};
+
+    use crate::cli::Global;
+    use crate::cli::export::Export;
+    use crate::{options, output};
+
+    /// Commands beside those of block devices: what asks units.
+    const SPARE_COMMANDS: u16 = 32;
+
+    /// Exports until the user, systemd or the controller ends it.
+    pub(crate) fn run(global: &Global, arguments: &Export) -> Result<(), Error> {
+        if let Some(device) = &arguments.udev_id {
+            let entry = state::find(&arguments.state, device)?;
+            return output::raw(entry.properties().as_bytes());
+        }
+        let bound = lend(global, arguments)?;
+        let result = export(global, arguments);
+        let restored = bound.as_ref().map_or(Ok(None), Bound::restore);
+        match (result, restored) {
+            (Ok(()), Ok(None)) => Ok(()),
+            (Ok(()), Ok(Some(driver))) => {
+                let text = format!("the controller is back with {driver}");
+                say(global.json, json!({"event": "restored", "driver": driver}), || text)
+            }
+            (Err(Error::Failed(first)), Err(then)) => {
+                Err(Error::failed(format!("{first}; then {then}")))
+            }
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+        }
+    }
+
+    /// Gives the controller to user space if that is asked for; what is to be given back comes back.
+    fn lend(global: &Global, arguments: &Export) -> Result<Option<Bound>, Error> {
+        if arguments.bind.is_none() && !arguments.restore {
+            return Ok(None);
+        }
+        let BusName::Pci(address) = global.bus else {
+            return Err(Error::usage(format!(
+                "--bind and --restore are for a controller of this machine, and {} is none; name one by its PCI address with --bus",
+                global.bus
+            )));
+        };
+        let system = System::real();
+        let bound = match arguments.bind {
+            Some(driver) => {
+                let request = bind::Request { driver: Some(driver), ..bind::Request::new(address) };
+                Some(bind::bind(&system, &request)?)
+            }
+            None => bind::already(&system, address)?,
+        };
+        Ok(bound.filter(|_| arguments.restore))
+    }
+
+    fn export(global: &Global, arguments: &Export) -> Result<(), Error> {
+        let wanted = ExportOptions {
+            targets: arguments.targets.clone(),
+            read_only: arguments.read_only,
+            depth: arguments.depth,
+            waiting: global.waiting,
+            pinning: global.pin.clone().unwrap_or_default(),
+            state: arguments.state.clone(),
+        };
+        let commands = arguments.depth.saturating_add(SPARE_COMMANDS);
+        let session = Options { queues: arguments.queues, ..options(global, commands) };
+        let mut watcher = Watcher::new(global.json);
+        let summary = with_queues(session, |host, further| {
+            manager::run(host, further, &wanted, &mut watcher)
+        })?;
+        watcher.end(&summary)
+    }
+
+    /// Tells the user, and systemd.
+    struct Watcher {
+        json: bool,
+        failure: Option<Error>,
+        watchdog: Option<Duration>,
+    }
+
+    impl Watcher {
+        fn new(json: bool) -> Self {
+            Self { json, failure: None, watchdog: sd_notify::watchdog_enabled() }
+        }
+
+        fn end(&mut self, summary: &Summary) -> Result<(), Error> {
+            if let Some(error) = self.failure.take() {
+                return Err(error);
+            }
+            say(self.json, json!({"event": "ended", "summary": summary}), || {
+                format!(
+                    "ended in order: {} reads, {} writes, {} flushes, {} discards and zeros, {} errors",
+                    summary.reads, summary.writes, summary.flushes, summary.trims, summary.errors
+                )
+            })
+        }
+    }
+
+    /// Where systemd listens, it is told.
+    fn systemd(states: &[NotifyState<'_>]) {
+        // Without systemd there is nobody to tell.
+        let _ = sd_notify::notify(states);
+    }
+
+    impl manager::Watcher for Watcher {
+        fn note(&mut self, note: &Note) {
+            match note {
+                Note::Ready { devices } => {
+                    let status = format!("{devices} block devices");
+                    systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
+                }
+                Note::Stopping => systemd(&[NotifyState::Stopping]),
+                _ => {}
+            }
+            if let Err(error) = say(self.json, document(note), || sentence(note)) {
+                self.failure.get_or_insert(error);
+            }
+        }
+
+        fn second(&mut self, _host: &mut dyn Host) {
+            if self.watchdog.is_some() {
+                systemd(&[NotifyState::Watchdog]);
+            }
+        }
+    }
+
+    fn say(json: bool, document: Value, text: impl FnOnce() -> String) -> Result<(), Error> {
+        let line = if json { document.to_string() } else { text() };
+        output::raw(format!("{line}\n").as_bytes())
+    }
+
+    fn sentence(note: &Note) -> String {
+        match note {
+            Note::Exported(exported) => told(exported),
+            Note::LeftOut { target, lun, why } => {
+                format!("target {target} unit {lun} is left out: {why}")
+            }
+            Note::Ready { devices: 1 } => "ready: 1 block device; Ctrl-C ends it in order".into(),
+            Note::Ready { devices } => {
+                format!("ready: {devices} block devices; Ctrl-C ends them in order")
+            }
+            Note::Ended { device, users, why } if users.is_empty() => {
+                format!("/dev/ublkb{device} is gone: {why}")
+            }
+            Note::Ended { device, users, why } => format!(
+                "/dev/ublkb{device} is gone: {why}; it was in use ({}), unmount what is left of it",
+                users.join("; ")
+            ),
+            Note::Grown { device, bytes, but: None } => {
+                format!("/dev/ublkb{device} has grown to {}", output::size(*bytes))
+            }
+            Note::Grown { device, bytes, but: Some(but) } => format!(
+                "the disk of /dev/ublkb{device} has grown to {}, but {but}",
+                output::size(*bytes)
+            ),
+            Note::Stopping => "ending: draining and flushing".into(),
+            Note::Said(sentence) => sentence.clone(),
+        }
+    }
+
+    fn told(exported: &Exported) -> String {
+        let unit = &exported.unit;
+        let mut abilities = Vec::new();
+        let mut ability = |has: bool, name: &'static str| {
+            if has {
+                abilities.push(name);
+            }
+        };
+        ability(unit.read_only, "read-only");
+        ability(unit.write_cache, "write cache");
+        ability(unit.fua, "FUA");
+        ability(unit.discard.is_some(), "discard");
+        ability(unit.write_zeroes.is_some(), "zeros");
+        ability(unit.rotational, "rotational");
+        ability(exported.recovered, "recovered");
+        let number = if unit.lun == 0 {
+            unit.target.0.to_string()
+        } else {
+            format!("{} unit {}", unit.target.0, unit.lun)
+        };
+        format!(
+            "target {number} is {}: {} {}, {}, blocks of {}/{}, {} x {} requests of up to {}, {}",
+            exported.path.display(),
+            unit.vendor,
+            unit.product,
+            output::size(unit.bytes()),
+            unit.block_bytes,
+            unit.physical_block_bytes,
+            exported.queues,
+            exported.depth,
+            output::size(exported.buffer_bytes.into()),
+            abilities.join(", ")
+        )
+    }
+
+    fn document(note: &Note) -> Value {
+        match note {
+            Note::Exported(exported) => {
+                let unit = &exported.unit;
+                json!({
+                    "event": "exported",
+                    "device": exported.path,
+                    "target": unit.target.0,
+                    "lun": unit.lun,
+                    "wwn": unit.name.as_ref().map(|name| name.wwn_link()),
+                    "serial": unit.serial,
+                    "vendor": unit.vendor,
+                    "product": unit.product,
+                    "bytes": unit.bytes(),
+                    "block_bytes": unit.block_bytes,
+                    "physical_block_bytes": unit.physical_block_bytes,
+                    "read_only": unit.read_only,
+                    "write_cache": unit.write_cache,
+                    "fua": unit.fua,
+                    "discard": unit.discard.is_some(),
+                    "write_zeroes": unit.write_zeroes.is_some(),
+                    "rotational": unit.rotational,
+                    "queues": exported.queues,
+                    "depth": exported.depth,
+                    "request_bytes": exported.buffer_bytes,
+                    "recovered": exported.recovered,
+                })
+            }
+            Note::LeftOut { target, lun, why } => {
+                json!({"event": "left-out", "target": target, "lun": lun, "why": why})
+            }
+            Note::Ready { devices } => json!({"event": "ready", "devices": devices}),
+            Note::Ended { device, users, why } => {
+                let device = format!("/dev/ublkb{device}");
+                json!({"event": "gone", "device": device, "users": users, "why": why})
+            }
+            Note::Grown { device, bytes, but } => {
+                let device = format!("/dev/ublkb{device}");
+                json!({"event": "grown", "device": device, "bytes": bytes, "but": but})
+            }
+            Note::Stopping => json!({"event": "stopping"}),
+            Note::Said(sentence) => json!({"event": "note", "text": sentence}),
+        }
+    }
+}

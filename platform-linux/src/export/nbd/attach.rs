@@ -1,0 +1,506 @@
+//! The kernel's own NBD client on our server: `/dev/nbdN` without any other program.
+//!
+//! The kernel gets one end of a socket pair by netlink (`linux/nbd-netlink.h`), the server
+//! [adopts](Server::adopt) the other; there is no handshake. Each device carries our name for its
+//! unit (`/sys/block/nbdN/backend`), so that a server that is started again after it was killed
+//! finds its devices, with the file systems on them still mounted, and gives them a new connection.
+//! Until then the kernel holds their requests back, for [`DEAD_CONNECTION_LIMIT`] at most; those that
+//! had been sent it sends again [`REQUEST_LIMIT`] after it first sent them.
+//!
+//! What is asked of the kernel waits for its locks, which may wait for answers of the server. It is
+//! therefore asked in a thread of its own.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::netlink::{Attributes, Family, attribute};
+use super::{Server, TransmissionFlags, flags_of};
+use crate::error::Error;
+use crate::export::engine::{DeviceIndex, Engine};
+use crate::export::unit::Unit;
+
+/// How long the kernel waits for an answer before it takes the connection for dead, and sends the
+/// request again on the next one. Recovery of a controller may take that long.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// How long the kernel waits for a new connection before requests fail.
+pub const DEAD_CONNECTION_LIMIT: Duration = Duration::from_secs(180);
+/// How often in a row a connection may end at once.
+const ATTEMPTS: u32 = 5;
+/// A connection that lasts this long was a good one.
+const GOOD: Duration = Duration::from_secs(5);
+/// Between such attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// `PR_SET_IO_FLUSHER` of `linux/prctl.h`.
+const PR_SET_IO_FLUSHER: libc::c_int = 57;
+
+/// `NBD_CMD_*` of netlink.
+const CONNECT: u8 = 1;
+const DISCONNECT: u8 = 2;
+const RECONFIGURE: u8 = 3;
+
+/// `NBD_ATTR_*`.
+mod attr {
+    pub(super) const INDEX: u16 = 1;
+    pub(super) const SIZE_BYTES: u16 = 2;
+    pub(super) const BLOCK_SIZE_BYTES: u16 = 3;
+    pub(super) const TIMEOUT: u16 = 4;
+    pub(super) const SERVER_FLAGS: u16 = 5;
+    pub(super) const SOCKETS: u16 = 7;
+    pub(super) const DEAD_CONN_TIMEOUT: u16 = 8;
+    pub(super) const BACKEND_IDENTIFIER: u16 = 10;
+    /// `NBD_SOCK_ITEM` and, within, `NBD_SOCK_FD`.
+    pub(super) const SOCK_ITEM: u16 = 1;
+    pub(super) const SOCK_FD: u16 = 1;
+}
+
+/// What became of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is there.
+    Attached {
+        /// Of the engine.
+        device: DeviceIndex,
+        /// `/dev/nbdN`.
+        path: PathBuf,
+        /// It was there before, and goes on.
+        again: bool,
+    },
+    /// Somebody has disconnected it.
+    Detached {
+        /// Of the engine.
+        device: DeviceIndex,
+        /// `/dev/nbdN`.
+        path: PathBuf,
+    },
+    /// It could not be attached, or could not be kept.
+    Failed {
+        /// Of the engine.
+        device: DeviceIndex,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// What the kernel is told of a unit.
+#[derive(Clone, Debug)]
+struct Settings {
+    bytes: u64,
+    block_bytes: u32,
+    flags: TransmissionFlags,
+    backend: String,
+}
+
+impl Settings {
+    fn of(unit: &Unit) -> Self {
+        // The kernel's cache setting is the unit's: one that has no volatile cache wants no flushes.
+        let mut flags = flags_of(unit) - TransmissionFlags::SEND_FAST_ZERO;
+        if !unit.write_cache {
+            flags -= TransmissionFlags::SEND_FLUSH | TransmissionFlags::SEND_FUA;
+        }
+        let identity = unit.identity().unwrap_or_else(|| super::names_of(unit).join("."));
+        Self {
+            bytes: unit.bytes(),
+            block_bytes: unit.block_bytes,
+            flags,
+            backend: format!("mptctl:{identity}"),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Job {
+    Attach { device: DeviceIndex, settings: Settings, socket: OwnedFd },
+    Resize { index: u32, settings: Settings },
+    Detach { index: u32, sync: bool },
+}
+
+#[derive(Debug)]
+struct Told {
+    device: DeviceIndex,
+    result: Result<(u32, bool), Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The kernel is being asked.
+    Asked,
+    /// It has the device.
+    Attached,
+    /// It is to be asked again from then on.
+    Later(Instant),
+    /// It is being told to let go.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Attachment {
+    device: DeviceIndex,
+    settings: Settings,
+    index: Option<u32>,
+    state: State,
+    /// When the kernel was last given a connection.
+    since: Instant,
+    attempts: u32,
+}
+
+/// The devices of the kernel's NBD client that are ours.
+#[derive(Debug)]
+pub struct Attachments {
+    all: Vec<Attachment>,
+    jobs: Option<Sender<Job>>,
+    told: Receiver<Told>,
+    thread: Option<JoinHandle<()>>,
+    root: PathBuf,
+}
+
+impl Attachments {
+    /// Finds the kernel's client. To be called by the thread that runs the server: writing back
+    /// dirty memory must not wait for memory that only writing back can free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when the kernel has no NBD client, or none for this user.
+    pub fn new() -> Result<Self, Error> {
+        let family = Family::open("nbd").map_err(|error| match error {
+            Errno::NOENT => Error::failed(
+                "the kernel's NBD client is not loaded; load it with `modprobe nbd`, or leave out --attach",
+            ),
+            error => Error::failed(format!(
+                "cannot talk to the kernel's NBD client: {error}; run as root, or leave out --attach"
+            )),
+        })?;
+        // SAFETY: this command of prctl takes plain numbers.
+        let _ = unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
+        let root = PathBuf::from("/");
+        let (jobs, inbox) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let worker = Worker { family, root: root.clone(), tell };
+        let thread = std::thread::Builder::new()
+            .name("nbd-attach".into())
+            .spawn(move || worker.run(&inbox))
+            .map_err(|error| {
+                Error::failed(format!("cannot start a thread: {error}; raise `ulimit -u`"))
+            })?;
+        Ok(Self { all: Vec::new(), jobs: Some(jobs), told, thread: Some(thread), root })
+    }
+
+    /// Has the kernel attach a device that the server serves: one of its own that was left behind by
+    /// a server before us, or else a free one. A later [`Attachments::turn`] tells how it went.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when the system has no sockets left.
+    pub fn attach(
+        &mut self,
+        server: &mut Server,
+        engine: &Engine,
+        device: DeviceIndex,
+    ) -> Result<(), Error> {
+        let Some(unit) = engine.unit(device) else { return Ok(()) };
+        let settings = Settings::of(unit);
+        self.connect(server, device, &settings)?;
+        self.all.push(Attachment {
+            device,
+            settings,
+            index: None,
+            state: State::Asked,
+            since: Instant::now(),
+            attempts: 0,
+        });
+        Ok(())
+    }
+
+    fn connect(
+        &self,
+        server: &mut Server,
+        device: DeviceIndex,
+        settings: &Settings,
+    ) -> Result<(), Error> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, kernels) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|error| {
+                Error::failed(format!(
+                    "cannot make a socket for the kernel: {error}; raise the limit of open files with `ulimit -n`"
+                ))
+            })?;
+        server.adopt(device, ours)?;
+        self.send(Job::Attach { device, settings: settings.clone(), socket: kernels });
+        Ok(())
+    }
+
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread lives until the channel is closed.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// What happened since the last call, and what is to be done about it: a connection that the
+    /// kernel has given up is replaced once its requests have ended. To be called often.
+    pub fn turn(&mut self, server: &mut Server) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Ok(told) = self.told.try_recv() {
+            events.extend(self.take(told));
+        }
+        for at in 0..self.all.len() {
+            events.extend(self.look_after(at, server));
+        }
+        events
+    }
+
+    fn take(&mut self, told: Told) -> Option<Event> {
+        let Told { device, result } = told;
+        let at = self.all.iter().position(|a| a.device == device && a.state == State::Asked)?;
+        match result {
+            Ok((index, again)) => {
+                let attachment = self.all.get_mut(at)?;
+                let known = attachment.index == Some(index);
+                attachment.index = Some(index);
+                attachment.state = State::Attached;
+                attachment.since = Instant::now();
+                (!known).then(|| Event::Attached { device, path: node(index), again })
+            }
+            Err(error) => {
+                self.all.remove(at);
+                Some(Event::Failed { device, error })
+            }
+        }
+    }
+
+    fn look_after(&mut self, at: usize, server: &mut Server) -> Option<Event> {
+        let now = Instant::now();
+        let attachment = self.all.get_mut(at)?;
+        let (device, index) = (attachment.device, attachment.index?);
+        match attachment.state {
+            State::Attached if !server.has_adopted(device) => {
+                let path = node(index);
+                if backend_of(&self.root, index).as_ref() != Some(&attachment.settings.backend) {
+                    self.all.remove(at);
+                    return Some(Event::Detached { device, path });
+                }
+                if now.saturating_duration_since(attachment.since) > GOOD {
+                    attachment.attempts = 0;
+                }
+                attachment.attempts += 1;
+                if attachment.attempts > ATTEMPTS {
+                    self.all.remove(at);
+                    let error = Error::failed(format!(
+                        "{} takes no connection of ours; another server may have it, see `cat /sys/block/nbd{index}/pid`, and `nbd-client -d {}` frees it",
+                        path.display(),
+                        path.display()
+                    ));
+                    return Some(Event::Failed { device, error });
+                }
+                let pause = if attachment.attempts > 1 { PAUSE } else { Duration::ZERO };
+                attachment.state = State::Later(now + pause);
+            }
+            State::Later(due) if due <= now => {
+                attachment.state = State::Asked;
+                let settings = attachment.settings.clone();
+                if let Err(error) = self.connect(server, device, &settings) {
+                    self.all.remove(at);
+                    return Some(Event::Failed { device, error });
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// The unit has another size now, and the kernel is told.
+    pub fn resize(&mut self, engine: &Engine, device: DeviceIndex) {
+        let Some(unit) = engine.unit(device) else { return };
+        let settings = Settings::of(unit);
+        let found = self.all.iter_mut().find(|attachment| attachment.device == device);
+        let Some(attachment) = found else { return };
+        attachment.settings = settings.clone();
+        if let Some(index) = attachment.index {
+            self.send(Job::Resize { index, settings });
+        }
+    }
+
+    /// Has the kernel let go of a device. What it still held in memory for it is written first, if
+    /// `sync` says so; where the unit is gone, that could only fail.
+    pub fn detach(&mut self, device: DeviceIndex, sync: bool) {
+        let Some(at) = self.all.iter().position(|attachment| attachment.device == device) else {
+            return;
+        };
+        let attachment = self.all.remove(at);
+        if let Some(index) = attachment.index {
+            self.send(Job::Detach { index, sync });
+        }
+    }
+
+    /// Where a device is attached.
+    #[must_use]
+    pub fn path(&self, device: DeviceIndex) -> Option<PathBuf> {
+        self.all.iter().find(|attachment| attachment.device == device)?.index.map(node)
+    }
+
+    /// Has the kernel let go of every device. The server must go on until
+    /// [it is done](Attachments::is_done): what the kernel held in memory is written first.
+    pub fn shut_down(&mut self) {
+        for attachment in &mut self.all {
+            attachment.state = State::Leaving;
+        }
+        for attachment in std::mem::take(&mut self.all) {
+            if let Some(index) = attachment.index {
+                self.send(Job::Detach { index, sync: true });
+            }
+        }
+        self.jobs = None;
+    }
+
+    /// Whether the kernel has let go of everything, after [`Attachments::shut_down`].
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+/// The block device with that number.
+fn node(index: u32) -> PathBuf {
+    format!("/dev/nbd{index}").into()
+}
+
+/// The name that whoever attached the device gave its other end; `None` for one that is free.
+fn backend_of(root: &Path, index: u32) -> Option<String> {
+    let folder = root.join(format!("sys/block/nbd{index}"));
+    fs::metadata(folder.join("pid")).ok()?;
+    Some(fs::read_to_string(folder.join("backend")).ok()?.trim_end().to_owned())
+}
+
+/// The device that was attached under this name.
+fn find(root: &Path, backend: &str) -> Option<u32> {
+    let entries = fs::read_dir(root.join("sys/block")).ok()?;
+    let indices = entries.filter_map(|entry| {
+        entry.ok()?.file_name().to_str()?.strip_prefix("nbd")?.parse::<u32>().ok()
+    });
+    let mut found: Vec<_> =
+        indices.filter(|index| backend_of(root, *index).as_deref() == Some(backend)).collect();
+    found.sort_unstable();
+    found.first().copied()
+}
+
+/// The thread that asks the kernel.
+#[derive(Debug)]
+struct Worker {
+    family: Family,
+    root: PathBuf,
+    tell: Sender<Told>,
+}
+
+impl Worker {
+    fn run(mut self, inbox: &Receiver<Job>) {
+        while let Ok(job) = inbox.recv() {
+            match job {
+                Job::Attach { device, settings, socket } => {
+                    let result = self.attach(&settings, &socket);
+                    // Nobody listens any more when the program ends.
+                    let _ = self.tell.send(Told { device, result });
+                }
+                Job::Resize { index, settings } => {
+                    let sizes = Attributes::default()
+                        .u32(attr::INDEX, index)
+                        .u64(attr::SIZE_BYTES, settings.bytes)
+                        .u64(attr::BLOCK_SIZE_BYTES, settings.block_bytes.into())
+                        .text(attr::BACKEND_IDENTIFIER, &settings.backend);
+                    // What could not be told is told with the next connection.
+                    let _ = self.family.call(RECONFIGURE, &sizes);
+                }
+                Job::Detach { index, sync } => {
+                    if let (true, Ok(file)) = (sync, fs::File::open(node(index))) {
+                        let _ = file.sync_all();
+                    }
+                    let which = Attributes::default().u32(attr::INDEX, index);
+                    let _ = self.family.call(DISCONNECT, &which);
+                }
+            }
+        }
+    }
+
+    /// Gives the kernel a connection: which device has it, and whether it was ours before.
+    fn attach(&mut self, settings: &Settings, socket: &OwnedFd) -> Result<(u32, bool), Error> {
+        let fd = Attributes::default().u32(attr::SOCK_FD, socket.as_raw_fd() as u32);
+        let sockets = Attributes::default().nested(attr::SOCK_ITEM, &fd);
+        let common = |attributes: Attributes| {
+            attributes
+                .u64(attr::SIZE_BYTES, settings.bytes)
+                .u64(attr::BLOCK_SIZE_BYTES, settings.block_bytes.into())
+                .u64(attr::TIMEOUT, REQUEST_LIMIT.as_secs())
+                .u64(attr::DEAD_CONN_TIMEOUT, DEAD_CONNECTION_LIMIT.as_secs())
+                .text(attr::BACKEND_IDENTIFIER, &settings.backend)
+                .nested(attr::SOCKETS, &sockets)
+        };
+        if let Some(index) = find(&self.root, &settings.backend) {
+            let attributes = common(Attributes::default().u32(attr::INDEX, index));
+            let called = self.family.call(RECONFIGURE, &attributes);
+            called.map_err(|error| {
+                Error::failed(format!(
+                    "cannot reconnect {}: {error}; free it with `nbd-client -d {}` and start again",
+                    node(index).display(),
+                    node(index).display()
+                ))
+            })?;
+            return Ok((index, true));
+        }
+        let flags = u64::from(settings.flags.bits());
+        let attributes = common(Attributes::default()).u64(attr::SERVER_FLAGS, flags);
+        let answer = self.family.call(CONNECT, &attributes).map_err(|error| match error {
+            Errno::PERM => Error::failed(
+                "only root may have the kernel attach NBD devices; run as root, or leave out --attach and see what the printed nbd-client line needs",
+            ),
+            error => Error::failed(format!(
+                "the kernel attaches no NBD device: {error}; see what `dmesg | tail` says of nbd"
+            )),
+        })?;
+        let index = attribute(&answer, attr::INDEX).and_then(<[u8]>::first_chunk);
+        let index = index.copied().map(u32::from_ne_bytes).ok_or_else(|| {
+            Error::failed("the kernel attached an NBD device and does not say which; see `lsblk`")
+        })?;
+        Ok((index, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_found_by_the_name_of_its_other_end_while_it_is_attached() {
+        let root = tempfile::tempdir().expect("a folder");
+        let device = |index: u32, backend: &str, attached: bool| {
+            let folder = root.path().join(format!("sys/block/nbd{index}"));
+            fs::create_dir_all(&folder).expect("a folder");
+            fs::write(folder.join("backend"), format!("{backend}\n")).expect("a file");
+            if attached {
+                fs::write(folder.join("pid"), "7\n").expect("a file");
+            }
+        };
+        device(0, "mptctl:a", false);
+        device(3, "mptctl:a", true);
+        device(12, "mptctl:b", true);
+        fs::create_dir_all(root.path().join("sys/block/nbd5")).expect("a folder");
+        assert_eq!(find(root.path(), "mptctl:a"), Some(3), "nbd0 is free");
+        assert_eq!(find(root.path(), "mptctl:b"), Some(12));
+        assert_eq!(find(root.path(), "mptctl:c"), None);
+    }
+
+    #[test]
+    fn flushes_are_asked_for_where_there_is_a_cache() {
+        let mut unit = crate::export::block::tests::unit(100);
+        unit.write_cache = true;
+        assert!(Settings::of(&unit).flags.contains(TransmissionFlags::SEND_FLUSH));
+        unit.write_cache = false;
+        assert!(!Settings::of(&unit).flags.contains(TransmissionFlags::SEND_FLUSH));
+        assert!(flags_of(&unit).contains(TransmissionFlags::SEND_FLUSH), "others may still");
+    }
+}
