@@ -2,8 +2,8 @@
 //! controller.
 
 mod nbd {
-    pub mod client;
-    pub mod rig;
+    pub(crate) mod client;
+    pub(crate) mod rig;
 }
 
 use std::io::{Read, Write};
