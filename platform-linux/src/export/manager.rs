@@ -152,7 +152,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, counters: &EngineCounters) {
+    pub(super) fn add(&mut self, counters: &EngineCounters) {
         self.reads += counters.reads;
         self.writes += counters.writes;
         self.flushes += counters.flushes;
@@ -294,15 +294,15 @@ struct Known {
 
 /// How many tags and how large buffers each device gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Geometry {
+pub(super) struct Geometry {
     /// Tags of a queue.
-    tags: u16,
-    buffer_bytes: usize,
+    pub(super) tags: u16,
+    pub(super) buffer_bytes: usize,
 }
 
 impl Geometry {
     /// For `devices` devices of `queues` queues each and `depth` tags over them.
-    fn new(devices: usize, queues: u16, depth: u16) -> Self {
+    pub(super) fn new(devices: usize, queues: u16, depth: u16) -> Self {
         let queues = usize::from(queues.max(1));
         let share = BUDGET_BYTES / devices.max(1) / queues;
         let mut tags = usize::from(depth).div_ceil(queues).max(1);
@@ -681,12 +681,12 @@ impl Main<'_> {
     }
 }
 
-fn is_wanted(wanted: &[u16], target: TargetId) -> bool {
+pub(super) fn is_wanted(wanted: &[u16], target: TargetId) -> bool {
     wanted.is_empty() || wanted.contains(&target.0)
 }
 
 /// The logical units of REPORT LUNS (SPC-4 6.33) that this driver can address: 0 to 255, peripheral.
-fn luns(answer: &[u8]) -> Vec<u8> {
+pub(super) fn luns(answer: &[u8]) -> Vec<u8> {
     let length = answer.first_chunk().map_or(0, |length| u32::from_be_bytes(*length) as usize);
     let list = answer.get(8..).unwrap_or_default();
     let list = list.get(..length).unwrap_or(list);

@@ -9,6 +9,9 @@ pub(crate) fn run(
 }
 
 #[cfg(target_os = "linux")]
+mod nbd;
+
+#[cfg(target_os = "linux")]
 pub(crate) use on_linux::run;
 
 #[cfg(target_os = "linux")]
@@ -32,7 +35,7 @@ mod on_linux {
     use crate::{options, output};
 
     /// Commands beside those of block devices: what asks units.
-    const SPARE_COMMANDS: u16 = 32;
+    pub(super) const SPARE_COMMANDS: u16 = 32;
 
     /// Exports until the user, systemd or the controller ends it.
     pub(crate) fn run(global: &Global, arguments: &Export) -> Result<(), Error> {
@@ -41,7 +44,11 @@ mod on_linux {
             return output::raw(entry.properties().as_bytes());
         }
         let bound = lend(global, arguments)?;
-        let result = export(global, arguments);
+        let result = if arguments.nbd.is_some() || arguments.attach {
+            super::nbd::export(global, arguments)
+        } else {
+            export(global, arguments)
+        };
         let restored = bound.as_ref().map_or(Ok(None), Bound::restore);
         match (result, restored) {
             (Ok(()), Ok(None)) => Ok(()),
@@ -122,7 +129,7 @@ mod on_linux {
     }
 
     /// Where systemd listens, it is told.
-    fn systemd(states: &[NotifyState<'_>]) {
+    pub(super) fn systemd(states: &[NotifyState<'_>]) {
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(states);
     }
@@ -149,7 +156,7 @@ mod on_linux {
         }
     }
 
-    fn say(json: bool, document: Value, text: impl FnOnce() -> String) -> Result<(), Error> {
+    pub(super) fn say(json: bool, document: Value, text: impl FnOnce() -> String) -> Result<(), Error> {
         let line = if json { document.to_string() } else { text() };
         output::raw(format!("{line}\n").as_bytes())
     }
