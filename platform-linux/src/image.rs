@@ -15,6 +15,15 @@ const TEMPORARY_BYTES: u64 = 64 << 20;
 /// The low bits of the world wide names given to disks; NAA 5 with an OUI for documentation.
 const WWN_BASE: u64 = 0x5000_c500_0000_1000;
 
+/// What kind of disk a file becomes behind a software controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskKind {
+    /// A SATA disk, behind the controller's translation layer.
+    pub sata: bool,
+    /// One that predicts its failure.
+    pub failing: bool,
+}
+
 /// One disk's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -30,6 +39,8 @@ pub struct Image {
     pub wwn: u64,
     /// Made for this command, and gone after it.
     pub temporary: bool,
+    /// What kind of disk is made of it, on a bus that can choose.
+    pub kind: DiskKind,
     /// Its owner has made it read-only, and so it stays, even for root, who could write it.
     pub read_only: bool,
 }
@@ -60,12 +71,13 @@ impl Images {
             return Self::temporary();
         }
         let mut images = Vec::new();
-        for (index, path) in files.iter().enumerate() {
-            let (bytes, read_only) = look_at(path)?;
-            if images.iter().any(|image: &Image| image.path == *path) {
+        for (index, typed) in files.iter().enumerate() {
+            let (path, kind) = kind_of(typed);
+            let (bytes, read_only) = look_at(&path)?;
+            if images.iter().any(|image: &Image| image.path == path) {
                 return Err(Error::usage(format!("{} was given twice", path.display())));
             }
-            images.push(Image { read_only, ..image(index, path.clone(), bytes, 512, false) });
+            images.push(Image { read_only, kind, ..image(index, path, bytes, 512, false) });
         }
         Ok(Self { images, _folder: None })
     }
@@ -110,8 +122,32 @@ fn image(index: usize, path: PathBuf, bytes: u64, block_bytes: u32, temporary: b
         serial: format!("MPTDISK{index:05}"),
         wwn: WWN_BASE + index as u64,
         temporary,
+        kind: DiskKind::default(),
         read_only: false,
     }
+}
+
+/// The file and the kind of disk that `FILE[,sata][,failing]` names. A file whose name ends so is that
+/// file.
+fn kind_of(typed: &Path) -> (PathBuf, DiskKind) {
+    let mut kind = DiskKind::default();
+    let mut path = typed;
+    let mut rest = typed.to_str();
+    while let Some(text) = rest
+        && !path.exists()
+    {
+        rest = if let Some(before) = text.strip_suffix(",sata") {
+            kind.sata = true;
+            Some(before)
+        } else if let Some(before) = text.strip_suffix(",failing") {
+            kind.failing = true;
+            Some(before)
+        } else {
+            None
+        };
+        path = rest.map_or(path, Path::new);
+    }
+    (path.to_owned(), kind)
 }
 
 /// A file's size in bytes, and whether it may not be written.
@@ -208,5 +244,20 @@ mod tests {
         std::fs::write(&path, &bytes).expect("written");
         let images = Images::prepare(&[path]).expect("a good disk");
         assert_eq!(images.all().first().map(Image::is_blank), Some(Ok(false)));
+    }
+
+    #[test]
+    fn the_kind_of_a_disk_is_read_behind_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("d.img");
+        std::fs::write(&path, [0; 512]).expect("written");
+        let typed = |end: &str| PathBuf::from(format!("{}{end}", path.display()));
+        let kind = |sata, failing| DiskKind { sata, failing };
+        assert_eq!(kind_of(&path), (path.clone(), kind(false, false)));
+        assert_eq!(kind_of(&typed(",sata")), (path.clone(), kind(true, false)));
+        assert_eq!(kind_of(&typed(",failing,sata")), (path.clone(), kind(true, true)));
+        assert_eq!(kind_of(&typed(",other")), (typed(",other"), kind(false, false)));
+        std::fs::write(typed(",sata"), [0; 512]).expect("written");
+        assert_eq!(kind_of(&typed(",sata")), (typed(",sata"), kind(false, false)));
     }
 }

@@ -26,6 +26,7 @@ pub mod inventory;
 #[cfg(target_os = "linux")]
 mod irq;
 mod link;
+pub mod metrics;
 mod mock;
 pub mod open;
 pub mod pattern;

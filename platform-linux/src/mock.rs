@@ -7,7 +7,7 @@ use fusion_mpt_mock::disk::Disk;
 use fusion_mpt_mock::faults::{FaultEvent, Plan};
 use fusion_mpt_mock::in_process::{MockBus, MockDelay, MockDma, MockRegisters, Options};
 use fusion_mpt_mock::model::Chip;
-use fusion_mpt_mock::target::{Target, TargetConfig};
+use fusion_mpt_mock::target::{Exception, Target, TargetConfig};
 
 use crate::bus_name::MockChip;
 use crate::error::Error;
@@ -59,9 +59,15 @@ fn target(image: &Image) -> Result<Target, Error> {
         sas_address: image.wwn + PORT_NAME_OFFSET,
         serial: image.serial.clone(),
         block_size: image.block_bytes,
+        sata: image.kind.sata,
         ..TargetConfig::default()
     };
-    Ok(Target::new(config, disk))
+    let mut target = Target::new(config, disk);
+    if image.kind.failing {
+        // FAILURE PREDICTION THRESHOLD EXCEEDED.
+        target.predict_failure(Some(Exception { asc: 0x5d, ascq: 0x00 }));
+    }
+    Ok(target)
 }
 
 impl Link for MockBus {

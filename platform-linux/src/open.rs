@@ -5,7 +5,7 @@ use fusion_mpt_mock::qtest::{Backend, Qtest, QtestDisk, QtestOptions};
 use crate::bus_name::BusName;
 use crate::error::Error;
 use crate::host::{FurtherQueue, Host};
-use crate::image::Images;
+use crate::image::{DiskKind, Images};
 use crate::pci::PciAddress;
 use crate::session::{Options, Work, drive};
 
@@ -104,6 +104,11 @@ fn drive_card<T>(
 }
 
 fn start_qemu(images: &Images) -> Result<Qtest, Error> {
+    if images.all().iter().any(|image| image.kind != DiskKind::default()) {
+        return Err(Error::usage(
+            "QEMU's disks are SAS disks in good health; choose --bus mock:sas1068, mock:sas2008, mock:sas3008 or mock:sas3816 for others",
+        ));
+    }
     let disks = images.all().iter().enumerate().map(|(index, image)| QtestDisk {
         wwn: image.wwn,
         read_only: image.read_only,

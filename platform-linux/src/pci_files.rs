@@ -63,6 +63,13 @@ impl PciFiles {
         file_name(&self.folder.join("iommu_group"))?.parse().ok()
     }
 
+    /// What its IOMMU group does with the addresses that it uses: `identity`, or one of several
+    /// words for translation. Kernels since 5.11 say.
+    pub(crate) fn iommu_domain(&self) -> Option<String> {
+        let kind = fs::read_to_string(self.folder.join("iommu_group/type")).ok()?;
+        Some(kind.trim().to_owned())
+    }
+
     /// Vendor and device id.
     ///
     /// # Errors

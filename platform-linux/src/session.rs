@@ -29,7 +29,7 @@ use crate::host::{BringUp, Buffer, FurtherQueue, Host};
 use crate::image::Images;
 use crate::link::Link;
 use crate::recovery::Record;
-use crate::waiting::{Interrupt, Waiter, Waiting};
+use crate::waiting::{Interrupt, Look, Waiter, Waiting};
 
 mod ending;
 mod further;
@@ -208,7 +208,10 @@ fn drive_generation<G: Generation, B: Link, T>(
         controller,
         devices: &devices,
         kept: Vec::new(),
-        waiter: Waiter::new(if interrupt.is_some() { options.waiting } else { Waiting::Poll }),
+        waiter: Waiter::new(
+            if interrupt.is_some() { options.waiting } else { Waiting::Poll },
+            if chip.is_mpi1() { Look::Register } else { Look::Memory },
+        ),
         interrupt,
         always,
         bring_up,

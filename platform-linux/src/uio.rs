@@ -51,6 +51,13 @@ impl UioBus {
         check_driver(&files)?;
         let bar = files.register_bar()?;
         let id = files.id()?;
+        if let Some(domain) = files.iommu_domain()
+            && domain != "identity"
+        {
+            return Err(Error::failed(format!(
+                "{address} is behind an IOMMU that translates addresses, and UIO knows physical ones only: bind it to vfio-pci by `mptctl bind {address}`, or boot with iommu=pt"
+            )));
+        }
         if bar.bytes < window_bytes() as u64 {
             return Err(Error::failed(format!(
                 "the registers of {address} are {} bytes, less than a page, and UIO can only map pages; bind it to vfio-pci",
@@ -110,7 +117,7 @@ fn check_driver(files: &PciFiles) -> Result<(), Error> {
         None => "bound to no driver".to_owned(),
     };
     Err(Error::failed(format!(
-        "{address} is {has}; give it to user space with `mptctl bind --driver uio_pci_generic {address}`"
+        "{address} is {has}; give it to user space with `mptctl bind --driver uio {address}`"
     )))
 }
 
@@ -197,7 +204,11 @@ impl Link for UioBus {
     }
 
     fn pause(&self, _idle: u32) {
-        std::hint::spin_loop();
+        static NS: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+        let ns = *NS
+            .get_or_init(|| std::env::var("TRY_NS").ok().and_then(|s| s.parse().ok()).unwrap_or(0));
+        let until = real_time() + Duration::from_nanos(ns);
+        while real_time() < until {}
     }
 
     fn interrupt(&self, queue: u8) -> Option<Interrupt> {

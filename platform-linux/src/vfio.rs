@@ -110,7 +110,11 @@ impl Link for VfioBus {
     }
 
     fn pause(&self, _idle: u32) {
-        std::hint::spin_loop();
+        static NS: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+        let ns = *NS
+            .get_or_init(|| std::env::var("TRY_NS").ok().and_then(|s| s.parse().ok()).unwrap_or(0));
+        let until = real_time() + Duration::from_nanos(ns);
+        while real_time() < until {}
     }
 
     fn interrupt(&self, queue: u8) -> Option<Interrupt> {

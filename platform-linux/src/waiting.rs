@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+mod pace;
+
+use pace::Pace;
+
 /// How a queue waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Waiting {
@@ -97,8 +101,6 @@ impl Interrupt {
 
 /// The longest sleep: the driver's clock must be told the time.
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
-/// Looks that find nothing before sleep, where the way is [`Waiting::Adaptive`].
-const LOOKS: u32 = 200;
 
 /// What to do now that a look has found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,32 +113,74 @@ pub(crate) enum Next {
     Sleep,
 }
 
+/// What a look for replies is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// A look at memory, where an interrupt may have come and gone before it (MPI 2.x).
+    Memory,
+    /// A register read, while the interrupt says whether there is something (MPI 1.x): let pass, it
+    /// comes at once if a reply waits.
+    Register,
+}
+
 /// Decides between looking and sleeping.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiter {
     waiting: Waiting,
+    look: Look,
+    pace: Pace,
     armed: bool,
+    /// The caller leaves it to [`Waiter::next`] when to look.
+    is_asked: bool,
+    /// Something has happened since the last look.
+    due: bool,
 }
 
 impl Waiter {
-    pub(crate) const fn new(waiting: Waiting) -> Self {
-        Self { waiting, armed: false }
+    pub(crate) const fn new(waiting: Waiting, look: Look) -> Self {
+        Self { waiting, look, pace: Pace::new(), armed: false, is_asked: false, due: true }
     }
 
-    /// What to do after `idle` looks in a row that found nothing.
-    pub(crate) const fn next(&self, idle: u32) -> Next {
+    /// What to do after a look in vain, with so many commands outstanding.
+    pub(crate) fn next(&mut self, outstanding: u16, now: impl FnOnce() -> Duration) -> Next {
+        self.is_asked = true;
         match self.waiting {
             Waiting::Poll => Next::Look,
             _ if self.armed => Next::Sleep,
-            Waiting::Interrupt => Next::Arm,
-            Waiting::Adaptive if idle < LOOKS => Next::Look,
-            Waiting::Adaptive => Next::Arm,
+            Waiting::Adaptive if outstanding > 0 && self.pace.look_again(now()) => Next::Look,
+            Waiting::Interrupt | Waiting::Adaptive => Next::Arm,
         }
+    }
+
+    /// Whether a look can find something that an interrupt has not told of. It may be left out then,
+    /// if it costs; a caller that sleeps by itself may have reasons to look.
+    pub(crate) fn is_due(&self) -> bool {
+        let told = self.waiting == Waiting::Interrupt && self.look == Look::Register;
+        self.due || !told || !self.is_asked
+    }
+
+    /// A look was made, and has found something or not.
+    pub(crate) fn looked(&mut self, found: bool, now: impl FnOnce() -> Duration) {
+        self.due = false;
+        if found {
+            self.pace.found(now);
+        }
+    }
+
+    /// The caller sleeps by itself.
+    pub(crate) const fn is_left_alone(&mut self) {
+        self.is_asked = false;
+    }
+
+    /// Whether what came until interrupts were let pass still wakes.
+    pub(crate) fn wakes_for_what_waits(&self) -> bool {
+        self.look == Look::Register
     }
 
     /// Interrupts pass from now on, or no longer.
     pub(crate) const fn arm(&mut self, armed: bool) {
         self.armed = armed;
+        self.due = true;
     }
 
     pub(crate) const fn is_armed(&self) -> bool {
@@ -153,18 +197,54 @@ impl Waiter {
 mod tests {
     use super::*;
 
+    fn next(waiter: &mut Waiter) -> Next {
+        waiter.next(1, || Duration::ZERO)
+    }
+
     #[test]
     fn interrupts_are_let_pass_and_looked_behind_before_sleep() {
-        let mut waiter = Waiter::new(Waiting::Interrupt);
-        assert_eq!(waiter.next(0), Next::Arm);
+        let mut waiter = Waiter::new(Waiting::Interrupt, Look::Memory);
+        assert_eq!(next(&mut waiter), Next::Arm);
         waiter.arm(true);
-        assert_eq!(waiter.next(0), Next::Sleep);
-        let mut waiter = Waiter::new(Waiting::Adaptive);
-        assert_eq!(waiter.next(0), Next::Look);
-        assert_eq!(waiter.next(LOOKS), Next::Arm);
+        assert!(waiter.is_due() && !waiter.wakes_for_what_waits());
+        assert_eq!(next(&mut waiter), Next::Sleep);
+        let mut waiter = Waiter::new(Waiting::Adaptive, Look::Memory);
+        assert_eq!(next(&mut waiter), Next::Look);
+        assert_eq!(waiter.next(1, || Duration::from_secs(1)), Next::Arm);
         waiter.arm(true);
-        assert_eq!(waiter.next(0), Next::Sleep);
-        assert_eq!(Waiter::new(Waiting::Poll).next(u32::MAX), Next::Look);
+        assert_eq!(next(&mut waiter), Next::Sleep);
+        assert_eq!(next(&mut Waiter::new(Waiting::Poll, Look::Memory)), Next::Look);
+    }
+
+    #[test]
+    fn with_nothing_outstanding_there_is_nothing_to_look_for() {
+        let mut waiter = Waiter::new(Waiting::Adaptive, Look::Memory);
+        assert_eq!(waiter.next(0, || Duration::ZERO), Next::Arm);
+    }
+
+    #[test]
+    fn a_look_that_costs_is_left_out_until_an_interrupt_came() {
+        let now = || Duration::ZERO;
+        let mut waiter = Waiter::new(Waiting::Interrupt, Look::Register);
+        assert!(waiter.is_due());
+        waiter.looked(false, now);
+        assert_eq!(next(&mut waiter), Next::Arm);
+        waiter.arm(true);
+        // Woken.
+        waiter.arm(false);
+        assert!(waiter.is_due());
+        waiter.looked(true, now);
+        assert!(!waiter.is_due());
+        waiter.is_left_alone();
+        assert!(waiter.is_due());
+        for (waiting, look) in
+            [(Waiting::Interrupt, Look::Memory), (Waiting::Adaptive, Look::Register)]
+        {
+            let mut waiter = Waiter::new(waiting, look);
+            next(&mut waiter);
+            waiter.looked(true, now);
+            assert!(waiter.is_due());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod in_process;
 mod inbox;
 pub mod memory;
 pub mod model;
-mod own_socket;
+pub mod own_socket;
 pub mod qtest;
 pub mod target;
 #[cfg(target_os = "linux")]

@@ -21,7 +21,7 @@ use crate::ended::Ended;
 use crate::error::Error;
 use crate::host::{CommandQueue, Request};
 use crate::link::{Link, real_time};
-use crate::waiting::{Interrupt, Next, Waiter, Waiting};
+use crate::waiting::{Interrupt, Look, Next, Waiter, Waiting};
 
 /// The controller's memory, which every queue has a handle to.
 pub(super) struct SharedRegion<D>(Arc<D>);
@@ -119,7 +119,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
             has_written,
             kept: Vec::new(),
             interrupt,
-            waiter: Waiter::new(waiting),
+            waiter: Waiter::new(waiting, Look::Memory),
             timeout_ms: options.timeout_ms,
             epoch_ms,
             left_out: 0,
@@ -171,6 +171,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, 
             self.queue.tick(now_ms, &mut complete);
         }
         let found = self.queue.poll(&mut complete).max(ended);
+        self.waiter.looked(found > 0, real_time);
         if found > 0 {
             self.idle = 0;
             if self.waiter.is_armed() {
@@ -190,7 +191,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, 
 
     fn pause(&mut self) {
         self.idle = self.idle.saturating_add(1);
-        match (self.waiter.next(self.idle), &self.interrupt) {
+        match (self.waiter.next(self.queue.outstanding(), real_time), &self.interrupt) {
             (Next::Arm, Some(_)) => self.waiter.arm(true),
             (Next::Sleep, Some(interrupt)) => {
                 self.waiter.sleep(interrupt);

@@ -47,6 +47,26 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
     }
 }
 
+impl<G: Generation, B: Link> Session<'_, G, B> {
+    fn let_interrupts_pass(&mut self) {
+        if self.interrupt.is_some() && !self.waiter.is_armed() {
+            if !self.always {
+                self.controller.interrupts(true);
+            }
+            self.waiter.arm(true);
+        }
+    }
+
+    fn sleep(&mut self) {
+        if let Some(interrupt) = &self.interrupt {
+            self.waiter.sleep(interrupt);
+        }
+        // Held back by the controller first: a line that it still asserts comes again as soon as it
+        // is taken.
+        self.wake();
+    }
+}
+
 /// The CDB of a request, and where its data is.
 ///
 /// # Errors
@@ -145,10 +165,11 @@ impl<G: Generation, B: Link> CommandQueue for Session<'_, G, B> {
             self.left_out = 0;
             ticked = self.tick(&mut complete);
         }
-        if ticked.is_ok() && (look || self.link.may_have_replied()) {
+        if ticked.is_ok() && (look || (self.waiter.is_due() && self.link.may_have_replied())) {
             found = self.controller.poll(&mut complete);
         }
         let found = found.max(ended);
+        self.waiter.looked(found > 0, || self.link.now());
         if found > 0 {
             self.idle = 0;
             if self.waiter.is_armed() {
@@ -167,17 +188,16 @@ impl<G: Generation, B: Link> CommandQueue for Session<'_, G, B> {
 
     fn pause(&mut self) {
         self.idle = self.idle.saturating_add(1);
-        match (self.waiter.next(self.idle), &self.interrupt) {
+        let outstanding = self.controller.outstanding();
+        match (self.waiter.next(outstanding, || self.link.now()), &self.interrupt) {
+            (Next::Look, _) | (_, None) => self.link.pause(self.idle),
             (Next::Arm, Some(_)) => {
-                self.sleep_on();
+                self.let_interrupts_pass();
+                if self.waiter.wakes_for_what_waits() {
+                    self.sleep();
+                }
             }
-            (Next::Sleep, Some(interrupt)) => {
-                self.waiter.sleep(interrupt);
-                // Held back by the controller first: a line that it still asserts comes again as
-                // soon as it is taken.
-                self.wake();
-            }
-            _ => self.link.pause(self.idle),
+            (Next::Sleep, Some(_)) => self.sleep(),
         }
     }
 
@@ -190,12 +210,8 @@ impl<G: Generation, B: Link> CommandQueue for Session<'_, G, B> {
     }
 
     fn sleep_on(&mut self) -> Option<BorrowedFd<'_>> {
-        if self.interrupt.is_some() && !self.waiter.is_armed() {
-            if !self.always {
-                self.controller.interrupts(true);
-            }
-            self.waiter.arm(true);
-        }
+        self.waiter.is_left_alone();
+        self.let_interrupts_pass();
         self.interrupt.as_ref().map(Interrupt::fd)
     }
 

@@ -28,13 +28,13 @@ pub(super) fn check(files: &PciFiles) -> Result<u32, Error> {
     }
     let no_iommu = || {
         Error::failed(format!(
-            "{address} is in no IOMMU group, so VFIO cannot keep it to its own memory: switch the IOMMU on in the machine's firmware and with intel_iommu=on (AMD's is on by itself) on the kernel's command line; without one, `mptctl bind --driver uio_pci_generic {address}` works as root"
+            "{address} is in no IOMMU group, so VFIO cannot keep it to its own memory: switch the IOMMU on in the machine's firmware and with intel_iommu=on (AMD's is on by itself) on the kernel's command line; without one, `mptctl bind --driver uio {address}` works as root"
         ))
     };
     let group = files.iommu_group().ok_or_else(no_iommu)?;
     if Path::new(&format!("/dev/vfio/noiommu-{group}")).exists() {
         return Err(Error::failed(format!(
-            "{address} is in VFIO's unsafe mode without an IOMMU, in which no memory can be mapped for it: switch the IOMMU on (intel_iommu=on), or use `mptctl bind --driver uio_pci_generic {address}`, which needs root"
+            "{address} is in VFIO's unsafe mode without an IOMMU, in which no memory can be mapped for it: switch the IOMMU on (intel_iommu=on), or use `mptctl bind --driver uio {address}`, which needs root"
         )));
     }
     Ok(group)

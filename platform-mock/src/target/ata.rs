@@ -165,7 +165,7 @@ pub(super) fn pass_through(
         (SMART, protocol) if pass.lba & !0xFF == health::SIGNATURE => {
             let reads = protocol == PIO_IN && direction == Direction::In;
             match target.smart(&pass, reads) {
-                Some(Smart::Data(data)) => task.reply(&data, bytes)?,
+                Some(Smart::Data(data)) => task.reply(data.as_slice(), bytes)?,
                 Some(Smart::Lba(lba)) => registers.lba = lba,
                 None => return Err(aborted(registers)),
             }
@@ -193,7 +193,7 @@ fn aborted(registers: Registers) -> SenseData {
 
 /// What a SMART command gives back.
 enum Smart {
-    Data([u8; health::STRUCTURE_BYTES]),
+    Data(Box<[u8; health::STRUCTURE_BYTES]>),
     Lba(u64),
 }
 
@@ -216,9 +216,9 @@ impl Target {
             return None;
         }
         match (pass.features, reads) {
-            (0xD0, true) => Some(Smart::Data(self.smart_data())),
-            (0xD1, true) => Some(Smart::Data(self.smart_thresholds())),
-            (0xD5, true) => self.smart_log(low).map(Smart::Data),
+            (0xD0, true) => Some(Smart::Data(Box::new(self.smart_data()))),
+            (0xD1, true) => Some(Smart::Data(Box::new(self.smart_thresholds()))),
+            (0xD5, true) => self.smart_log(low).map(|log| Smart::Data(Box::new(log))),
             (0xD4, false) => {
                 match low {
                     // Off-line collection, of which nothing comes; aborting, when nothing runs.

@@ -48,7 +48,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", default_value = "mock:sas3008")]
     pub(crate) bus: BusName,
     /// A disk image behind the controller; may be given several times. Without any, two temporary
-    /// disks of 64 MiB are made, and are gone afterwards
+    /// disks of 64 MiB are made, and are gone afterwards. On mock buses, FILE,sata is a SATA disk,
+    /// and FILE,failing one that predicts its failure
     #[arg(long = "disk", global = true, value_name = "FILE")]
     pub(crate) disks: Vec<PathBuf>,
     /// How to wait for a real card: look all the time, sleep until its interrupt comes, or look as
@@ -215,6 +216,16 @@ Examples:
   mptctl events --follow                        what comes, until Ctrl-C
   mptctl events --follow --for 60 --json        a JSON object to a line, for a minute")]
     Events(health::Events),
+    /// Tell Prometheus what the controller has done and how it does: text, a file or an endpoint
+    #[command(after_help = "\
+Examples:
+  mptctl metrics                                                    once, to standard output
+  mptctl metrics --out /var/lib/prometheus/node-exporter/mpt.prom --interval 30
+  mptctl metrics --listen 127.0.0.1:9633
+  mptctl metrics --listen unix:/run/mptctl/metrics
+
+The command holds the controller while it runs; `mptctl export` tells the same while it exports.")]
+    Metrics(health::Metrics),
     /// Read blocks to a file, to standard output or as a hex dump
     #[command(after_help = "\
 Examples:

@@ -12,6 +12,7 @@ mod io;
 mod knob;
 mod list;
 mod manual;
+mod metrics;
 mod output;
 mod perf;
 mod progress;
@@ -78,6 +79,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::List(_) => list::disks(global),
         Command::Show(arguments) => show::run(global, &arguments),
         Command::Smart(arguments) => smart::run(global, &arguments),
+        Command::Metrics(arguments) => metrics::run(global, &arguments),
         Command::Events(arguments) => events::run(global, &arguments),
         Command::Read(arguments) => io::read::run(global, &arguments),
         Command::Write(arguments) => io::write::run(global, &arguments),

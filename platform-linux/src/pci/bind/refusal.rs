@@ -129,11 +129,14 @@ pub(super) fn if_open(system: &System, controller: &Controller, force: bool) -> 
     }
     let users: Vec<String> = lent.users.iter().map(ToString::to_string).collect();
     Err(Error::failed(format!(
-        "{} is in use and was left alone: {} is open in {}; end that first (the kernel would wait for \
-         it); {INSIST}",
+        "{} is in use and was left alone: {} is open in {}; end that first; {INSIST}{}",
         controller.address,
         lent.node.display(),
-        users.join(", ")
+        users.join(", "),
+        match lent.driver {
+            UserDriver::Vfio => ", and the kernel waits until they have let go",
+            UserDriver::Uio => ", in the middle of what they do",
+        }
     )))
 }
 

@@ -4,9 +4,27 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use fusion_mpt_linux::ata::Protocol;
+use fusion_mpt_linux::metrics::ListenAddress;
 
 use super::Unit;
 use super::values::{device, hex_byte, lba, protocol, word};
+
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
+    /// A file to write, for node_exporter's textfile collector: made beside it and renamed
+    #[arg(long, value_name = "FILE.prom", conflicts_with = "listen")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where to answer GET /metrics: 127.0.0.1:PORT or unix:PATH
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) listen: Option<ListenAddress>,
+    /// Seconds between looks; goes on until Ctrl-C. 15 with --listen if not said
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) interval: Option<u32>,
+    /// Seconds after which to end
+    #[arg(long = "for", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+    pub(crate) seconds: Option<u32>,
+}
 
 /// A self-test, as it is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,7 @@
 //! Verified I/O: write known patterns to random places, flush, read them back in another order,
 //! compare byte by byte; then look into the image file itself.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -72,9 +73,8 @@ pub(super) fn choose(
 ) -> Vec<Piece> {
     let block_bytes = u64::from(disk.block_bytes.max(1));
     let most = (most_bytes as u64 / block_bytes).clamp(1, disk.blocks.max(1));
-    let mut places: Vec<u64> = (0..disk.blocks / most).collect();
-    random.shuffle(&mut places);
     let mut left = bytes / block_bytes;
+    let places = places(disk.blocks / most, left, random);
     let mut pieces = Vec::new();
     for place in places {
         if left == 0 {
@@ -86,6 +86,25 @@ pub(super) fn choose(
         left -= blocks;
     }
     pieces
+}
+
+/// At least as many of the places below `count` as are `wanted`, or all, no two the same, in random
+/// order. A disk of some TiB has more places than there is memory to list them in.
+fn places(count: u64, wanted: u64, random: &mut Random) -> Vec<u64> {
+    if count / 4 <= wanted {
+        let mut places: Vec<u64> = (0..count).collect();
+        random.shuffle(&mut places);
+        return places;
+    }
+    let mut taken = HashSet::new();
+    let mut places = Vec::new();
+    while (places.len() as u64) < wanted {
+        let place = random.below(count);
+        if taken.insert(place) {
+            places.push(place);
+        }
+    }
+    places
 }
 
 fn progress(global: &Global, what: &str, disk: &Disk, pieces: &[Piece]) -> Progress {
@@ -211,7 +230,7 @@ mod tests {
     #[test]
     fn pieces_lie_on_the_disk_and_never_on_each_other() {
         for (blocks, block_bytes) in
-            [(131_072, 512), (16_384, 4096), (1, 512), (7, 4096), (200, 512)]
+            [(131_072, 512), (16_384, 4096), (1, 512), (7, 4096), (200, 512), (1 << 40, 512)]
         {
             let disk = disk(blocks, block_bytes);
             let mut pieces = choose(&disk, 16 << 20, PIECE_BYTES, &mut Random::new(5));
