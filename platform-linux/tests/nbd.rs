@@ -1,5 +1,6 @@
 //! The NBD server before a client that was written from the protocol document, on a software
 //! controller.
+#![cfg(target_os = "linux")]
 
 mod nbd {
     pub(crate) mod client;

@@ -23,6 +23,7 @@ pub mod attach;
 mod connection;
 mod exports;
 mod haggling;
+pub mod manager;
 mod netlink;
 mod request;
 mod served;
