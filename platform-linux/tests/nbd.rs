@@ -1,9 +1,10 @@
 //! The NBD server before a client that was written from the protocol document, on a software
 //! controller.
+#![cfg(target_os = "linux")]
 
 mod nbd {
-    pub mod client;
-    pub mod rig;
+    pub(crate) mod client;
+    pub(crate) mod rig;
 }
 
 use std::io::{Read, Write};

@@ -128,6 +128,42 @@ pub enum Note {
     Said(String),
 }
 
+/// What an export has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Devices that there were.
+    pub devices: usize,
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Discards and write-zeroes.
+    pub trims: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Commands that were sent again.
+    pub sent_again: u64,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, counters: &EngineCounters) {
+        self.reads += counters.reads;
+        self.writes += counters.writes;
+        self.flushes += counters.flushes;
+        self.trims += counters.trims;
+        self.read_bytes += counters.read_bytes;
+        self.written_bytes += counters.written_bytes;
+        self.errors += counters.errors;
+        self.sent_again += counters.sent_again;
+    }
+}
+
 /// What the main thread is told.
 enum ToMain {
     Exported(Box<Exported>),
@@ -275,15 +311,15 @@ struct Known {
 
 /// How many tags and how large buffers each device gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Geometry {
+pub(super) struct Geometry {
     /// Tags of a queue.
-    tags: u16,
-    buffer_bytes: usize,
+    pub(super) tags: u16,
+    pub(super) buffer_bytes: usize,
 }
 
 impl Geometry {
     /// For `devices` devices of `queues` queues each and `depth` tags over them.
-    fn new(devices: usize, queues: u16, depth: u16) -> Self {
+    pub(super) fn new(devices: usize, queues: u16, depth: u16) -> Self {
         let queues = usize::from(queues.max(1));
         let share = BUDGET_BYTES / devices.max(1) / queues;
         let mut tags = usize::from(depth).div_ceil(queues).max(1);
@@ -664,12 +700,12 @@ impl Main<'_> {
     }
 }
 
-fn is_wanted(wanted: &[u16], target: TargetId) -> bool {
+pub(super) fn is_wanted(wanted: &[u16], target: TargetId) -> bool {
     wanted.is_empty() || wanted.contains(&target.0)
 }
 
 /// The logical units of REPORT LUNS (SPC-4 6.33) that this driver can address: 0 to 255, peripheral.
-fn luns(answer: &[u8]) -> Vec<u8> {
+pub(super) fn luns(answer: &[u8]) -> Vec<u8> {
     let length = answer.first_chunk().map_or(0, |length| u32::from_be_bytes(*length) as usize);
     let list = answer.get(8..).unwrap_or_default();
     let list = list.get(..length).unwrap_or(list);

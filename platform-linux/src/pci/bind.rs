@@ -149,7 +149,12 @@ pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
         .map(|()| bound(system, &controller, driver))
         .and_then(|bound| give_node(system, &bound, request.owner).map(|()| bound));
     match done {
-        Ok(bound) => Ok(Bound { notes, former: before.driver, ..bound }),
+        Ok(bound) => {
+            if driver == UserDriver::Vfio {
+                steps::load_mapping(system);
+            }
+            Ok(Bound { notes, former: before.driver, ..bound })
+        }
         Err(error) => Err(steps::undone(system, &before, &error)),
     }
 }

@@ -6,60 +6,63 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-pub const READ: u16 = 0;
-pub const WRITE: u16 = 1;
-pub const DISC: u16 = 2;
-pub const FLUSH: u16 = 3;
-pub const TRIM: u16 = 4;
-pub const WRITE_ZEROES: u16 = 6;
+pub(crate) const READ: u16 = 0;
+pub(crate) const WRITE: u16 = 1;
+pub(crate) const DISC: u16 = 2;
+pub(crate) const FLUSH: u16 = 3;
+pub(crate) const TRIM: u16 = 4;
+pub(crate) const WRITE_ZEROES: u16 = 6;
 
-pub const FUA: u16 = 1;
-pub const NO_HOLE: u16 = 2;
-pub const FAST_ZERO: u16 = 16;
+pub(crate) const FUA: u16 = 1;
+pub(crate) const NO_HOLE: u16 = 2;
+pub(crate) const FAST_ZERO: u16 = 16;
 
-pub const EPERM: u32 = 1;
-pub const EIO: u32 = 5;
-pub const EINVAL: u32 = 22;
-pub const ENOSPC: u32 = 28;
-pub const ESHUTDOWN: u32 = 108;
+pub(crate) const EPERM: u32 = 1;
+pub(crate) const EIO: u32 = 5;
+pub(crate) const EINVAL: u32 = 22;
+pub(crate) const ENOSPC: u32 = 28;
+pub(crate) const ESHUTDOWN: u32 = 108;
 
 /// What a server says of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Export {
-    pub size: u64,
-    pub flags: u16,
-    pub name: String,
-    pub description: String,
+pub(crate) struct Export {
+    pub(crate) size: u64,
+    pub(crate) flags: u16,
+    pub(crate) name: String,
+    pub(crate) description: String,
     /// Minimum, preferred, maximum.
-    pub block_sizes: Option<[u32; 3]>,
+    pub(crate) block_sizes: Option<[u32; 3]>,
 }
+
+/// A reply to an option that is not the last: its type and data.
+type OptionReply = (u32, Vec<u8>);
 
 /// One reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    pub cookie: u64,
-    pub error: u32,
-    pub data: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) cookie: u64,
+    pub(crate) error: u32,
+    pub(crate) data: Vec<u8>,
 }
 
-pub struct Client<S = UnixStream> {
-    pub stream: S,
+pub(crate) struct Client<S = UnixStream> {
+    pub(crate) stream: S,
     structured: bool,
     reads: HashMap<u64, usize>,
     next: u64,
-    pub export: Export,
+    pub(crate) export: Export,
 }
 
 impl Client<UnixStream> {
     /// Connects and sends client flags; no export is chosen yet.
-    pub fn connect(path: &Path) -> Self {
+    pub(crate) fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).expect("a server");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
         Self::over(stream)
     }
 
     /// Connects and chooses.
-    pub fn open(path: &Path, name: &str) -> Self {
+    pub(crate) fn open(path: &Path, name: &str) -> Self {
         let mut client = Self::connect(path);
         client.go(name).expect("an export of this name");
         client
@@ -67,7 +70,7 @@ impl Client<UnixStream> {
 }
 
 impl<S: Read + Write> Client<S> {
-    pub fn over(mut stream: S) -> Self {
+    pub(crate) fn over(mut stream: S) -> Self {
         let mut greeting = [0; 18];
         stream.read_exact(&mut greeting).expect("a greeting");
         assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
@@ -78,7 +81,11 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// Sends an option and takes its replies: each but the last, and the last one's type.
-    pub fn option(&mut self, option: u32, data: &[u8]) -> io::Result<(Vec<(u32, Vec<u8>)>, u32)> {
+    pub(crate) fn option(
+        &mut self,
+        option: u32,
+        data: &[u8],
+    ) -> io::Result<(Vec<OptionReply>, u32)> {
         let mut bytes = b"IHAVEOPT".to_vec();
         bytes.extend(option.to_be_bytes());
         bytes.extend((data.len() as u32).to_be_bytes());
@@ -102,11 +109,11 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// `NBD_OPT_LIST`: names and descriptions.
-    pub fn list(&mut self) -> Vec<(String, String)> {
+    pub(crate) fn list(&mut self) -> Vec<(String, String)> {
         let (replies, last) = self.option(3, &[]).expect("a list");
         assert_eq!(last, 1, "NBD_REP_ACK");
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        let entry = |(kind, data): (u32, Vec<u8>)| {
+        let entry = |(kind, data): OptionReply| {
             assert_eq!(kind, 2, "NBD_REP_SERVER");
             let end = 4 + u32::from_be_bytes(data[..4].try_into().expect("four")) as usize;
             (text(&data[4..end]), text(&data[end..]))
@@ -115,7 +122,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// `NBD_OPT_INFO` or `NBD_OPT_GO` with every information there is; the error's number if any.
-    pub fn info(&mut self, option: u32, name: &str) -> Result<Export, u32> {
+    pub(crate) fn info(&mut self, option: u32, name: &str) -> Result<Export, u32> {
         let mut data = (name.len() as u32).to_be_bytes().to_vec();
         data.extend(name.as_bytes());
         data.extend([0, 4, 0, 0, 0, 1, 0, 2, 0, 3]);
@@ -147,23 +154,30 @@ impl<S: Read + Write> Client<S> {
         Ok(export)
     }
 
-    pub fn go(&mut self, name: &str) -> Result<(), u32> {
+    pub(crate) fn go(&mut self, name: &str) -> Result<(), u32> {
         self.export = self.info(7, name)?;
         Ok(())
     }
 
     /// `NBD_OPT_STRUCTURED_REPLY`.
-    pub fn structured(&mut self) {
+    pub(crate) fn structured(&mut self) {
         assert_eq!(self.option(8, &[]).expect("an answer").1, 1);
         self.structured = true;
     }
 
     /// Sends a request whose length is that of its payload, or as given; returns its cookie.
-    pub fn send(&mut self, flags: u16, command: u16, offset: u64, length: u32, data: &[u8]) -> u64 {
+    pub(crate) fn send(
+        &mut self,
+        flags: u16,
+        command: u16,
+        offset: u64,
+        length: u32,
+        data: &[u8],
+    ) -> u64 {
         self.try_send(flags, command, offset, length, data).expect("to send")
     }
 
-    pub fn try_send(
+    pub(crate) fn try_send(
         &mut self,
         flags: u16,
         command: u16,
@@ -188,7 +202,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// The next reply, whichever request it is to.
-    pub fn reply(&mut self) -> io::Result<Reply> {
+    pub(crate) fn reply(&mut self) -> io::Result<Reply> {
         if self.structured { self.structured_reply() } else { self.simple_reply() }
     }
 
@@ -241,16 +255,16 @@ impl<S: Read + Write> Client<S> {
         reply
     }
 
-    pub fn read(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, u32> {
+    pub(crate) fn read(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, u32> {
         let reply = self.ask(0, READ, offset, length, &[]);
         if reply.error == 0 { Ok(reply.data) } else { Err(reply.error) }
     }
 
-    pub fn write(&mut self, flags: u16, offset: u64, data: &[u8]) -> u32 {
+    pub(crate) fn write(&mut self, flags: u16, offset: u64, data: &[u8]) -> u32 {
         self.ask(flags, WRITE, offset, data.len() as u32, data).error
     }
 
-    pub fn command(&mut self, flags: u16, command: u16, offset: u64, length: u32) -> u32 {
+    pub(crate) fn command(&mut self, flags: u16, command: u16, offset: u64, length: u32) -> u32 {
         self.ask(flags, command, offset, length, &[]).error
     }
 }

@@ -16,21 +16,20 @@ use fusion_mpt_linux::session::Options;
 use tempfile::TempDir;
 
 /// Bytes of a tag's buffer: small, so that requests are spread over several.
-pub const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 const TAGS: usize = 32;
 
 /// What the server's thread holds.
-pub struct Inside<'i> {
-    pub server: &'i mut Server,
-    pub engine: &'i mut Engine,
-    pub host: &'i mut dyn Host,
+pub(crate) struct Inside<'i> {
+    pub(crate) server: &'i mut Server,
+    pub(crate) engine: &'i mut Engine,
 }
 
 type Job = Box<dyn FnOnce(&mut Inside<'_>) + Send>;
 
 /// A server in a thread of its own.
-pub struct Rig {
-    pub socket: PathBuf,
+pub(crate) struct Rig {
+    pub(crate) socket: PathBuf,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<EngineCounters>>,
     _folder: TempDir,
@@ -38,12 +37,12 @@ pub struct Rig {
 
 impl Rig {
     /// Two disks of 64 MiB, `target0` with blocks of 512 bytes and `target1` with blocks of 4096.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(MockChip::Sas2008, |unit| unit)
     }
 
     /// The same, with units that say something else of themselves.
-    pub fn with(chip: MockChip, change: impl Fn(Unit) -> Unit + Send + 'static) -> Self {
+    pub(crate) fn with(chip: MockChip, change: impl Fn(Unit) -> Unit + Send + 'static) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("nbd.sock");
         let address = Address::Unix(socket.clone());
@@ -51,7 +50,7 @@ impl Rig {
     }
 
     /// A server on a port; the path stays without a socket.
-    pub fn on_loopback() -> (Self, std::net::SocketAddr) {
+    pub(crate) fn on_loopback() -> (Self, std::net::SocketAddr) {
         let folder = tempfile::tempdir().expect("a folder");
         let address = "127.0.0.1:0".parse().expect("an address");
         let socket = folder.path().join("none");
@@ -81,9 +80,7 @@ impl Rig {
                 ready.send(()).expect("somebody waits");
                 loop {
                     match inbox.try_recv() {
-                        Ok(job) => {
-                            job(&mut Inside { server: &mut server, engine: &mut engine, host })
-                        }
+                        Ok(job) => job(&mut Inside { server: &mut server, engine: &mut engine }),
                         Err(mpsc::TryRecvError::Empty) => {}
                         Err(mpsc::TryRecvError::Disconnected) => break,
                     }
@@ -103,12 +100,12 @@ impl Rig {
         Self { socket, jobs: Some(jobs), thread: Some(thread), _folder: folder }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.socket
     }
 
     /// Does something in the server's thread, between turns.
-    pub fn inside<T: Send + 'static>(
+    pub(crate) fn inside<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Inside<'_>) -> T + Send + 'static,
     ) -> T {
@@ -119,12 +116,12 @@ impl Rig {
     }
 
     /// What the engine has done so far.
-    pub fn counters(&self) -> EngineCounters {
+    pub(crate) fn counters(&self) -> EngineCounters {
         self.inside(|inside| inside.engine.counters())
     }
 
     /// Ends the server as a user would, and the session with it.
-    pub fn finish(mut self) -> EngineCounters {
+    pub(crate) fn finish(mut self) -> EngineCounters {
         self.jobs = None;
         self.thread.take().expect("a thread").join().expect("a server that did not panic")
     }

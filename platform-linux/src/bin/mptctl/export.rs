@@ -9,6 +9,9 @@ pub(crate) fn run(
 }
 
 #[cfg(target_os = "linux")]
+mod nbd;
+
+#[cfg(target_os = "linux")]
 pub(crate) use on_linux::run;
 
 #[cfg(target_os = "linux")]
@@ -34,7 +37,7 @@ mod on_linux {
     use crate::{options, output};
 
     /// Commands beside those of block devices: what asks units.
-    const SPARE_COMMANDS: u16 = 32;
+    pub(super) const SPARE_COMMANDS: u16 = 32;
 
     /// Exports until the user, systemd or the controller ends it.
     pub(crate) fn run(global: &Global, arguments: &Export) -> Result<(), Error> {
@@ -43,7 +46,11 @@ mod on_linux {
             return output::raw(entry.properties().as_bytes());
         }
         let bound = lend(global, arguments)?;
-        let result = export(global, arguments);
+        let result = if arguments.nbd.is_some() || arguments.attach {
+            super::nbd::export(global, arguments)
+        } else {
+            export(global, arguments)
+        };
         let restored = bound.as_ref().map_or(Ok(None), Bound::restore);
         match (result, restored) {
             (Ok(()), Ok(None)) => Ok(()),
@@ -182,7 +189,7 @@ mod on_linux {
     }
 
     /// Where systemd listens, it is told.
-    fn systemd(states: &[NotifyState<'_>]) {
+    pub(super) fn systemd(states: &[NotifyState<'_>]) {
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(states);
     }
@@ -215,7 +222,7 @@ mod on_linux {
         }
     }
 
-    fn say(json: bool, document: Value, text: impl FnOnce() -> String) -> Result<(), Error> {
+    pub(super) fn say(json: bool, document: Value, text: impl FnOnce() -> String) -> Result<(), Error> {
         let line = if json { document.to_string() } else { text() };
         output::raw(format!("{line}\n").as_bytes())
     }

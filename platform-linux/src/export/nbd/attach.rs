@@ -25,6 +25,7 @@ use super::{Server, TransmissionFlags, flags_of};
 use crate::error::Error;
 use crate::export::engine::{DeviceIndex, Engine};
 use crate::export::unit::Unit;
+use crate::pci::{By, System};
 
 /// How long the kernel waits for an answer before it takes the connection for dead, and sends the
 /// request again on the next one. Recovery of a controller may take that long.
@@ -390,6 +391,20 @@ fn find(root: &Path, backend: &str) -> Option<u32> {
     found.first().copied()
 }
 
+/// Has the kernel write back what it holds: of the file systems on the device, then of itself. Where
+/// it cannot, the device's own end says more.
+fn write_back(index: u32) {
+    for holder in System::real().users_of(&format!("nbd{index}")) {
+        let By::Mounted(points) = holder.by else { continue };
+        for folder in points.iter().filter_map(|point| fs::File::open(point).ok()) {
+            let _ = rustix::fs::syncfs(&folder);
+        }
+    }
+    if let Ok(file) = fs::File::open(node(index)) {
+        let _ = file.sync_all();
+    }
+}
+
 /// The thread that asks the kernel.
 #[derive(Debug)]
 struct Worker {
@@ -417,8 +432,8 @@ impl Worker {
                     let _ = self.family.call(RECONFIGURE, &sizes);
                 }
                 Job::Detach { index, sync } => {
-                    if let (true, Ok(file)) = (sync, fs::File::open(node(index))) {
-                        let _ = file.sync_all();
+                    if sync {
+                        write_back(index);
                     }
                     let which = Attributes::default().u32(attr::INDEX, index);
                     let _ = self.family.call(DISCONNECT, &which);

@@ -46,6 +46,17 @@ pub(super) fn load_driver(system: &System, name: &str) -> Result<(), Error> {
     )))
 }
 
+/// The module that maps memory for VFIO. It is a soft dependency of the driver's, which a minimal
+/// modprobe passes over; where it is built in, or cannot be had, opening the controller tells.
+const VFIO_MAPPING: &str = "vfio_iommu_type1";
+
+/// Loads what maps memory for VFIO, if it is not there.
+pub(super) fn load_mapping(system: &System) {
+    if !system.path("sys/module").join(VFIO_MAPPING).exists() {
+        let _ = system.kernel().load_module(VFIO_MAPPING);
+    }
+}
+
 /// Moves a controller from whatever driver has it to `driver`.
 pub(super) fn hand_over(
     system: &System,

@@ -78,7 +78,7 @@ pub(super) fn ten_times_there_and_back(subject: &mut Subject) -> Result<(), Stri
     let small = subject.target(0)?;
     let write = format!("write --target {small} --lba 2048 --blocks 2048 --pattern 7 --yes");
     subject.ours(&write)?;
-    let before = ours_sum(subject)?;
+    let before = ours_sum(subject, small)?;
     for turn in 1..=TURNS {
         let at = |error| format!("turn {turn}: {error}");
         subject.give_to_kernel().map_err(at)?;
@@ -90,7 +90,7 @@ pub(super) fn ten_times_there_and_back(subject: &mut Subject) -> Result<(), Stri
         for disk in disks {
             subject.rig.wait_for_loss(disk.wwn, Duration::from_secs(30)).map_err(at)?;
         }
-        let ours = ours_sum(subject).map_err(at)?;
+        let ours = ours_sum(subject, small).map_err(at)?;
         if [&kernels, &ours] != [&before, &before] {
             return Err(at(format!("{before} was written, {kernels} and {ours} read")));
         }
@@ -99,8 +99,7 @@ pub(super) fn ten_times_there_and_back(subject: &mut Subject) -> Result<(), Stri
 }
 
 /// The checksum of the second MiB of the small disk, as ours reads it.
-fn ours_sum(subject: &mut Subject) -> Result<String, String> {
-    let small = subject.target(0)?;
+fn ours_sum(subject: &mut Subject, small: u64) -> Result<String, String> {
     let address = subject.address.clone();
     let script = format!(
         "mptctl -q read --bus {address} --target {small} --lba 2048 --blocks 2048 --out - | md5sum"

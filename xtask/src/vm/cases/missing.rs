@@ -10,7 +10,8 @@ pub(super) fn no_ublk(subject: &mut Subject) -> Result<(), String> {
 
 pub(super) fn no_iommu(subject: &mut Subject) -> Result<(), String> {
     let address = subject.address.clone();
-    subject.refused(&format!("bind {address}"), &["IOMMU", "intel_iommu=on", "uio_pci_generic"])?;
+    let words = format!("bind --driver vfio {address}");
+    subject.refused(&words, &["IOMMU", "intel_iommu=on", "--driver uio"])?;
     // Nothing is half bound: no driver, and none asked for.
     subject.expect_driver(None)?;
     let over = subject.check(&format!("cat /sys/bus/pci/devices/{address}/driver_override"))?;

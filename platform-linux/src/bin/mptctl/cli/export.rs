@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+#[cfg(target_os = "linux")]
+use fusion_mpt_linux::export::nbd::Address;
 use fusion_mpt_linux::pci::UserDriver;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -12,6 +14,8 @@ Examples:
   sudo mptctl export --bus 03:00.0 --target 2 --read-only   one disk, write protected
   sudo mptctl export --bus 03:00.0 --queues 4 --pin 4-7     four queues, a CPU each
   sudo mptctl export --bus mock:sas3008 --disk d.img        a file behind a software controller
+  sudo mptctl export --bus 03:00.0 --attach                 by NBD where the kernel has no ublk
+  mptctl export --bus 03:00.0 --nbd unix:/tmp/nbd.sock      for nbd-client, qemu-img, nbdcopy...
   sudo mptctl export --bus 03:00.0 --json                   an object to a line, for a program
 
 Each disk becomes /dev/ublkbN with its capacity, block sizes, write cache, FUA, discards and zeros as
@@ -36,6 +40,14 @@ pub(crate) struct Export {
     #[arg(long, value_name = "N", default_value_t = 128,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) depth: u16,
+    /// Serve NBD there instead, unix:PATH or HOST:PORT of this machine: each disk under its WWN and as
+    /// targetN
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) nbd: Option<Address>,
+    /// Serve NBD to the kernel's own client, so that each disk becomes /dev/nbdN
+    #[arg(long)]
+    pub(crate) attach: bool,
     /// Give the controller to user space first, by this driver of the kernel
     #[arg(long, value_name = "vfio|uio")]
     pub(crate) bind: Option<UserDriver>,

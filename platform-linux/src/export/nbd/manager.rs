@@ -1,0 +1,536 @@
+//! An export by NBD from its beginning to its end: which units, and what happens to them on the way.
+//! One thread does it: the one that holds the controller.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusion_mpt::scsi::Cdb;
+use fusion_mpt::targets::TargetId;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::attach::{Attachments, Event};
+use super::{Address, Server, names_of};
+use crate::disk::{self, Disk};
+use crate::error::Error;
+use crate::export::engine::{DeviceIndex, Engine};
+use crate::export::manager::{Geometry, Summary, is_wanted, luns};
+use crate::export::unit::{BUFFER_BYTES, Unit};
+use crate::host::{Buffer, Host};
+use crate::interrupt;
+use crate::pci::System;
+use crate::waiting::Waiting;
+
+/// How often targets are compared with what is served, and the watcher is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a unit is asked how large it is.
+const CAPACITY_EVERY: Duration = Duration::from_secs(10);
+/// How long the kernel may take to write back what it holds and let go of its devices at the end.
+const DETACH_LIMIT: Duration = Duration::from_secs(60);
+/// How long clients may take at the end to be told what they asked for.
+const QUIET_LIMIT: Duration = Duration::from_secs(30);
+/// The longest sleep, with commands under way and without.
+const BUSY_SLEEP: Duration = Duration::from_millis(20);
+const IDLE_SLEEP: Duration = Duration::from_millis(100);
+/// Turns in a row that find nothing before sleep.
+const LOOKS: u32 = 200;
+/// Turns between looks at the clock while there is work.
+const TURNS_BETWEEN_CHORES: u32 = 1024;
+
+/// What to serve and how.
+#[derive(Clone, Debug)]
+pub struct NbdOptions {
+    /// These targets only; all of them if there are none.
+    pub targets: Vec<u16>,
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// Requests of one unit at once.
+    pub depth: u16,
+    /// How to wait.
+    pub waiting: Waiting,
+    /// Where clients connect; `None`: the kernel's own only.
+    pub address: Option<Address>,
+    /// Have the kernel attach every unit as `/dev/nbdN`.
+    pub attach: bool,
+}
+
+/// Something to tell the user.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// Clients can choose a unit.
+    Served {
+        /// What it is.
+        unit: Arc<Unit>,
+        /// Its names, the lasting one first.
+        names: Vec<String>,
+        /// Where, and nowhere if it is for the kernel only.
+        address: Option<Address>,
+    },
+    /// The kernel has attached a unit.
+    Attached {
+        /// What it is.
+        unit: Arc<Unit>,
+        /// `/dev/nbdN`.
+        path: PathBuf,
+        /// It was there already, served by an export that was killed.
+        again: bool,
+    },
+    /// A unit is not served.
+    LeftOut {
+        /// Its target.
+        target: u16,
+        /// Its number there.
+        lun: u8,
+        /// Why.
+        why: String,
+    },
+    /// Everything that was there at the beginning is served or left out.
+    Ready {
+        /// How many units are served.
+        units: usize,
+    },
+    /// A unit is gone.
+    Gone {
+        /// What it was.
+        unit: Arc<Unit>,
+        /// Where the kernel had attached it.
+        path: Option<PathBuf>,
+        /// Who used that.
+        users: Vec<String>,
+    },
+    /// A unit has grown.
+    Grown {
+        /// What it is now.
+        unit: Arc<Unit>,
+    },
+    /// The end has begun.
+    Stopping,
+    /// A sentence.
+    Said(String),
+}
+
+/// Who is told what happens, and is asked every second.
+pub trait Watcher {
+    /// Something has happened.
+    fn note(&mut self, note: &Note);
+
+    /// A second has passed; the controller is there to be asked.
+    fn second(&mut self, host: &mut dyn Host);
+}
+
+/// Serves units of a controller until the user asks to stop, or the controller is lost.
+///
+/// # Errors
+///
+/// [`Error::Failed`] when the address is taken, the kernel cannot attach, or there is nothing to
+/// serve; when the controller was lost on the way, and when a unit did not flush at the end.
+pub fn run(
+    host: &mut dyn Host,
+    options: &NbdOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<Summary, Error> {
+    let server = Server::listen(options.address.as_ref())?;
+    let attachments = options.attach.then(Attachments::new).transpose()?;
+    let mut main = Main {
+        scratch: host.allocate(BUFFER_BYTES)?,
+        host,
+        watcher,
+        options,
+        server,
+        attachments,
+        engine: Engine::new(),
+        served: Vec::new(),
+        leaving: Vec::new(),
+        left_out: Vec::new(),
+        first_refusal: None,
+        geometry: Geometry::new(1, 1, options.depth),
+        pool: Vec::new(),
+        summary: Summary::default(),
+    };
+    let result = main.run();
+    let mut summary = main.summary;
+    summary.add(&main.engine.counters());
+    result.map(|()| summary)
+}
+
+#[derive(Debug)]
+struct Known {
+    device: DeviceIndex,
+    unit: Arc<Unit>,
+}
+
+struct Main<'m> {
+    host: &'m mut dyn Host,
+    watcher: &'m mut dyn Watcher,
+    options: &'m NbdOptions,
+    server: Server,
+    attachments: Option<Attachments>,
+    engine: Engine,
+    scratch: Buffer,
+    served: Vec<Known>,
+    /// Devices whose units are gone, while something of them is under way.
+    leaving: Vec<DeviceIndex>,
+    left_out: Vec<TargetId>,
+    first_refusal: Option<Error>,
+    geometry: Geometry,
+    /// Buffers that are free.
+    pool: Vec<Buffer>,
+    summary: Summary,
+}
+
+impl Main<'_> {
+    fn run(&mut self) -> Result<(), Error> {
+        self.find_all()?;
+        let units = self.served.len();
+        self.watcher.note(&Note::Ready { units });
+        let begun = self.host.now();
+        let (mut looked, mut sized, mut happened) = (begun, begun, self.host.happenings().len());
+        let (mut turns, mut idle) = (0u32, 0u32);
+        loop {
+            let worked = match self.turn() {
+                Ok(worked) => worked,
+                Err(error) => return self.lost(error),
+            };
+            idle = if worked { 0 } else { idle.saturating_add(1) };
+            turns = turns.wrapping_add(1);
+            if worked && !turns.is_multiple_of(TURNS_BETWEEN_CHORES) {
+                continue;
+            }
+            if interrupt::asked() {
+                return self.stop();
+            }
+            let now = self.host.now();
+            let news = self.host.happenings().len() != happened;
+            if news || now.saturating_sub(looked) >= LOOK_EVERY {
+                (looked, happened) = (now, self.host.happenings().len());
+                self.compare();
+                self.watcher.second(self.host);
+            }
+            let all = now.saturating_sub(sized) >= CAPACITY_EVERY;
+            if all {
+                sized = now;
+            }
+            self.look_at_capacities(all);
+            if !worked {
+                self.rest(idle)?;
+            }
+        }
+    }
+
+    /// One turn of the server, and what the kernel says.
+    fn turn(&mut self) -> Result<bool, Error> {
+        let worked = self.server.turn(&mut self.engine, self.host)?;
+        if let Some(complaint) = self.engine.take_complaint() {
+            self.watcher.note(&Note::Said(complaint.to_string()));
+        }
+        if let Some(attachments) = &mut self.attachments {
+            for event in attachments.turn(&mut self.server) {
+                self.heard(event);
+            }
+        }
+        Ok(worked)
+    }
+
+    fn heard(&mut self, event: Event) {
+        let note = match event {
+            Event::Attached { device, path, again } => match self.engine.unit(device) {
+                Some(unit) => Note::Attached { unit: Arc::clone(unit), path, again },
+                None => return,
+            },
+            Event::Detached { path, .. } => Note::Said(format!(
+                "{} was disconnected by somebody else; start the export again to attach it",
+                path.display()
+            )),
+            Event::Failed { error, .. } => Note::Said(error.to_string()),
+        };
+        self.watcher.note(&note);
+    }
+
+    /// Nothing has come: looks again, or sleeps until a client or the controller wants something.
+    fn rest(&mut self, idle: u32) -> Result<(), Error> {
+        let busy = self.engine.started() > 0;
+        let waiting = self.options.waiting;
+        let looks = match waiting {
+            Waiting::Poll if busy => u32::MAX,
+            Waiting::Interrupt => 0,
+            Waiting::Poll | Waiting::Adaptive => LOOKS,
+        };
+        if idle <= looks {
+            std::thread::yield_now();
+            return Ok(());
+        }
+        let mut limit = if busy { BUSY_SLEEP } else { IDLE_SLEEP };
+        if let Some(due) = self.engine.next_due() {
+            limit = limit.min(due.saturating_sub(self.host.now()));
+        }
+        if waiting == Waiting::Poll {
+            sleep(&self.server, None, limit);
+        } else if self.host.sleep_on().is_some() {
+            // What came until now wakes nobody.
+            if !self.server.turn(&mut self.engine, self.host)? {
+                let fd = self.host.sleep_on();
+                sleep(&self.server, fd.as_ref(), limit);
+            }
+            self.host.wake();
+        } else if busy {
+            // Only looking helps, so its own way to wait is taken.
+            self.host.pause();
+        } else {
+            sleep(&self.server, None, limit);
+        }
+        Ok(())
+    }
+
+    /// Every unit that there is at the beginning.
+    fn find_all(&mut self) -> Result<(), Error> {
+        let wanted = &self.options.targets;
+        for number in wanted {
+            disk::find_target(self.host, *number)?;
+        }
+        let mut units = Vec::new();
+        for target in self.host.targets() {
+            if is_wanted(wanted, target.id) {
+                units.extend(self.units_of(target.id)?);
+                interrupt::check()?;
+            }
+        }
+        if units.is_empty() {
+            let bus = self.host.bring_up().bus;
+            return Err(self.first_refusal.take().unwrap_or_else(|| {
+                Error::failed(format!(
+                    "there is no disk on {bus} to export; connect one and start again"
+                ))
+            }));
+        }
+        self.geometry = Geometry::new(units.len(), 1, self.options.depth);
+        for unit in units {
+            self.serve(unit)?;
+        }
+        Ok(())
+    }
+
+    /// The logical units of a target that can be served; the others are noted.
+    fn units_of(&mut self, target: TargetId) -> Result<Vec<Unit>, Error> {
+        disk::settle(self.host, (target, 0))?;
+        let cdb = Cdb::report_luns(1024);
+        let answer = disk::ask(self.host, &self.scratch, (target, 0), cdb, 1024);
+        let mut numbers = luns(&answer.unwrap_or_default());
+        if numbers.is_empty() {
+            numbers.push(0);
+        }
+        let mut units = Vec::new();
+        for lun in numbers {
+            match Unit::read(self.host, &self.scratch, target, lun) {
+                Ok(mut unit) => {
+                    unit.read_only |= self.options.read_only;
+                    units.push(unit);
+                }
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => self.leave_out(target, lun, error),
+            }
+        }
+        Ok(units)
+    }
+
+    fn leave_out(&mut self, target: TargetId, lun: u8, error: Error) {
+        let why = error.to_string();
+        self.watcher.note(&Note::LeftOut { target: target.0, lun, why });
+        self.left_out.push(target);
+        self.first_refusal.get_or_insert(error);
+    }
+
+    /// Serves a unit, and has the kernel attach it if that is wanted.
+    fn serve(&mut self, unit: Unit) -> Result<(), Error> {
+        let identity = unit.identity();
+        let twice = |known: &Known| identity.is_some() && known.unit.identity() == identity;
+        if self.served.iter().any(twice) {
+            let why = Error::failed(format!(
+                "target {} unit {} says that it is a unit that is served already (a second path to it?)",
+                unit.target.0, unit.lun
+            ));
+            self.leave_out(unit.target, unit.lun, why);
+            return Ok(());
+        }
+        let Geometry { tags, buffer_bytes } = self.geometry;
+        let mut buffers = Vec::new();
+        for _ in 0..tags {
+            let buffer = match self.pool.pop() {
+                Some(buffer) => buffer,
+                None => self.host.allocate(buffer_bytes).map_err(|error| {
+                    Error::failed(format!(
+                        "there is not enough memory for {tags} buffers of {} KiB: {error}; take a smaller --depth",
+                        buffer_bytes >> 10
+                    ))
+                })?,
+            };
+            buffers.push(buffer);
+        }
+        let unit = Arc::new(unit);
+        let device = self.engine.attach(Arc::clone(&unit), buffers);
+        self.server.add_unit(&self.engine, device);
+        let (names, address) = (names_of(&unit), self.server.address().cloned());
+        self.watcher.note(&Note::Served { unit: Arc::clone(&unit), names, address });
+        if let Some(attachments) = &mut self.attachments {
+            attachments.attach(&mut self.server, &self.engine, device)?;
+        }
+        self.served.push(Known { device, unit });
+        self.summary.devices += 1;
+        Ok(())
+    }
+
+    /// Disks that have come and gone.
+    fn compare(&mut self) {
+        let Self { server, engine, pool, leaving, .. } = self;
+        leaving.retain(|device| {
+            let buffers = if server.remove_unit(*device) { engine.detach(*device) } else { None };
+            let stays = buffers.is_none();
+            pool.extend(buffers.unwrap_or_default());
+            stays
+        });
+        let present: Vec<TargetId> = self.host.targets().iter().map(|target| target.id).collect();
+        self.left_out.retain(|target| present.contains(target));
+        let mut at = 0;
+        while let Some(known) = self.served.get(at) {
+            if present.contains(&known.unit.target) {
+                at += 1;
+            } else {
+                let known = self.served.remove(at);
+                self.end(&known);
+            }
+        }
+        for target in present {
+            let is_known = self.served.iter().any(|known| known.unit.target == target)
+                || self.left_out.contains(&target);
+            if is_known || !is_wanted(&self.options.targets, target) {
+                continue;
+            }
+            // What does not answer is asked again a second later, or is gone by then.
+            for unit in self.units_of(target).unwrap_or_default() {
+                let lun = unit.lun;
+                if let Err(error) = self.serve(unit) {
+                    self.leave_out(target, lun, error);
+                }
+            }
+        }
+    }
+
+    /// A unit is gone: what waits for it ends in errors, and the kernel lets go of it.
+    fn end(&mut self, known: &Known) {
+        self.engine.end_device(known.device);
+        self.server.end_unit(known.device);
+        let path = self.attachments.as_ref().and_then(|all| all.path(known.device));
+        let name = path.as_ref().and_then(|path| path.file_name()?.to_str());
+        let users = name.map_or(Vec::new(), |name| {
+            System::real().users_of(name).iter().map(ToString::to_string).collect()
+        });
+        if let Some(attachments) = &mut self.attachments {
+            attachments.detach(known.device, false);
+        }
+        self.leaving.push(known.device);
+        self.watcher.note(&Note::Gone { unit: Arc::clone(&known.unit), path, users });
+    }
+
+    /// Asks how large units are: all, or those that have said that it is not what it was.
+    fn look_at_capacities(&mut self, all: bool) {
+        for known in &mut self.served {
+            if !self.engine.take_capacity_changed(known.device) && !all {
+                continue;
+            }
+            // What happens to one that does not answer is told elsewhere.
+            let Ok(blocks) = known.unit.read_blocks(self.host, &self.scratch) else { continue };
+            if blocks <= known.unit.blocks {
+                continue;
+            }
+            known.unit = Arc::new(Unit { blocks, ..(*known.unit).clone() });
+            self.engine.set_unit(known.device, Arc::clone(&known.unit));
+            self.server.unit_changed(&self.engine, known.device);
+            if let Some(attachments) = &mut self.attachments {
+                attachments.resize(&self.engine, known.device);
+            }
+            self.watcher.note(&Note::Grown { unit: Arc::clone(&known.unit) });
+        }
+    }
+
+    /// The user wants it to end: the kernel writes back and lets go, clients are answered, units
+    /// flushed.
+    fn stop(&mut self) -> Result<(), Error> {
+        self.watcher.note(&Note::Stopping);
+        if let Some(attachments) = &mut self.attachments {
+            attachments.shut_down();
+        }
+        self.go_on(DETACH_LIMIT, |main| {
+            main.attachments.as_ref().is_none_or(Attachments::is_done)
+        })?;
+        self.server.shut_down();
+        let quiet = |main: &Self| main.engine.started() == 0 && main.server.is_quiet();
+        self.go_on(QUIET_LIMIT, quiet)?;
+        let mut result = Ok(());
+        for known in std::mem::take(&mut self.served) {
+            if known.unit.read_only || !known.unit.write_cache {
+                continue;
+            }
+            let (target, lun) = (known.unit.target, known.unit.lun);
+            let flushed = Disk::identify(self.host, &self.scratch, target, lun)
+                .and_then(|disk| disk.flush(self.host));
+            result = result.and(flushed.map_err(|error| {
+                Error::failed(format!(
+                    "target {} did not flush its cache at the end ({error}): what was written last may be lost, compare it",
+                    target.0
+                ))
+            }));
+        }
+        result
+    }
+
+    /// Goes on until something is so, for at most `limit`.
+    fn go_on(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<(), Error> {
+        let deadline = self.host.now() + limit;
+        let mut idle = 0u32;
+        while !done(self) && self.host.now() < deadline {
+            if self.turn()? {
+                idle = 0;
+            } else {
+                idle = idle.saturating_add(1);
+                if idle > LOOKS && self.engine.started() == 0 {
+                    sleep(&self.server, None, Duration::from_millis(1));
+                } else {
+                    self.host.pause();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The controller is lost, and every request has ended: clients are told, and let go.
+    fn lost(&mut self, error: Error) -> Result<(), Error> {
+        for known in std::mem::take(&mut self.served) {
+            self.end(&known);
+        }
+        if let Some(attachments) = &mut self.attachments {
+            attachments.shut_down();
+        }
+        self.server.shut_down();
+        let deadline = self.host.now() + QUIET_LIMIT;
+        let done = |main: &Self| {
+            main.server.is_quiet() && main.attachments.as_ref().is_none_or(Attachments::is_done)
+        };
+        while !done(self) && self.host.now() < deadline {
+            // It goes on failing, and clients are answered all the same.
+            let _ = self.server.turn(&mut self.engine, self.host);
+            sleep(&self.server, None, Duration::from_millis(1));
+        }
+        Err(error)
+    }
+}
+
+/// Sleeps until a client or the controller wants something.
+fn sleep(server: &Server, interrupt: Option<&BorrowedFd<'_>>, limit: Duration) {
+    let clients = server.as_fd();
+    let mut fds = vec![PollFd::new(&clients, PollFlags::IN)];
+    fds.extend(interrupt.map(|fd| PollFd::new(fd, PollFlags::IN)));
+    let limit =
+        Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
+    // A signal ends the sleep early, which is as good as news.
+    let _ = poll(&mut fds, Some(&limit));
+}
