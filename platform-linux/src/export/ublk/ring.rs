@@ -155,7 +155,8 @@ impl Ring {
         if self.served.len() <= index {
             self.served.resize_with(index + 1, || None);
         }
-        let served = Served { queue, _file: file, descriptors, addresses, open: tags, error: None };
+        let served = Served { queue, file, descriptors, addresses, open: tags, error: None };
+        let file = types::Fd(served.file.as_raw_fd());
         for (address, tag) in served.addresses.iter().zip(0..tags) {
             let command = io_command(queue, tag, -1, *address);
             push(&mut self.ring, &mut self.broken, &entry(file, device, tag, IO_FETCH, command));
