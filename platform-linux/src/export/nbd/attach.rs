@@ -39,9 +39,6 @@ const GOOD: Duration = Duration::from_secs(5);
 /// Between such attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// `PR_SET_IO_FLUSHER` of `linux/prctl.h`.
-const PR_SET_IO_FLUSHER: libc::c_int = 57;
-
 /// `NBD_CMD_*` of netlink.
 const CONNECT: u8 = 1;
 const DISCONNECT: u8 = 2;
@@ -120,7 +117,7 @@ impl Settings {
 enum Job {
     Attach { device: DeviceIndex, settings: Settings, socket: OwnedFd },
     Resize { index: u32, settings: Settings },
-    Detach { index: u32, sync: bool },
+    Detach { backend: String, sync: bool },
 }
 
 #[derive(Debug)]
@@ -137,8 +134,6 @@ enum State {
     Attached,
     /// It is to be asked again from then on.
     Later(Instant),
-    /// It is being told to let go.
-    Leaving,
 }
 
 #[derive(Debug)]
@@ -178,8 +173,8 @@ impl Attachments {
                 "cannot talk to the kernel's NBD client: {error}; run as root, or leave out --attach"
             )),
         })?;
-        // SAFETY: this command of prctl takes plain numbers.
-        let _ = unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
+        // Without it everything works until memory is short.
+        let _ = rustix::process::configure_io_flusher_behavior(true);
         let root = PathBuf::from("/");
         let (jobs, inbox) = mpsc::channel();
         let (tell, told) = mpsc::channel();
@@ -283,7 +278,10 @@ impl Attachments {
         match attachment.state {
             State::Attached if !server.has_adopted(device) => {
                 let path = node(index);
-                if backend_of(&self.root, index).as_ref() != Some(&attachment.settings.backend) {
+                let backend = backend_of(&self.root, index);
+                if server.take_farewell(device)
+                    || backend.as_ref() != Some(&attachment.settings.backend)
+                {
                     self.all.remove(at);
                     return Some(Event::Detached { device, path });
                 }
@@ -334,10 +332,8 @@ impl Attachments {
         let Some(at) = self.all.iter().position(|attachment| attachment.device == device) else {
             return;
         };
-        let attachment = self.all.remove(at);
-        if let Some(index) = attachment.index {
-            self.send(Job::Detach { index, sync });
-        }
+        let Settings { backend, .. } = self.all.remove(at).settings;
+        self.send(Job::Detach { backend, sync });
     }
 
     /// Where a device is attached.
@@ -349,13 +345,8 @@ impl Attachments {
     /// Has the kernel let go of every device. The server must go on until
     /// [it is done](Attachments::is_done): what the kernel held in memory is written first.
     pub fn shut_down(&mut self) {
-        for attachment in &mut self.all {
-            attachment.state = State::Leaving;
-        }
         for attachment in std::mem::take(&mut self.all) {
-            if let Some(index) = attachment.index {
-                self.send(Job::Detach { index, sync: true });
-            }
+            self.send(Job::Detach { backend: attachment.settings.backend, sync: true });
         }
         self.jobs = None;
     }
@@ -431,7 +422,9 @@ impl Worker {
                     // What could not be told is told with the next connection.
                     let _ = self.family.call(RECONFIGURE, &sizes);
                 }
-                Job::Detach { index, sync } => {
+                Job::Detach { backend, sync } => {
+                    // Found by its name: it may have been attached after it was to go.
+                    let Some(index) = find(&self.root, &backend) else { continue };
                     if sync {
                         write_back(index);
                     }
