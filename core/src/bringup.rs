@@ -16,8 +16,9 @@ use embedded_hal::delay::DelayNs;
 
 use crate::controller::{Controller, Stopped};
 use crate::error::Error;
+use crate::facts::FACTS_BYTES;
 use crate::generation::chips::Chip;
-use crate::generation::{Facts, Generation, PortFacts};
+use crate::generation::{Facts, FactsReply, Generation, PortFacts, ask};
 use crate::io_queue::Completion;
 use crate::mem::Memory;
 use crate::memory_plan::{MemoryPlan, Wants};
@@ -28,6 +29,7 @@ use crate::shared::{ReplyFrames, ReplyRecord, SharedRecord};
 use crate::slots::SlotRecord;
 use crate::startup::{ask_facts, start_ioc};
 use crate::targets::TargetRecord;
+use crate::wire::Function;
 
 /// The tables that a controller works in, supplied by the platform and sized from the plan.
 #[derive(Debug)]
@@ -110,6 +112,22 @@ impl<G: Generation, R: Registers> Ready<G, R> {
     #[must_use]
     pub const fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Asks for the IOC's facts once more, for whoever shows all of them: what the driver needs of
+    /// them is in [`Ready::facts`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Reset::make_ready`] where it asks.
+    pub fn facts_reply(&self, delay: &mut dyn DelayNs) -> Result<FactsReply, Error> {
+        const LIMIT_MS: u32 = 10_000;
+        let function = Function::IOC_FACTS;
+        // Twelve bytes in both generations, of which only the function is not zero.
+        let request = [0, 0, 0, function.0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut reply = [0; FACTS_BYTES];
+        ask::<G, R>(&self.bus, delay, function, &request, &mut reply, LIMIT_MS)?;
+        Ok(reply)
     }
 
     /// What it says about its first port.

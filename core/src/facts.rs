@@ -42,25 +42,14 @@ pub struct Facts {
     pub ports: u8,
     /// Devices that the IOC can have, or the highest DevHandle.
     pub max_devices: u16,
-    /// The reply to IOC facts as it came, for whoever shows all of it:
-    /// [`mpi1`](crate::wire::ioc::mpi1) and [`mpi2`](crate::wire::ioc::mpi2) say what is where.
-    pub reply: FactsReply,
 }
 
 /// Bytes of the longest IOC facts reply, MPI 1.5's.
 pub const FACTS_BYTES: usize = 0x50;
 
-/// An IOC facts reply as it came, zeros after its end.
+/// An IOC facts reply as it came, zeros after its end: [`mpi1`](crate::wire::ioc::mpi1) and
+/// [`mpi2`](crate::wire::ioc::mpi2) say what is where.
 pub type FactsReply = [u8; FACTS_BYTES];
-
-/// Keeps a reply of at most [`FACTS_BYTES`].
-pub(crate) fn keep(reply: &[u8]) -> FactsReply {
-    let mut kept = [0; FACTS_BYTES];
-    for (to, from) in kept.iter_mut().zip(reply) {
-        *to = *from;
-    }
-    kept
-}
 
 /// What the IOC says about a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

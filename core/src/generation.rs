@@ -18,7 +18,7 @@ use crate::sgl::{self, Direction, ElementLimit, Segment, SglFormat, SglSpace};
 use crate::wire::scsi_io::control;
 use crate::wire::{Function, IocStatus};
 
-pub use crate::facts::{Facts, PortFacts};
+pub use crate::facts::{Facts, FactsReply, PortFacts};
 pub use crate::reply::{Reply, ReplyHeader};
 pub use crate::request::{Command, Device, Message, Post, TaskAttribute};
 

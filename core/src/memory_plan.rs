@@ -376,7 +376,6 @@ mod tests {
             high_priority_queue: true,
             ports: 1,
             max_devices: 1024,
-            reply: [0; crate::facts::FACTS_BYTES],
         }
     }
 

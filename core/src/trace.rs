@@ -111,6 +111,7 @@ impl Trace {
     }
 
     #[cold]
+    #[inline(never)]
     pub(crate) fn record(&mut self, at_ms: u64, kind: TraceKind, word: u64, message: &[u8]) {
         let mut bytes = [0; TRACED_BYTES];
         let mut length = 0;

@@ -228,7 +228,7 @@ mod tests {
         let again = pool.allocate(4096, 4096).unwrap();
         assert_eq!(again.bus(), at);
         // SAFETY: as above.
-        let byte = unsafe { again.cpu().cast::<u8>().add(4095).read() };
+        let byte = unsafe { again.cpu().as_ptr().cast::<u8>().wrapping_add(4095).read() };
         assert_eq!(byte, 0);
     }
 

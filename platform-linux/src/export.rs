@@ -15,6 +15,7 @@
 
 pub mod block;
 pub mod engine;
+pub mod figures;
 #[cfg(target_os = "linux")]
 pub mod manager;
 #[cfg(target_os = "linux")]

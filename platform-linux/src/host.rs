@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusion_mpt::controller::Health;
-use fusion_mpt::generation::{Facts, PortFacts};
+use fusion_mpt::generation::{Facts, FactsReply, PortFacts};
 use fusion_mpt::io_queue::Completion;
 use fusion_mpt::mem::Memory;
 use fusion_mpt::memory_plan::MemoryPlan;
@@ -37,6 +37,8 @@ pub struct BringUp {
     pub reset: ResetKind,
     /// What the IOC says about itself.
     pub facts: Facts,
+    /// The same as it came, for whoever shows all of it; zeros if it was not told twice.
+    pub facts_reply: FactsReply,
     /// What it says about its first port.
     pub port_facts: PortFacts,
     /// What memory and tables it was given.

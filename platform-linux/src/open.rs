@@ -79,7 +79,7 @@ fn drive_card<T>(
     let bound = crate::pci_files::PciFiles::find(address)?.driver();
     match bound.as_deref() {
         Some("vfio-pci") => {
-            let bus = crate::vfio::VfioBus::open(address, options.waiting)?;
+            let bus = crate::vfio::VfioBus::open(address, options.waiting, options.queues)?;
             drive(&bus, images, options, work)
         }
         Some("uio_pci_generic") => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fusion_mpt::bringup::{Reset, Tables};
 use fusion_mpt::controller::Controller;
 use fusion_mpt::error::Error as CoreError;
+use fusion_mpt::facts::FACTS_BYTES;
 use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::generation::{Generation, Mpi1, Mpi2};
 use fusion_mpt::memory_plan::Wants;
@@ -166,6 +167,8 @@ fn drive_generation<G: Generation, B: Link, T>(
         chip: chip.name,
         reset: ready.reset_kind(),
         facts: *ready.facts(),
+        // A controller that is in trouble shows it where it is started, with a better sentence.
+        facts_reply: ready.facts_reply(&mut delay).unwrap_or([0; FACTS_BYTES]),
         port_facts: *ready.port_facts(),
         plan,
         milliseconds: 0,

@@ -4,7 +4,9 @@
 //! sysfs. Memory is hugepages at their physical addresses, which only root is told.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,13 +66,11 @@ impl UioBus {
                 bar.bytes
             )));
         }
+        let config = open_config(&files)?;
         let first = memory::keep_open()?;
         let device = open_device(&files)?;
         let (memory, device) = Hugepages::around(first, device, address)?;
         let device = Arc::new(Signal::uio(device));
-
-        let path = files.folder().join("config");
-        let config = read_write(&path).map_err(|error| Error::file("open", &path, &error))?;
         let card = Arc::new(Card::new(ConfigFile::new(config)));
         if !card.is_there() {
             return Err(Error::failed(format!(
@@ -127,42 +127,55 @@ fn has_interrupt(files: &PciFiles) -> bool {
     irq.trim().parse::<u32>().is_ok_and(|irq| irq != 0)
 }
 
-/// Opens the device's file, for nobody else of ours.
+/// Opens configuration space, and makes sure that nobody else of ours has the device.
+///
+/// The kernel lets any number of programs open the device, and whoever closes it ends bus mastering for
+/// all: even an open that is thought better of would stop the other program's card. So the lock is on
+/// another file, and taken first.
+fn open_config(files: &PciFiles) -> Result<File, Error> {
+    let address = files.address();
+    let path = files.folder().join("config");
+    let config = read_write(&path).map_err(|error| needs_root(address, &path, &error))?;
+    flock(&config, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Error::failed(format!(
+            "another program drives {address}; `fuser -v {}` says which, stop it first",
+            path.display()
+        ))
+    })?;
+    Ok(config)
+}
+
+/// Opens the device's file.
 fn open_device(files: &PciFiles) -> Result<File, Error> {
     let address = files.address();
     let folder = files.folder().join("uio");
     let name = fs::read_dir(&folder).ok().and_then(|mut entries| entries.next()?.ok());
     let Some(name) = name else {
         return Err(Error::failed(format!(
-            "{address} is bound to uio_pci_generic, but {} names no UIO device; `mptctl bind {address}` binds it again",
+            "{address} is bound to uio_pci_generic, but {} names no UIO device; `mptctl bind --driver uio {address}` binds it again",
             folder.display()
         )));
     };
-    let path = std::path::Path::new("/dev").join(name.file_name());
-    let device = OpenOptions::new()
+    let path = Path::new("/dev").join(name.file_name());
+    OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
         .open(&path)
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Error::failed(format!(
-                "cannot open {} for {address}: {error}; UIO needs root, for the physical addresses of memory; VFIO does not, where there is an IOMMU",
-                path.display()
-            )),
-            _ => Error::file("open", &path, &error),
-        })?;
-    // The kernel lets any number open it, and the first to close it ends bus mastering for all.
-    flock(&device, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Error::failed(format!(
-            "another program has {} open, for {address}; `fuser -v {}` says which, stop it first",
-            path.display(),
-            path.display()
-        ))
-    })?;
-    Ok(device)
+        .map_err(|error| needs_root(address, &path, &error))
 }
 
-fn read_write(path: &std::path::Path) -> std::io::Result<File> {
+fn needs_root(address: PciAddress, path: &Path, error: &io::Error) -> Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return Error::file("open", path, error);
+    }
+    Error::failed(format!(
+        "cannot open {} for {address}: {error}; UIO needs root, for the physical addresses of memory; VFIO does not, where there is an IOMMU",
+        path.display()
+    ))
+}
+
+fn read_write(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
@@ -204,11 +217,7 @@ impl Link for UioBus {
     }
 
     fn pause(&self, _idle: u32) {
-        static NS: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-        let ns = *NS
-            .get_or_init(|| std::env::var("TRY_NS").ok().and_then(|s| s.parse().ok()).unwrap_or(0));
-        let until = real_time() + Duration::from_nanos(ns);
-        while real_time() < until {}
+        std::hint::spin_loop();
     }
 
     fn interrupt(&self, queue: u8) -> Option<Interrupt> {

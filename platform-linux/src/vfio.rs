@@ -40,12 +40,13 @@ pub(crate) struct VfioBus {
 }
 
 impl VfioBus {
-    /// Opens the controller, which reaches no memory until some is allocated.
+    /// Opens the controller, with interrupts for so many reply queues, if it has as many and they
+    /// are to be slept on. It reaches no memory until some is allocated.
     ///
     /// # Errors
     ///
     /// [`Error::Failed`] with what is in the way and how to remove it.
-    pub(crate) fn open(address: PciAddress, waiting: Waiting) -> Result<Self, Error> {
+    pub(crate) fn open(address: PciAddress, waiting: Waiting, queues: u8) -> Result<Self, Error> {
         let files = PciFiles::find(address)?;
         let group = explain::check(&files)?;
         let bar = files.register_bar()?;
@@ -64,7 +65,7 @@ impl VfioBus {
         let registers = CardRegisters::new(&card, mapping);
         let vectors = match waiting {
             Waiting::Poll => None,
-            _ => Some(Vectors::open(&card, address)?),
+            _ => Some(Vectors::open(&card, queues, address)?),
         };
         let memory = MappedMemory::new(container, Arc::clone(&card), &ranges, address)?;
         let pool = Arc::new(Pool::new(memory));
@@ -110,11 +111,7 @@ impl Link for VfioBus {
     }
 
     fn pause(&self, _idle: u32) {
-        static NS: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-        let ns = *NS
-            .get_or_init(|| std::env::var("TRY_NS").ok().and_then(|s| s.parse().ok()).unwrap_or(0));
-        let until = real_time() + Duration::from_nanos(ns);
-        while real_time() < until {}
+        std::hint::spin_loop();
     }
 
     fn interrupt(&self, queue: u8) -> Option<Interrupt> {

@@ -159,9 +159,11 @@ impl Waiter {
         self.due || !told || !self.is_asked
     }
 
-    /// A look was made, and has found something or not.
-    pub(crate) fn looked(&mut self, found: bool, now: impl FnOnce() -> Duration) {
-        self.due = false;
+    /// A look was made, and has found something or not. It may have stopped before there was nothing
+    /// left, with nothing more outstanding (`early`): then a controller that only takes its interrupt back
+    /// when it is found empty (QEMU's) would wake for nothing.
+    pub(crate) fn looked(&mut self, found: bool, early: bool, now: impl FnOnce() -> Duration) {
+        self.due = early;
         if found {
             self.pace.found(now);
         }
@@ -227,13 +229,15 @@ mod tests {
         let now = || Duration::ZERO;
         let mut waiter = Waiter::new(Waiting::Interrupt, Look::Register);
         assert!(waiter.is_due());
-        waiter.looked(false, now);
+        waiter.looked(false, false, now);
         assert_eq!(next(&mut waiter), Next::Arm);
         waiter.arm(true);
         // Woken.
         waiter.arm(false);
         assert!(waiter.is_due());
-        waiter.looked(true, now);
+        waiter.looked(true, true, now);
+        assert!(waiter.is_due());
+        waiter.looked(true, false, now);
         assert!(!waiter.is_due());
         waiter.is_left_alone();
         assert!(waiter.is_due());
@@ -242,7 +246,7 @@ mod tests {
         {
             let mut waiter = Waiter::new(waiting, look);
             next(&mut waiter);
-            waiter.looked(true, now);
+            waiter.looked(true, false, now);
             assert!(waiter.is_due());
         }
     }

@@ -90,7 +90,6 @@ impl Sealed for Mpi1 {
                 && capabilities.contains(Capabilities::HIGH_PRIORITY_QUEUE),
             ports: reply.number_of_ports,
             max_devices: reply.devices_per_bus(),
-            reply: crate::facts::keep(reply.as_bytes()),
         })
     }
 

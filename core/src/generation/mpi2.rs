@@ -116,7 +116,6 @@ impl Sealed for Mpi2 {
             high_priority_queue: true,
             ports: reply.number_of_ports,
             max_devices: reply.max_dev_handle.get(),
-            reply: crate::facts::keep(reply.as_bytes()),
         })
     }
 

@@ -100,7 +100,6 @@ fn facts() -> Facts {
         high_priority_queue: true,
         ports: 1,
         max_devices: 16,
-        reply: [0; crate::facts::FACTS_BYTES],
     }
 }
 

@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(mapping.bytes(), 3 * HUGEPAGE);
         assert!(mapping.at().addr().get().is_multiple_of(HUGEPAGE));
         // SAFETY: the last byte lies inside.
-        unsafe { mapping.at().add(3 * HUGEPAGE - 1).write(1) };
+        unsafe { mapping.at().as_ptr().wrapping_add(3 * HUGEPAGE - 1).write(1) };
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         // SAFETY: both pages are mapped now.
         let first = unsafe { mapping.at().read() };
         // SAFETY: as above.
-        let second = unsafe { mapping.at().add(page).read() };
+        let second = unsafe { mapping.at().as_ptr().wrapping_add(page).read() };
         assert_eq!((first, second), (2, 1));
     }
 }

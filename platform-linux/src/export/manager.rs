@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::targets::{Target, TargetId};
-use serde::Serialize;
 
 use crate::affinity::Pinning;
 use crate::disk;
 use crate::error::Error;
 use crate::export::engine::EngineCounters;
+use crate::export::figures::{Board, Summary};
 use crate::export::state::State;
 use crate::export::ublk::control::Control;
 use crate::export::ublk::inbox::Inbox;
@@ -188,8 +188,9 @@ pub trait Watcher {
     /// Something has happened.
     fn note(&mut self, note: &Note);
 
-    /// A second has passed; the controller is there to be asked.
-    fn second(&mut self, host: &mut dyn Host);
+    /// A second has passed; the controller is there to be asked, and what the export has done so far
+    /// is on the board.
+    fn second(&mut self, host: &mut dyn Host, board: &Board, devices: usize);
 }
 
 /// Exports units of a controller until the user asks to stop, or the controller is lost.
@@ -216,18 +217,27 @@ pub fn run(
     let (to_keeper, from_all) = mpsc::channel();
     let (to_main, from_keeper) = mpsc::channel();
     let waiting = options.waiting;
+    let board = Board::default();
     options.pinning.pin(0)?;
+    be_io_flusher();
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for ((number, mut queue), inbox) in (1..).zip(further).zip(inboxes.iter().skip(1)) {
+        for ((number, mut queue), inbox) in (1u16..).zip(further).zip(inboxes.iter().skip(1)) {
             let (inbox, tell) = (Arc::clone(inbox), to_keeper.clone());
-            let pinning = options.pinning.clone();
+            let (pinning, board) = (options.pinning.clone(), board.clone());
             threads.push(scope.spawn(move || {
                 let mut serve = || {
-                    pinning.pin(number)?;
+                    pinning.pin(number.into())?;
+                    be_io_flusher();
                     let (inbox, tell) = (Arc::clone(&inbox), tell.clone());
                     let mut server: Server<ToKeeper> = Server::new(inbox, tell, waiting)?;
-                    while server.turn(&mut *queue, FURTHER_SLEEP)? != Turn::Stopped {}
+                    loop {
+                        match server.turn(&mut *queue, FURTHER_SLEEP)? {
+                            Turn::Worked | Turn::Looked => {}
+                            Turn::Slept => board.put(number, server.counters(), &*queue),
+                            Turn::Stopped => break,
+                        }
+                    }
                     Ok::<_, Error>(server.counters())
                 };
                 serve().unwrap_or_else(|error| {
@@ -252,6 +262,7 @@ pub fn run(
             options,
             to_keeper,
             from_keeper,
+            board,
             queues: inboxes.len() as u16,
             left,
             pool: HashMap::new(),
@@ -280,6 +291,12 @@ pub fn run(
         }
         ended.map(|()| summary)
     })
+}
+
+/// Keeps this thread from waiting for memory that is to be freed by writing to a device of ours.
+fn be_io_flusher() {
+    // Without the privilege it goes well until memory is short.
+    let _ = rustix::process::configure_io_flusher_behavior(true);
 }
 
 /// A device as the main thread knows it.
@@ -323,6 +340,7 @@ struct Main<'m> {
     options: &'m ExportOptions,
     to_keeper: Sender<ToKeeper>,
     from_keeper: Receiver<ToMain>,
+    board: Board,
     queues: u16,
     /// Devices of an export that was killed whose disks have not been found yet.
     left: Vec<Left>,
@@ -364,7 +382,7 @@ impl Main<'_> {
                 break;
             }
             turns = turns.wrapping_add(1);
-            if turn == Turn::Worked && !turns.is_multiple_of(TURNS_BETWEEN_CHORES) {
+            if turn != Turn::Slept && !turns.is_multiple_of(TURNS_BETWEEN_CHORES) {
                 continue;
             }
             while let Ok(message) = self.from_keeper.try_recv() {
@@ -390,7 +408,8 @@ impl Main<'_> {
                 looked = now;
                 happened = self.host.happenings().len();
                 self.compare(now.saturating_sub(begun));
-                self.watcher.second(self.host);
+                self.board.put(0, self.server.counters(), self.host);
+                self.watcher.second(self.host, &self.board, self.exported.len());
             }
             if now.saturating_sub(sized) >= CAPACITY_EVERY {
                 sized = now;

@@ -92,7 +92,7 @@ pub(super) fn of(pages: &mut Pages<'_>, phys: Option<&[Phy]>) -> Result<Board, E
     let facts = &bring_up.facts;
     if pages.is_mpi1() {
         let reply: fusion_mpt::wire::ioc::mpi1::IocFactsReply =
-            fusion_mpt::wire::read_padded(&facts.reply);
+            fusion_mpt::wire::read_padded(&bring_up.facts_reply);
         board.capabilities = facts::capabilities_of_mpi1(facts.capabilities);
         board.exceptions = facts::exceptions_of_mpi1(reply.ioc_exceptions.get());
         board.protocols = facts::protocols_of_mpi1(bring_up.port_facts.protocol_flags);
@@ -105,7 +105,7 @@ pub(super) fn of(pages: &mut Pages<'_>, phys: Option<&[Phy]>) -> Result<Board, E
         }
     } else {
         let reply: fusion_mpt::wire::ioc::mpi2::IocFactsReply =
-            fusion_mpt::wire::read_padded(&facts.reply);
+            fusion_mpt::wire::read_padded(&bring_up.facts_reply);
         board.capabilities = facts::capabilities_of_mpi2(facts.capabilities);
         board.exceptions = facts::exceptions_of_mpi2(reply.ioc_exceptions.get());
         board.protocols = facts::protocols_of_mpi2(reply.protocol_flags.get());

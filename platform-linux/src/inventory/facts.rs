@@ -19,9 +19,9 @@ pub struct Fact {
 pub(super) fn of(bring_up: &BringUp) -> Vec<Fact> {
     let facts = &bring_up.facts;
     if facts.message_version >> 8 == 1 {
-        mpi1(&read_padded(&facts.reply), bring_up.port_facts.protocol_flags)
+        mpi1(&read_padded(&bring_up.facts_reply), bring_up.port_facts.protocol_flags)
     } else {
-        mpi2(&read_padded(&facts.reply))
+        mpi2(&read_padded(&bring_up.facts_reply))
     }
 }
 

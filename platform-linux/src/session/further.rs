@@ -171,7 +171,7 @@ impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, 
             self.queue.tick(now_ms, &mut complete);
         }
         let found = self.queue.poll(&mut complete).max(ended);
-        self.waiter.looked(found > 0, real_time);
+        self.waiter.looked(found > 0, false, real_time);
         if found > 0 {
             self.idle = 0;
             if self.waiter.is_armed() {

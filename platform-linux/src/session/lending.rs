@@ -167,9 +167,10 @@ impl<G: Generation, B: Link> CommandQueue for Session<'_, G, B> {
         }
         if ticked.is_ok() && (look || (self.waiter.is_due() && self.link.may_have_replied())) {
             found = self.controller.poll(&mut complete);
+            let early = found > 0 && self.controller.outstanding() == 0;
+            self.waiter.looked(found > 0, early, || self.link.now());
         }
         let found = found.max(ended);
-        self.waiter.looked(found > 0, || self.link.now());
         if found > 0 {
             self.idle = 0;
             if self.waiter.is_armed() {

@@ -74,7 +74,7 @@ mod tests {
         let at = mapping.at().addr().get();
         assert_eq!(pagemap.look_up(at + 5 * page).unwrap(), Entry::Absent);
         // SAFETY: the page lies inside.
-        unsafe { mapping.at().add(5 * page).write(1) };
+        unsafe { mapping.at().as_ptr().wrapping_add(5 * page).write(1) };
         assert_ne!(pagemap.look_up(at + 5 * page + 17).unwrap(), Entry::Absent);
     }
 }

@@ -15,19 +15,20 @@ use crate::irq::{HeldBack, Signal};
 use crate::pci::address::PciAddress;
 use crate::waiting::Interrupt;
 
-/// Vectors that are asked for at most: more reply queues than CPUs are of no use.
-const MOST: u32 = 32;
-
 /// The vectors that a device was given.
 #[derive(Debug)]
 pub(super) struct Vectors(Vec<Interrupt>);
 
 impl Vectors {
-    /// Has the best kind of interrupts that the device has sent to descriptors.
-    pub(super) fn open(card: &Arc<Card<Device>>, address: PciAddress) -> Result<Self, Error> {
+    /// Has the best kind of interrupts that the device has sent to descriptors, for so many queues.
+    pub(super) fn open(
+        card: &Arc<Card<Device>>,
+        queues: u8,
+        address: PciAddress,
+    ) -> Result<Self, Error> {
         let device = card.function().vfio();
         let count = |index| device.get_irq_info(index).map_or(0, |irq| irq.count);
-        let msix = count(VFIO_PCI_MSIX_IRQ_INDEX).min(MOST);
+        let msix = count(VFIO_PCI_MSIX_IRQ_INDEX).min(queues.max(1).into());
         // The kernel may have fewer vectors left than the device has.
         let mut tries = vec![(VFIO_PCI_MSIX_IRQ_INDEX, msix)];
         while let Some((index, more @ 2..)) = tries.last() {

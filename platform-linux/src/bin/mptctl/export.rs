@@ -16,13 +16,15 @@ pub(crate) use on_linux::run;
 
 #[cfg(target_os = "linux")]
 mod on_linux {
-    use std::time::Duration;
+    use std::path::PathBuf;
 
     use fusion_mpt_linux::bus_name::BusName;
     use fusion_mpt_linux::error::Error;
-    use fusion_mpt_linux::export::manager::{self, ExportOptions, Exported, Note, Summary};
+    use fusion_mpt_linux::export::figures::{Board, Summary};
+    use fusion_mpt_linux::export::manager::{self, ExportOptions, Exported, Note};
     use fusion_mpt_linux::export::state;
     use fusion_mpt_linux::host::Host;
+    use fusion_mpt_linux::metrics::{self, Endpoint, ListenAddress};
     use fusion_mpt_linux::open::with_queues;
     use fusion_mpt_linux::pci::System;
     use fusion_mpt_linux::pci::bind::{self, Bound};
@@ -96,23 +98,81 @@ mod on_linux {
         };
         let commands = arguments.depth.saturating_add(SPARE_COMMANDS);
         let session = Options { queues: arguments.queues, ..options(global, commands) };
-        let mut watcher = Watcher::new(global.json);
+        let mut watcher = Watcher::new(global, arguments)?;
         let summary = with_queues(session, |host, further| {
             manager::run(host, further, &wanted, &mut watcher)
         })?;
         watcher.end(&summary)
     }
 
-    /// Tells the user, and systemd.
+    /// Seconds between two times that metrics are told.
+    const METRICS_EVERY: u32 = 5;
+
+    /// Where metrics are told.
+    enum Telling {
+        Nowhere,
+        File(PathBuf),
+        At(Endpoint),
+    }
+
+    impl Telling {
+        /// A file where it is a path that ends in `.prom`, otherwise an address.
+        fn new(to: Option<&str>) -> Result<Self, Error> {
+            match to {
+                None => Ok(Self::Nowhere),
+                Some(file) if file.ends_with(".prom") => Ok(Self::File(file.into())),
+                Some(address) => {
+                    let address: ListenAddress = address.parse().map_err(|error| {
+                        Error::usage(format!(
+                            "--metrics {address}: {error}; a file's name ends in .prom"
+                        ))
+                    })?;
+                    Endpoint::listen(&address).map(Self::At)
+                }
+            }
+        }
+
+        fn tell(&self, host: &dyn Host, board: &Board, devices: usize) -> Result<(), Error> {
+            if matches!(self, Self::Nowhere) {
+                return Ok(());
+            }
+            let mut collected = metrics::collect(host);
+            let mut summary = Summary::default();
+            for thread in board.all() {
+                summary.add(&thread.engine);
+                if thread.queue.queue > 0 {
+                    collected.queues.push(thread.queue);
+                }
+            }
+            collected.further = summary.families(&collected.bus, devices);
+            let text = metrics::render(&collected);
+            match self {
+                Self::Nowhere => {}
+                Self::File(path) => metrics::write_file(path, &text)?,
+                Self::At(endpoint) => endpoint.publish(text),
+            }
+            Ok(())
+        }
+    }
+
+    /// Tells the user, systemd and Prometheus.
     struct Watcher {
         json: bool,
         failure: Option<Error>,
-        watchdog: Option<Duration>,
+        has_watchdog: bool,
+        telling: Telling,
+        seconds: u32,
     }
 
     impl Watcher {
-        fn new(json: bool) -> Self {
-            Self { json, failure: None, watchdog: sd_notify::watchdog_enabled() }
+        fn new(global: &Global, arguments: &Export) -> Result<Self, Error> {
+            Ok(Self {
+                json: global.json,
+                failure: None,
+                has_watchdog: sd_notify::watchdog_enabled().is_some(),
+                telling: Telling::new(arguments.metrics.as_deref())?,
+                seconds: 0,
+            })
         }
 
         fn end(&mut self, summary: &Summary) -> Result<(), Error> {
@@ -149,10 +209,16 @@ mod on_linux {
             }
         }
 
-        fn second(&mut self, _host: &mut dyn Host) {
-            if self.watchdog.is_some() {
+        fn second(&mut self, host: &mut dyn Host, board: &Board, devices: usize) {
+            if self.has_watchdog {
                 systemd(&[NotifyState::Watchdog]);
             }
+            if self.seconds.is_multiple_of(METRICS_EVERY)
+                && let Err(error) = self.telling.tell(host, board, devices)
+            {
+                self.failure.get_or_insert(error);
+            }
+            self.seconds = self.seconds.wrapping_add(1);
         }
     }
 

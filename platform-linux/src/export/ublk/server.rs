@@ -133,8 +133,10 @@ pub struct Server<M> {
 pub enum Turn {
     /// It went on with requests.
     Worked,
-    /// There was nothing to do, and it waited.
-    Waited,
+    /// It found nothing to do, and looks again.
+    Looked,
+    /// It found nothing to do, and slept.
+    Slept,
     /// It was told to stop, and serves nothing any more.
     Stopped,
 }
@@ -272,24 +274,23 @@ impl<M: From<FromServer>> Server<M> {
         if self.stopped && self.places.is_empty() {
             return Ok(Turn::Stopped);
         }
-        self.rest(queue, longest)?;
-        Ok(Turn::Waited)
+        self.rest(queue, longest)
     }
 
     /// Nothing has come: looks again, or sleeps.
-    fn rest(&mut self, queue: &mut dyn CommandQueue, longest: Duration) -> Result<(), Error> {
+    fn rest(&mut self, queue: &mut dyn CommandQueue, longest: Duration) -> Result<Turn, Error> {
         self.idle = self.idle.saturating_add(1);
         if self.engine.started() == 0 || self.lost {
             if self.idle < IDLE_LOOKS && self.waiting != Waiting::Interrupt {
                 std::hint::spin_loop();
-                return Ok(());
+                return Ok(Turn::Looked);
             }
             return self.sleep(queue, longest);
         }
         if self.has_interrupt == Some(false) {
             // Only looking helps, so its own way to wait is taken.
             queue.pause();
-            return Ok(());
+            return Ok(Turn::Looked);
         }
         let looks = match self.waiting {
             Waiting::Poll => u32::MAX,
@@ -298,7 +299,7 @@ impl<M: From<FromServer>> Server<M> {
         };
         if self.idle <= looks {
             std::hint::spin_loop();
-            return Ok(());
+            return Ok(Turn::Looked);
         }
         self.looks = (self.looks / 2).max(*LOOKS.start());
         let due = self.engine.next_due().map(|due| due.saturating_sub(queue.now()));
@@ -307,7 +308,7 @@ impl<M: From<FromServer>> Server<M> {
     }
 
     /// Sleeps until a request, a message or the controller's interrupt comes.
-    fn sleep(&mut self, queue: &mut dyn CommandQueue, limit: Duration) -> Result<(), Error> {
+    fn sleep(&mut self, queue: &mut dyn CommandQueue, limit: Duration) -> Result<Turn, Error> {
         if !self.lost && self.waiting != Waiting::Poll {
             let fd = queue.sleep_on().map(|fd| fd.as_raw_fd());
             self.has_interrupt = Some(fd.is_some());
@@ -318,13 +319,14 @@ impl<M: From<FromServer>> Server<M> {
                 let _ = self.engine.poll(queue, &mut self.ring);
                 if self.engine.started() != before {
                     self.ring.flush()?;
-                    return Ok(());
+                    return Ok(Turn::Looked);
                 }
             } else if self.engine.started() > 0 {
-                return Ok(());
+                return Ok(Turn::Looked);
             }
         }
-        self.ring.sleep(limit)
+        self.ring.sleep(limit)?;
+        Ok(Turn::Slept)
     }
 
     /// Messages, queues that have ended, and what is rare. Whether there was anything.

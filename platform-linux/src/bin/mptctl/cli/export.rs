@@ -54,6 +54,9 @@ pub(crate) struct Export {
     /// Give the controller back to the kernel's own driver at the end
     #[arg(long)]
     pub(crate) restore: bool,
+    /// Tell metrics for Prometheus: in a file, or at 127.0.0.1:PORT or unix:PATH
+    #[arg(long, value_name = "FILE.prom|WHERE")]
+    pub(crate) metrics: Option<String>,
     /// Where to note which disk is which device, for the next export and for udev
     #[arg(long, value_name = "FOLDER", default_value = fusion_mpt_linux::export::FOLDER, hide = true)]
     pub(crate) state: PathBuf,
