@@ -128,42 +128,6 @@ pub enum Note {
     Said(String),
 }
 
-/// What an export has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Devices that there were.
-    pub devices: usize,
-    /// Reads.
-    pub reads: u64,
-    /// Writes.
-    pub writes: u64,
-    /// Flushes.
-    pub flushes: u64,
-    /// Discards and write-zeroes.
-    pub trims: u64,
-    /// Bytes read.
-    pub read_bytes: u64,
-    /// Bytes written.
-    pub written_bytes: u64,
-    /// Requests that failed.
-    pub errors: u64,
-    /// Commands that were sent again.
-    pub sent_again: u64,
-}
-
-impl Summary {
-    pub(super) fn add(&mut self, counters: &EngineCounters) {
-        self.reads += counters.reads;
-        self.writes += counters.writes;
-        self.flushes += counters.flushes;
-        self.trims += counters.trims;
-        self.read_bytes += counters.read_bytes;
-        self.written_bytes += counters.written_bytes;
-        self.errors += counters.errors;
-        self.sent_again += counters.sent_again;
-    }
-}
-
 /// What the main thread is told.
 enum ToMain {
     Exported(Box<Exported>),
