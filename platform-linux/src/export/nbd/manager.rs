@@ -16,7 +16,7 @@ use super::{Address, Server, names_of};
 use crate::disk::{self, Disk};
 use crate::error::Error;
 use crate::export::engine::{DeviceIndex, Engine};
-use crate::export::figures::Summary;
+use crate::export::figures::{Board, Summary};
 use crate::export::manager::{Geometry, is_wanted, luns};
 use crate::export::unit::{BUFFER_BYTES, Unit};
 use crate::host::{Buffer, Host};
@@ -86,6 +86,7 @@ pub fn run(
         geometry: Geometry::new(1, 1, options.depth),
         pool: Vec::new(),
         summary: Summary::default(),
+        board: Board::default(),
     };
     let result = main.run();
     let mut summary = main.summary;
@@ -116,6 +117,7 @@ struct Main<'m> {
     /// Buffers that are free.
     pool: Vec<Buffer>,
     summary: Summary,
+    board: Board,
 }
 
 impl Main<'_> {
@@ -144,7 +146,8 @@ impl Main<'_> {
             if news || now.saturating_sub(looked) >= LOOK_EVERY {
                 (looked, happened) = (now, self.host.happenings().len());
                 self.compare();
-                self.watcher.second(self.host);
+                self.board.put(0, self.engine.counters(), self.host);
+                self.watcher.second(self.host, &self.board, self.served.len());
             }
             let all = now.saturating_sub(sized) >= CAPACITY_EVERY;
             if all {

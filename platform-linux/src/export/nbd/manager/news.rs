@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::Address;
+use crate::export::figures::Board;
 use crate::export::unit::Unit;
 use crate::host::Host;
 
@@ -67,6 +68,7 @@ pub trait Watcher {
     /// Something has happened.
     fn note(&mut self, note: &Note);
 
-    /// A second has passed; the controller is there to be asked.
-    fn second(&mut self, host: &mut dyn Host);
+    /// A second has passed; the controller is there to be asked, and what the export has done so far
+    /// is on the board.
+    fn second(&mut self, host: &mut dyn Host, board: &Board, units: usize);
 }
