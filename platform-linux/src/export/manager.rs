@@ -593,10 +593,9 @@ impl Main<'_> {
             let known = self.exported.iter().any(|known| known.unit.target == target)
                 || self.left_out.iter().any(|(other, _)| *other == target);
             if !known && is_wanted(&self.options.targets, target) {
-                match self.units_of(target) {
-                    Ok(units) => news.extend(units),
-                    // It is asked again a second later, or is gone by then.
-                    Err(_) => {}
+                // Otherwise it is asked again a second later, or is gone by then.
+                if let Ok(units) = self.units_of(target) {
+                    news.extend(units);
                 }
             }
         }

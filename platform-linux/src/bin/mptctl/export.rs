@@ -222,7 +222,11 @@ mod on_linux {
         }
     }
 
-    pub(super) fn say(json: bool, document: Value, text: impl FnOnce() -> String) -> Result<(), Error> {
+    pub(super) fn say(
+        json: bool,
+        document: Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
         let line = if json { document.to_string() } else { text() };
         output::raw(format!("{line}\n").as_bytes())
     }
