@@ -153,6 +153,13 @@ impl Server {
         self.connections.iter().flatten().any(|c| c.adopted && c.device == Some(device))
     }
 
+    /// Whether the [adopted](Server::adopt) client of the device has said that it goes, as it does
+    /// when somebody disconnects it, and not when its connection is lost. Tells once.
+    pub fn take_farewell(&mut self, device: DeviceIndex) -> bool {
+        let served = self.served.get_mut(usize::from(device.0)).and_then(Option::as_mut);
+        served.is_some_and(|served| std::mem::take(&mut served.farewell))
+    }
+
     /// No more clients, and no more requests: what is under way is answered, all else is refused.
     pub fn shut_down(&mut self) {
         self.shutting_down = true;
@@ -314,7 +321,7 @@ impl Server {
         if !connection.is_quiet() && !connection.choked {
             match connection.send(engine, pieces, |data| give_back(served, &data)) {
                 Moved::Bytes(_) => {
-                    connection.moved_at = *now;
+                    connection.has_moved(*now);
                     moved = true;
                 }
                 Moved::NotNow => {}
