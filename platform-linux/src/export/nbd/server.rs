@@ -80,7 +80,7 @@ impl Server {
         self.address.as_ref()
     }
 
-    /// Serves a device of the engine, under the [names](names_of) of its unit. The one with the
+    /// Serves a device of the engine, under the names of its unit. The one with the
     /// lowest number is the default.
     pub fn add_unit(&mut self, engine: &Engine, device: DeviceIndex) {
         let Some(unit) = engine.unit(device) else { return };
