@@ -328,6 +328,6 @@ fn export_words(address: &str, ublk: bool, queues: u32) -> String {
     if ublk {
         format!("export --bus {address} --queues {queues}")
     } else {
-        format!("export --bus {address} --nbd /run/disks")
+        format!("export --bus {address} --attach")
     }
 }
