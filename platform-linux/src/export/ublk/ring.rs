@@ -20,8 +20,6 @@ use crate::export::engine::{DeviceIndex, Front};
 const ENTRIES: u32 = 256;
 /// Requests that may come out at once: tags of all queues of a thread. Beyond, the kernel keeps them.
 const COMPLETIONS: u32 = 8192;
-/// Queues of devices that a thread can serve.
-pub const MOST_QUEUES: u16 = 256;
 
 /// What comes out of the ring: the kind in the top byte, the rest below.
 const KIND: u64 = 0xff << 56;
@@ -64,8 +62,9 @@ pub enum Event {
 #[derive(Debug)]
 struct Served {
     queue: u16,
-    /// What the descriptors are of; open for as long as they are read.
-    _file: Arc<File>,
+    /// Commands go to it. It is not registered with the ring: kernels before 6.13 let go of
+    /// registered files in order only, so one device could not be deleted while another is served.
+    file: Arc<File>,
     descriptors: Descriptors,
     /// Of each tag's buffer.
     addresses: Vec<u64>,
@@ -114,8 +113,6 @@ impl Ring {
             attempt(builder.setup_cqsize(COMPLETIONS).setup_clamp());
             match builder.build(ENTRIES) {
                 Ok(ring) => {
-                    let sparse = ring.submitter().register_files_sparse(MOST_QUEUES.into());
-                    sparse.map_err(|error| no_ring(&error))?;
                     return Ok(Self { ring, served: Vec::new(), watching: false, broken: None });
                 }
                 Err(error) if error.raw_os_error() == Some(22) => refused = Some(error),
@@ -154,24 +151,15 @@ impl Ring {
     ) -> Result<(), Error> {
         let tags = addresses.len() as u16;
         let descriptors = Descriptors::map(&file, queue, tags)?;
-        let registered = self
-            .ring
-            .submitter()
-            .register_files_update(device.0.into(), &[file.as_raw_fd()])
-            .map_err(|error| no_ring(&error))?;
-        if registered != 1 {
-            return Err(Error::failed(format!(
-                "one thread serves at most {MOST_QUEUES} queues of block devices; export fewer disks, or use more --queues"
-            )));
-        }
         let index = usize::from(device.0);
         if self.served.len() <= index {
             self.served.resize_with(index + 1, || None);
         }
-        let served = Served { queue, _file: file, descriptors, addresses, open: tags, error: None };
+        let served = Served { queue, file, descriptors, addresses, open: tags, error: None };
+        let file = types::Fd(served.file.as_raw_fd());
         for (address, tag) in served.addresses.iter().zip(0..tags) {
             let command = io_command(queue, tag, -1, *address);
-            push(&mut self.ring, &mut self.broken, &entry(device, tag, IO_FETCH, command));
+            push(&mut self.ring, &mut self.broken, &entry(file, device, tag, IO_FETCH, command));
         }
         if let Some(place) = self.served.get_mut(index) {
             *place = Some(served);
@@ -184,8 +172,6 @@ impl Ring {
         if let Some(place) = self.served.get_mut(usize::from(device.0)) {
             *place = None;
         }
-        // It was registered, so it can be taken back; if not, the ring's own end does it.
-        let _ = self.ring.submitter().register_files_update(device.0.into(), &[-1]);
     }
 
     /// Takes out what has come.
@@ -278,14 +264,20 @@ impl Front for Ring {
             Err(errno) => errno.negative(),
         };
         let command = io_command(served.queue, tag, result, *address);
-        let entry = entry(device, tag, IO_COMMIT_AND_FETCH, command);
+        let file = types::Fd(served.file.as_raw_fd());
+        let entry = entry(file, device, tag, IO_COMMIT_AND_FETCH, command);
         push(&mut self.ring, &mut self.broken, &entry);
     }
 }
 
-fn entry(device: DeviceIndex, tag: u16, operation: u32, command: [u8; 16]) -> squeue::Entry {
+fn entry(
+    file: types::Fd,
+    device: DeviceIndex,
+    tag: u16,
+    operation: u32,
+    command: [u8; 16],
+) -> squeue::Entry {
     let data = KIND_IO | u64::from(device.0) << 16 | u64::from(tag);
-    let file = types::Fixed(device.0.into());
     opcode::UringCmd16::new(file, operation).cmd(command).build().user_data(data)
 }
 
