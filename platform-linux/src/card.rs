@@ -8,6 +8,7 @@ use fusion_mpt::platform::{MmioBlock, Registers, before_register_write};
 use fusion_mpt::regs::mpi2::Block;
 
 use crate::dma::mapping::Mapping;
+use crate::pci::address::PciAddress;
 
 /// Offset of the command register in configuration space (PCI Local Bus Specification 3.0, 6.2.2).
 const COMMAND: u64 = 0x04;
@@ -76,6 +77,15 @@ impl<F: Function> Card<F> {
     /// Whether the function is there.
     pub(crate) fn is_there(&self) -> bool {
         self.function.read_config(0) != u16::MAX
+    }
+
+    /// Says that the function is gone, if it is.
+    pub(crate) fn failure(&self, address: PciAddress) -> Option<String> {
+        (!self.is_there()).then(|| {
+            format!(
+                "the controller {address} no longer answers: it was taken out, or has lost its power or its link; look at the kernel's log, then rescan the bus with `echo 1 > /sys/bus/pci/rescan`"
+            )
+        })
     }
 
     /// Lets the function reach memory, unless it was cut off.

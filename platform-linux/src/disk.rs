@@ -106,7 +106,7 @@ pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
 ///
 /// # Errors
 ///
-/// As [`Host::poll`].
+/// As [`poll`](crate::host::CommandQueue::poll).
 pub fn wait(host: &mut dyn Host, time: Duration) -> Result<(), Error> {
     let until = host.now() + time;
     while host.now() < until {

@@ -9,7 +9,7 @@
 //!                                     control thread: makes, starts, stops devices
 //! ```
 //!
-//! [`unit`] is what a logical unit says of itself that a block layer wants to know, [`block`] how a
+//! [`mod@unit`] is what a logical unit says of itself that a block layer wants to know, [`block`] how a
 //! block layer's wish becomes CDBs and how their outcome becomes an errno, [`engine`] what stands
 //! between the two for one thread: tags, their buffers, what waits and what is tried again.
 

@@ -106,23 +106,21 @@ impl Report {
     }
 }
 
-/// Asks a disk how it does. `buffer` has [`ANSWER_BYTES`].
+/// Asks a disk how it does. `buffer` has [`ANSWER_BYTES`]. What it refuses is left out; one that does
+/// not even say who it is gets a warning for that.
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] when the disk does not answer INQUIRY, or the controller is gone. What it
-/// refuses besides is left out.
+/// [`Error::Failed`] when the controller is gone; [`Error::Interrupted`].
 pub fn examine(host: &mut dyn Host, buffer: &Buffer, target: &Target) -> Result<Report, Error> {
     let unit = (target.id, 0);
-    settle(host, unit)?;
-    let disk = Disk::identify(host, buffer, target.id, 0)?;
     let mut report = Report {
         target: target.id.0,
         protocol: if target.page.is_sata() { "SATA" } else { "SAS" },
-        vendor: disk.vendor,
-        product: disk.product,
-        revision: disk.revision,
-        serial: disk.serial,
+        vendor: String::new(),
+        product: String::new(),
+        revision: String::new(),
+        serial: String::new(),
         health: Verdict::Unknown,
         reasons: Vec::new(),
         temperature: None,
@@ -133,6 +131,18 @@ pub fn examine(host: &mut dyn Host, buffer: &Buffer, target: &Target) -> Result<
         sata: None,
         self_tests: Vec::new(),
     };
+    let settled = settle(host, unit);
+    let identified = settled.and_then(|()| Disk::identify(host, buffer, target.id, 0));
+    let why = identified.as_ref().err().map(ToString::to_string);
+    match unless_fatal(host, identified)? {
+        Some(disk) => {
+            report.vendor = disk.vendor;
+            report.product = disk.product;
+            report.revision = disk.revision;
+            report.serial = disk.serial;
+        }
+        None => report.because(Verdict::Warning, why.unwrap_or_default()),
+    }
     if target.page.is_sata() {
         sata::examine(host, buffer, target.id, &mut report)?;
     }

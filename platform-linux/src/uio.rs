@@ -35,6 +35,7 @@ use memory::Hugepages;
 /// A controller by UIO.
 #[derive(Debug)]
 pub(crate) struct UioBus {
+    address: PciAddress,
     id: (u16, u16),
     interrupt: Option<Interrupt>,
     registers: CardRegisters<ConfigFile>,
@@ -97,7 +98,7 @@ impl UioBus {
             }
             _ => Some(line(device, Arc::clone(&card))),
         };
-        Ok(Self { id, interrupt, registers, pool, card })
+        Ok(Self { address, id, interrupt, registers, pool, card })
     }
 }
 
@@ -218,6 +219,10 @@ impl Link for UioBus {
 
     fn pause(&self, _idle: u32) {
         std::hint::spin_loop();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.card.failure(self.address)
     }
 
     fn interrupt(&self, queue: u8) -> Option<Interrupt> {

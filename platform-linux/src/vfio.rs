@@ -32,6 +32,7 @@ use vectors::Vectors;
 /// A controller by VFIO.
 #[derive(Debug)]
 pub(crate) struct VfioBus {
+    address: PciAddress,
     id: (u16, u16),
     vectors: Option<Vectors>,
     registers: CardRegisters<Device>,
@@ -69,7 +70,7 @@ impl VfioBus {
         };
         let memory = MappedMemory::new(container, Arc::clone(&card), &ranges, address)?;
         let pool = Arc::new(Pool::new(memory));
-        Ok(Self { id, vectors, registers, pool, card })
+        Ok(Self { address, id, vectors, registers, pool, card })
     }
 }
 
@@ -112,6 +113,10 @@ impl Link for VfioBus {
 
     fn pause(&self, _idle: u32) {
         std::hint::spin_loop();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.card.failure(self.address)
     }
 
     fn interrupt(&self, queue: u8) -> Option<Interrupt> {

@@ -52,24 +52,24 @@ impl Mapping {
     /// What mapping it fails with.
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
         let all = Self::own(bytes.saturating_add(HUGEPAGE), MapFlags::PRIVATE)?;
-        let head = all.at.align_offset(HUGEPAGE);
-        let mapping = all.cut(head, bytes)?;
+        let mapping = all.aligned(bytes)?;
         // Only advice: systems without transparent hugepages refuse it.
         // SAFETY: it changes how the range is backed, not what is in it.
         let _ = unsafe { madvise(mapping.at.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
         Ok(mapping)
     }
 
-    /// Address space that nothing is in yet, to map files into.
+    /// Address space that nothing is in yet, at a multiple of [`HUGEPAGE`], to map files into.
     ///
     /// # Errors
     ///
     /// What mapping it fails with.
     pub(crate) fn reserved(bytes: usize) -> io::Result<Self> {
+        let all = bytes.saturating_add(HUGEPAGE);
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choosing replaces nothing.
-        let at = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), flags) }?;
-        Self::of(at, bytes)
+        let at = unsafe { mmap_anonymous(std::ptr::null_mut(), all, ProtFlags::empty(), flags) }?;
+        Self::of(at, all)?.aligned(bytes)
     }
 
     /// A file's bytes from `offset` on, shared.
@@ -123,8 +123,10 @@ impl Mapping {
         Ok(Self { at, bytes })
     }
 
-    /// Keeps `bytes` bytes from `head` on and unmaps the rest; all three begin and end at pages.
-    fn cut(self, head: usize, bytes: usize) -> io::Result<Self> {
+    /// Keeps `bytes` bytes, whole pages, from the first multiple of [`HUGEPAGE`] on and unmaps the
+    /// rest, which is [`HUGEPAGE`] in all.
+    fn aligned(self, bytes: usize) -> io::Result<Self> {
+        let head = self.at.align_offset(HUGEPAGE);
         let whole = std::mem::ManuallyDrop::new(self);
         let start = whole.at.as_ptr();
         if head > 0 {
@@ -168,6 +170,7 @@ mod tests {
         std::os::unix::fs::FileExt::write_all_at(&file, &[2], page as u64).unwrap();
         file.set_len(2 * page as u64).unwrap();
         let mut mapping = Mapping::reserved(2 * page).unwrap();
+        assert!(mapping.at().addr().get().is_multiple_of(HUGEPAGE));
         // SAFETY: nobody has used the reservation.
         unsafe { mapping.put_file(0, &file, page as u64, page) }.unwrap();
         // SAFETY: as above.

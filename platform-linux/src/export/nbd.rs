@@ -43,8 +43,8 @@ use exports::Export;
 
 /// Clients at once.
 pub const MOST_CONNECTIONS: usize = 64;
-/// How long a client may take to choose an export.
-pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a client may take to choose an export, from its first byte to its last.
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a client may neither send the data it announced nor take the data it asked for.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// The most data of one request: what the protocol wants a server to take from clients that were

@@ -169,3 +169,25 @@ fn lists_of_handles_that_do_not_rise_end() {
     });
     assert_eq!(inventory.enclosures.len(), 1);
 }
+
+#[test]
+fn pages_full_of_ones_are_shown_and_end() {
+    for chip in CHIPS {
+        let inventory = take_one(chip, |model| {
+            plug(model, 0, disk(0, false));
+            model.attach_expander(3).expect("room");
+            model.lie_in_pages(Some(|kind, _, page| match kind {
+                // SAS device pages are what finds the disks at all.
+                0x12 => page,
+                _ => page.map(|mut page| {
+                    page.iter_mut().skip(8).for_each(|byte| *byte = 0xff);
+                    page
+                }),
+            }));
+        });
+        assert_eq!(inventory.devices.len(), 1, "{}", chip.name);
+        assert!(inventory.expanders.is_empty() && inventory.enclosures.is_empty());
+        // As many phys as the page has room for, whatever it says.
+        assert!(inventory.phys.is_some_and(|phys| phys.len() <= usize::from(chip.phys)));
+    }
+}

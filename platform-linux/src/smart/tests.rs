@@ -166,3 +166,11 @@ fn the_temperature_alone_is_quick_to_ask() {
         assert_eq!(temperature, Some(30));
     }
 }
+
+#[test]
+fn a_disk_that_is_not_ready_is_warned_of_and_asked_all_the_same() {
+    let report = ask_one(Chip::SAS3008, false, |_, _, _| Ok(()), |disk| disk.set_ready(false));
+    assert_eq!(report.health, Verdict::Warning);
+    assert!(report.reasons.join("").contains("READ CAPACITY"), "{:?}", report.reasons);
+    assert_eq!(report.temperature, Some(30));
+}

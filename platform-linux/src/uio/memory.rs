@@ -118,9 +118,26 @@ impl Hugepages {
 
     fn none_left(&self, count: usize, error: std::io::Error) -> BusError {
         BusError(format!(
-            "cannot take {count} more hugepages of 2 MiB for {}: {error}; {} says how many are free, set more aside with `echo 64 > /proc/sys/vm/nr_hugepages`, or at boot with hugepages=64, or use vfio-pci, which needs none",
-            self.address, "`grep HugePages_Free /proc/meminfo`"
+            "cannot take {count} more hugepages of 2 MiB for {}: {error}; `grep HugePages_Free /proc/meminfo` says how many are free, set more aside with `echo {} > /proc/sys/vm/nr_hugepages`, or at boot with hugepages={}, or use vfio-pci, which needs none",
+            self.address,
+            (count * 2).max(64),
+            (count * 2).max(64)
         ))
+    }
+
+    fn in_pieces(&self, bytes: usize, longest: usize, pages: usize) -> BusError {
+        BusError(format!(
+            "{} needs {} MiB in one piece, and of {pages} hugepages of 2 MiB at most {} MiB lie next to each other, with no more to be had; ask for less at a time (--depth, --block-size), set hugepages aside at boot with hugepages=64, or use vfio-pci, which needs none",
+            self.address,
+            bytes.div_ceil(1 << 20),
+            longest >> 20
+        ))
+    }
+
+    /// Gives pages back that were taken in vain.
+    fn give_back(&self) {
+        // If it fails, they are the system's again when the file is closed.
+        let _ = rustix::fs::ftruncate(&self.below, (self.pages * HUGEPAGE) as u64);
     }
 
     fn hidden(&self, what: &dyn fmt::Display) -> BusError {
@@ -185,34 +202,47 @@ pub(super) struct HugeMemory {
 // SAFETY: mappings are kept until the source is dropped, and given out once.
 unsafe impl Source for HugeMemory {
     fn grow(&mut self, bytes: usize) -> Result<Vec<Run>, BusError> {
+        let grown = self.grow_by(bytes);
+        if grown.is_err() {
+            self.pages.give_back();
+        }
+        grown
+    }
+}
+
+impl HugeMemory {
+    fn grow_by(&mut self, bytes: usize) -> Result<Vec<Run>, BusError> {
         let wanted = bytes.div_ceil(HUGEPAGE).max(1);
         let first = self.pages.pages;
-        let mut count = wanted;
-        let runs = loop {
-            let (mapping, addresses) = self.pages.take(count)?;
+        let (mut count, mut longest) = (wanted, 0);
+        loop {
+            let (mapping, addresses) = match self.pages.take(count) {
+                Ok(taken) => taken,
+                Err(refusal) if longest == 0 => return Err(refusal),
+                Err(_) => return Err(self.pages.in_pieces(bytes, longest, count)),
+            };
             let runs = sort(&addresses);
-            let longest = runs.iter().map(Neighbours::bytes).max().unwrap_or(0);
-            if longest >= bytes {
-                // Laid out anew before this mapping goes, so that the pages stay in use throughout.
-                let ordered = self.pages.lay_out(first, &runs)?;
-                drop(mapping);
-                self.pages.pages += count;
-                let mut at = ordered.at();
-                let mut given = Vec::with_capacity(runs.len());
-                for run in &runs {
-                    given.push(Run { cpu: at, bus: run.at, bytes: run.bytes() });
-                    // SAFETY: the runs follow each other in the mapping and fill it.
-                    at = unsafe { at.add(run.bytes()) };
-                }
-                self.mappings.push(ordered);
-                break given;
+            longest = runs.iter().map(Neighbours::bytes).max().unwrap_or(0);
+            if longest < bytes {
+                // Physical memory is in pieces: among more pages more are neighbours. Those taken so
+                // far stay in the file, so that the system does not give the same again.
+                count += wanted.max(4);
+                continue;
             }
+            // Laid out anew before the first mapping goes, so that the pages stay in use throughout.
+            let ordered = self.pages.lay_out(first, &runs)?;
             drop(mapping);
-            // Physical memory is in pieces: among more pages more are neighbours. What is taken in
-            // vain stays in the file, so that the system cannot give the same pages again.
-            count += wanted.max(4);
-        };
-        Ok(runs)
+            self.pages.pages += count;
+            let mut at = ordered.at();
+            let mut given = Vec::with_capacity(runs.len());
+            for run in &runs {
+                given.push(Run { cpu: at, bus: run.at, bytes: run.bytes() });
+                // SAFETY: the runs follow each other in the mapping and fill it.
+                at = unsafe { at.add(run.bytes()) };
+            }
+            self.mappings.push(ordered);
+            return Ok(given);
+        }
     }
 }
 

@@ -180,7 +180,8 @@ pub enum Request {
         /// How it is to be.
         state: Member,
     },
-    /// Has a disk predict its failure: an event with these sense codes (MPI2).
+    /// Has a disk predict its failure: an event with these sense codes (MPI2), which the disk then
+    /// also answers with when it is asked how it does.
     Smart {
         /// The disk's slot.
         slot: u8,

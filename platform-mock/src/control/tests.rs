@@ -434,7 +434,10 @@ fn volumes_are_made_fail_and_are_unmade() {
     setup.done(Request::Member { slot: 1, state: Member::Failed });
     assert_eq!(setup.status().volumes[0].state, "degraded");
     assert!(setup.refused(Request::Member { slot: 5, state: Member::Failed }).contains("slot 5"));
-    setup.done(Request::Smart { slot: 0, asc: 0x5d, ascq: 0 });
+    let well = Request::Smart { slot: 0, asc: 0, ascq: 0 };
+    let predicts = setup.done(Request::Smart { slot: 0, asc: 0x5d, ascq: 0 });
+    assert!(predicts.contains("predicts its failure"), "{predicts}");
+    assert!(setup.done(well).contains("no longer"));
     setup.done(Request::PowerCut { keep_percent: 0, seed: 0 });
     setup.done(Request::Flush {});
     let handle = status.volumes[0].handle;

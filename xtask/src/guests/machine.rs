@@ -180,7 +180,15 @@ impl Machine {
 
     /// Waits for the end of a script.
     pub(crate) fn finish(&mut self, job: Job) -> Result<Output, String> {
-        let ends = job.ends() + ANSWER_GRACE;
+        self.finish_by(job, job.ends() + ANSWER_GRACE)
+    }
+
+    /// Waits for the end of a script that has to end within `limit` from now.
+    pub(crate) fn finish_within(&mut self, job: Job, limit: Duration) -> Result<Output, String> {
+        self.finish_by(job, Instant::now() + limit)
+    }
+
+    fn finish_by(&mut self, job: Job, ends: Instant) -> Result<Output, String> {
         loop {
             match self.agent.look(job) {
                 Ok(Some(output)) => return Ok(output),

@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// The guest's processors
     #[arg(long, value_name = "COUNT", default_value_t = Shape::default().cpus)]
     cpus: u32,
-    /// Another mptctl than the one built from here
+    /// Another mptctl than the one built from here, in the guest and for our controllers
     #[arg(long, value_name = "FILE")]
     mptctl: Option<PathBuf>,
     /// End the script after so long
@@ -110,14 +110,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool, 
     let script = script(&arguments.script)?;
     let controller = controller(arguments.device)?;
     let runner = Runner::new(workspace.scratch().join("logs-vm"))?;
-    let built = workshop::mptctl(&runner, workspace)?;
-    let mptctl = arguments.mptctl.as_ref().unwrap_or(&built).clone();
-    let workshop = Workshop::provide(&runner, workspace, built)?;
+    let mptctl = match &arguments.mptctl {
+        Some(given) => given.clone(),
+        None => workshop::mptctl(&runner, workspace)?,
+    };
+    let workshop = Workshop::provide(&runner, workspace, mptctl)?;
     let index = KERNELS.iter().position(|kernel| kernel.name == arguments.kernel.name());
     let image = index.and_then(|index| workshop.images.get(index)).ok_or("there is no image")?;
     // Two of these may run at once.
     let folder = workshop.disks.join(format!("by-hand-{}", std::process::id()));
-    let image = payload::add_mptctl(image, &mptctl, &folder)?;
+    let image = payload::add_mptctl(image, &workshop.mptctl, &folder)?;
     let shape = Shape {
         memory_mib: arguments.memory,
         cpus: arguments.cpus,

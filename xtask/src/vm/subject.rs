@@ -44,8 +44,14 @@ impl fmt::Display for Way {
 /// Everything that a case may load, where the kernel has it.
 const MODULES: &str = "sd_mod vfio_pci vfio_iommu_type1 uio_pci_generic nbd ext4";
 
+/// Reply queues of an export, where the controller has several.
+const QUEUES: u32 = 2;
+
 /// How long an export may serve, in the longest case.
 const EXPORT_LIMIT: Duration = Duration::from_secs(240);
+
+/// How long an export may take to drain, flush and end.
+const END_LIMIT: Duration = Duration::from_secs(30);
 
 /// A guest with a controller, and which way ours goes to it.
 pub(crate) struct Subject {
@@ -227,7 +233,8 @@ impl Subject {
     /// Starts `mptctl export` with further words, and waits until every disk is a block device.
     pub(crate) fn export(&mut self, words: &str) -> Result<Export, String> {
         self.give_to_user()?;
-        let words = format!("{} {words}", export_words(&self.address, self.ublk));
+        let queues = if self.rig.controller.is_mpi2() { QUEUES } else { 1 };
+        let words = format!("{} {words}", export_words(&self.address, self.ublk, queues));
         let script = format!("echo $$ >/run/export.pid; exec mptctl -q {words} >/run/export 2>&1");
         let job = self.rig.machine.start(&script, EXPORT_LIMIT)?;
         let mut devices = Vec::new();
@@ -286,8 +293,9 @@ impl Subject {
 
     /// Waits for the end of an export, with one of these statuses.
     pub(crate) fn ended(&mut self, export: Export, statuses: &[u32]) -> Result<(), String> {
-        let output = self.rig.machine.finish(export.job)?;
+        let ended = self.rig.machine.finish_within(export.job, END_LIMIT);
         let said = self.said_by_export();
+        let output = ended.map_err(|error| format!("{error}\nThe export said:\n{said}"))?;
         if said.contains("panicked at") {
             return Err(format!("the export panicked:\n{said}"));
         }
@@ -316,9 +324,9 @@ fn bind_words(address: &str, way: Way) -> String {
 }
 
 /// How `mptctl` is asked to export all disks.
-fn export_words(address: &str, ublk: bool) -> String {
+fn export_words(address: &str, ublk: bool, queues: u32) -> String {
     if ublk {
-        format!("export --bus {address}")
+        format!("export --bus {address} --queues {queues}")
     } else {
         format!("export --bus {address} --nbd /run/disks")
     }

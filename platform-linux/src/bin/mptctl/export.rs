@@ -156,16 +156,16 @@ mod on_linux {
     }
 
     /// Tells the user, systemd and Prometheus.
-    struct Watcher {
+    pub(super) struct Watcher {
         json: bool,
-        failure: Option<Error>,
+        pub(super) failure: Option<Error>,
         has_watchdog: bool,
         telling: Telling,
         seconds: u32,
     }
 
     impl Watcher {
-        fn new(global: &Global, arguments: &Export) -> Result<Self, Error> {
+        pub(super) fn new(global: &Global, arguments: &Export) -> Result<Self, Error> {
             Ok(Self {
                 json: global.json,
                 failure: None,
@@ -175,7 +175,7 @@ mod on_linux {
             })
         }
 
-        fn end(&mut self, summary: &Summary) -> Result<(), Error> {
+        pub(super) fn end(&mut self, summary: &Summary) -> Result<(), Error> {
             if let Some(error) = self.failure.take() {
                 return Err(error);
             }

@@ -10,9 +10,9 @@
 //! What is asked of the kernel waits for its locks, which may wait for answers of the server. It is
 //! therefore asked in a thread of its own.
 
-use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+mod asking;
+
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,12 +20,11 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::netlink::{Attributes, Family, attribute};
-use super::{Server, TransmissionFlags, flags_of};
+use super::Server;
+use super::netlink::Family;
 use crate::error::Error;
 use crate::export::engine::{DeviceIndex, Engine};
-use crate::export::unit::Unit;
-use crate::pci::{By, System};
+use asking::{Job, Settings, Told, Worker, backend_of, node};
 
 /// How long the kernel waits for an answer before it takes the connection for dead, and sends the
 /// request again on the next one. Recovery of a controller may take that long.
@@ -38,29 +37,6 @@ const ATTEMPTS: u32 = 5;
 const GOOD: Duration = Duration::from_secs(5);
 /// Between such attempts.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// `PR_SET_IO_FLUSHER` of `linux/prctl.h`.
-const PR_SET_IO_FLUSHER: libc::c_int = 57;
-
-/// `NBD_CMD_*` of netlink.
-const CONNECT: u8 = 1;
-const DISCONNECT: u8 = 2;
-const RECONFIGURE: u8 = 3;
-
-/// `NBD_ATTR_*`.
-mod attr {
-    pub(super) const INDEX: u16 = 1;
-    pub(super) const SIZE_BYTES: u16 = 2;
-    pub(super) const BLOCK_SIZE_BYTES: u16 = 3;
-    pub(super) const TIMEOUT: u16 = 4;
-    pub(super) const SERVER_FLAGS: u16 = 5;
-    pub(super) const SOCKETS: u16 = 7;
-    pub(super) const DEAD_CONN_TIMEOUT: u16 = 8;
-    pub(super) const BACKEND_IDENTIFIER: u16 = 10;
-    /// `NBD_SOCK_ITEM` and, within, `NBD_SOCK_FD`.
-    pub(super) const SOCK_ITEM: u16 = 1;
-    pub(super) const SOCK_FD: u16 = 1;
-}
 
 /// What became of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,45 +66,6 @@ pub enum Event {
     },
 }
 
-/// What the kernel is told of a unit.
-#[derive(Clone, Debug)]
-struct Settings {
-    bytes: u64,
-    block_bytes: u32,
-    flags: TransmissionFlags,
-    backend: String,
-}
-
-impl Settings {
-    fn of(unit: &Unit) -> Self {
-        // The kernel's cache setting is the unit's: one that has no volatile cache wants no flushes.
-        let mut flags = flags_of(unit) - TransmissionFlags::SEND_FAST_ZERO;
-        if !unit.write_cache {
-            flags -= TransmissionFlags::SEND_FLUSH | TransmissionFlags::SEND_FUA;
-        }
-        let identity = unit.identity().unwrap_or_else(|| super::names_of(unit).join("."));
-        Self {
-            bytes: unit.bytes(),
-            block_bytes: unit.block_bytes,
-            flags,
-            backend: format!("mptctl:{identity}"),
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Job {
-    Attach { device: DeviceIndex, settings: Settings, socket: OwnedFd },
-    Resize { index: u32, settings: Settings },
-    Detach { index: u32, sync: bool },
-}
-
-#[derive(Debug)]
-struct Told {
-    device: DeviceIndex,
-    result: Result<(u32, bool), Error>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The kernel is being asked.
@@ -137,8 +74,6 @@ enum State {
     Attached,
     /// It is to be asked again from then on.
     Later(Instant),
-    /// It is being told to let go.
-    Leaving,
 }
 
 #[derive(Debug)]
@@ -178,8 +113,8 @@ impl Attachments {
                 "cannot talk to the kernel's NBD client: {error}; run as root, or leave out --attach"
             )),
         })?;
-        // SAFETY: this command of prctl takes plain numbers.
-        let _ = unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
+        // Without it everything works until memory is short.
+        let _ = rustix::process::configure_io_flusher_behavior(true);
         let root = PathBuf::from("/");
         let (jobs, inbox) = mpsc::channel();
         let (tell, told) = mpsc::channel();
@@ -283,7 +218,10 @@ impl Attachments {
         match attachment.state {
             State::Attached if !server.has_adopted(device) => {
                 let path = node(index);
-                if backend_of(&self.root, index).as_ref() != Some(&attachment.settings.backend) {
+                let backend = backend_of(&self.root, index);
+                if server.take_farewell(device)
+                    || backend.as_ref() != Some(&attachment.settings.backend)
+                {
                     self.all.remove(at);
                     return Some(Event::Detached { device, path });
                 }
@@ -334,10 +272,8 @@ impl Attachments {
         let Some(at) = self.all.iter().position(|attachment| attachment.device == device) else {
             return;
         };
-        let attachment = self.all.remove(at);
-        if let Some(index) = attachment.index {
-            self.send(Job::Detach { index, sync });
-        }
+        let Settings { backend, .. } = self.all.remove(at).settings;
+        self.send(Job::Detach { backend, sync });
     }
 
     /// Where a device is attached.
@@ -349,13 +285,8 @@ impl Attachments {
     /// Has the kernel let go of every device. The server must go on until
     /// [it is done](Attachments::is_done): what the kernel held in memory is written first.
     pub fn shut_down(&mut self) {
-        for attachment in &mut self.all {
-            attachment.state = State::Leaving;
-        }
         for attachment in std::mem::take(&mut self.all) {
-            if let Some(index) = attachment.index {
-                self.send(Job::Detach { index, sync: true });
-            }
+            self.send(Job::Detach { backend: attachment.settings.backend, sync: true });
         }
         self.jobs = None;
     }
@@ -364,158 +295,5 @@ impl Attachments {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-}
-
-/// The block device with that number.
-fn node(index: u32) -> PathBuf {
-    format!("/dev/nbd{index}").into()
-}
-
-/// The name that whoever attached the device gave its other end; `None` for one that is free.
-fn backend_of(root: &Path, index: u32) -> Option<String> {
-    let folder = root.join(format!("sys/block/nbd{index}"));
-    fs::metadata(folder.join("pid")).ok()?;
-    Some(fs::read_to_string(folder.join("backend")).ok()?.trim_end().to_owned())
-}
-
-/// The device that was attached under this name.
-fn find(root: &Path, backend: &str) -> Option<u32> {
-    let entries = fs::read_dir(root.join("sys/block")).ok()?;
-    let indices = entries.filter_map(|entry| {
-        entry.ok()?.file_name().to_str()?.strip_prefix("nbd")?.parse::<u32>().ok()
-    });
-    let mut found: Vec<_> =
-        indices.filter(|index| backend_of(root, *index).as_deref() == Some(backend)).collect();
-    found.sort_unstable();
-    found.first().copied()
-}
-
-/// Has the kernel write back what it holds: of the file systems on the device, then of itself. Where
-/// it cannot, the device's own end says more.
-fn write_back(index: u32) {
-    for holder in System::real().users_of(&format!("nbd{index}")) {
-        let By::Mounted(points) = holder.by else { continue };
-        for folder in points.iter().filter_map(|point| fs::File::open(point).ok()) {
-            let _ = rustix::fs::syncfs(&folder);
-        }
-    }
-    if let Ok(file) = fs::File::open(node(index)) {
-        let _ = file.sync_all();
-    }
-}
-
-/// The thread that asks the kernel.
-#[derive(Debug)]
-struct Worker {
-    family: Family,
-    root: PathBuf,
-    tell: Sender<Told>,
-}
-
-impl Worker {
-    fn run(mut self, inbox: &Receiver<Job>) {
-        while let Ok(job) = inbox.recv() {
-            match job {
-                Job::Attach { device, settings, socket } => {
-                    let result = self.attach(&settings, &socket);
-                    // Nobody listens any more when the program ends.
-                    let _ = self.tell.send(Told { device, result });
-                }
-                Job::Resize { index, settings } => {
-                    let sizes = Attributes::default()
-                        .u32(attr::INDEX, index)
-                        .u64(attr::SIZE_BYTES, settings.bytes)
-                        .u64(attr::BLOCK_SIZE_BYTES, settings.block_bytes.into())
-                        .text(attr::BACKEND_IDENTIFIER, &settings.backend);
-                    // What could not be told is told with the next connection.
-                    let _ = self.family.call(RECONFIGURE, &sizes);
-                }
-                Job::Detach { index, sync } => {
-                    if sync {
-                        write_back(index);
-                    }
-                    let which = Attributes::default().u32(attr::INDEX, index);
-                    let _ = self.family.call(DISCONNECT, &which);
-                }
-            }
-        }
-    }
-
-    /// Gives the kernel a connection: which device has it, and whether it was ours before.
-    fn attach(&mut self, settings: &Settings, socket: &OwnedFd) -> Result<(u32, bool), Error> {
-        let fd = Attributes::default().u32(attr::SOCK_FD, socket.as_raw_fd() as u32);
-        let sockets = Attributes::default().nested(attr::SOCK_ITEM, &fd);
-        let common = |attributes: Attributes| {
-            attributes
-                .u64(attr::SIZE_BYTES, settings.bytes)
-                .u64(attr::BLOCK_SIZE_BYTES, settings.block_bytes.into())
-                .u64(attr::TIMEOUT, REQUEST_LIMIT.as_secs())
-                .u64(attr::DEAD_CONN_TIMEOUT, DEAD_CONNECTION_LIMIT.as_secs())
-                .text(attr::BACKEND_IDENTIFIER, &settings.backend)
-                .nested(attr::SOCKETS, &sockets)
-        };
-        if let Some(index) = find(&self.root, &settings.backend) {
-            let attributes = common(Attributes::default().u32(attr::INDEX, index));
-            let called = self.family.call(RECONFIGURE, &attributes);
-            called.map_err(|error| {
-                Error::failed(format!(
-                    "cannot reconnect {}: {error}; free it with `nbd-client -d {}` and start again",
-                    node(index).display(),
-                    node(index).display()
-                ))
-            })?;
-            return Ok((index, true));
-        }
-        let flags = u64::from(settings.flags.bits());
-        let attributes = common(Attributes::default()).u64(attr::SERVER_FLAGS, flags);
-        let answer = self.family.call(CONNECT, &attributes).map_err(|error| match error {
-            Errno::PERM => Error::failed(
-                "only root may have the kernel attach NBD devices; run as root, or leave out --attach and see what the printed nbd-client line needs",
-            ),
-            error => Error::failed(format!(
-                "the kernel attaches no NBD device: {error}; see what `dmesg | tail` says of nbd"
-            )),
-        })?;
-        let index = attribute(&answer, attr::INDEX).and_then(<[u8]>::first_chunk);
-        let index = index.copied().map(u32::from_ne_bytes).ok_or_else(|| {
-            Error::failed("the kernel attached an NBD device and does not say which; see `lsblk`")
-        })?;
-        Ok((index, false))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_is_found_by_the_name_of_its_other_end_while_it_is_attached() {
-        let root = tempfile::tempdir().expect("a folder");
-        let device = |index: u32, backend: &str, attached: bool| {
-            let folder = root.path().join(format!("sys/block/nbd{index}"));
-            fs::create_dir_all(&folder).expect("a folder");
-            fs::write(folder.join("backend"), format!("{backend}\n")).expect("a file");
-            if attached {
-                fs::write(folder.join("pid"), "7\n").expect("a file");
-            }
-        };
-        device(0, "mptctl:a", false);
-        device(3, "mptctl:a", true);
-        device(12, "mptctl:b", true);
-        fs::create_dir_all(root.path().join("sys/block/nbd5")).expect("a folder");
-        assert_eq!(find(root.path(), "mptctl:a"), Some(3), "nbd0 is free");
-        assert_eq!(find(root.path(), "mptctl:b"), Some(12));
-        assert_eq!(find(root.path(), "mptctl:c"), None);
-    }
-
-    #[test]
-    fn flushes_are_asked_for_where_there_is_a_cache() {
-        let mut unit = crate::export::block::tests::unit(100);
-        unit.write_cache = true;
-        assert!(Settings::of(&unit).flags.contains(TransmissionFlags::SEND_FLUSH));
-        unit.write_cache = false;
-        assert!(!Settings::of(&unit).flags.contains(TransmissionFlags::SEND_FLUSH));
-        assert!(flags_of(&unit).contains(TransmissionFlags::SEND_FLUSH), "others may still");
     }
 }

@@ -118,6 +118,14 @@ impl Connection {
         }
     }
 
+    /// Something came or went. While an export is chosen that counts for nothing: the whole of it
+    /// has a limit.
+    pub(super) const fn has_moved(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Haggling(_)) {
+            self.moved_at = now;
+        }
+    }
+
     /// What has come and was not yet taken.
     pub(super) fn input(&self) -> &[u8] {
         self.input.get(self.start..self.end).unwrap_or_default()

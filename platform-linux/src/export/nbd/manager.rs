@@ -1,8 +1,9 @@
 //! An export by NBD from its beginning to its end: which units, and what happens to them on the way.
 //! One thread does it: the one that holds the controller.
 
+mod news;
+
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,14 @@ use super::{Address, Server, names_of};
 use crate::disk::{self, Disk};
 use crate::error::Error;
 use crate::export::engine::{DeviceIndex, Engine};
-use crate::export::figures::Summary;
+use crate::export::figures::{Board, Summary};
 use crate::export::manager::{Geometry, is_wanted, luns};
 use crate::export::unit::{BUFFER_BYTES, Unit};
 use crate::host::{Buffer, Host};
 use crate::interrupt;
 use crate::pci::System;
 use crate::waiting::Waiting;
+pub use news::{Note, Watcher};
 
 /// How often targets are compared with what is served, and the watcher is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -56,70 +58,6 @@ pub struct NbdOptions {
     pub attach: bool,
 }
 
-/// Something to tell the user.
-#[derive(Clone, Debug)]
-pub enum Note {
-    /// Clients can choose a unit.
-    Served {
-        /// What it is.
-        unit: Arc<Unit>,
-        /// Its names, the lasting one first.
-        names: Vec<String>,
-        /// Where, and nowhere if it is for the kernel only.
-        address: Option<Address>,
-    },
-    /// The kernel has attached a unit.
-    Attached {
-        /// What it is.
-        unit: Arc<Unit>,
-        /// `/dev/nbdN`.
-        path: PathBuf,
-        /// It was there already, served by an export that was killed.
-        again: bool,
-    },
-    /// A unit is not served.
-    LeftOut {
-        /// Its target.
-        target: u16,
-        /// Its number there.
-        lun: u8,
-        /// Why.
-        why: String,
-    },
-    /// Everything that was there at the beginning is served or left out.
-    Ready {
-        /// How many units are served.
-        units: usize,
-    },
-    /// A unit is gone.
-    Gone {
-        /// What it was.
-        unit: Arc<Unit>,
-        /// Where the kernel had attached it.
-        path: Option<PathBuf>,
-        /// Who used that.
-        users: Vec<String>,
-    },
-    /// A unit has grown.
-    Grown {
-        /// What it is now.
-        unit: Arc<Unit>,
-    },
-    /// The end has begun.
-    Stopping,
-    /// A sentence.
-    Said(String),
-}
-
-/// Who is told what happens, and is asked every second.
-pub trait Watcher {
-    /// Something has happened.
-    fn note(&mut self, note: &Note);
-
-    /// A second has passed; the controller is there to be asked.
-    fn second(&mut self, host: &mut dyn Host);
-}
-
 /// Serves units of a controller until the user asks to stop, or the controller is lost.
 ///
 /// # Errors
@@ -148,6 +86,7 @@ pub fn run(
         geometry: Geometry::new(1, 1, options.depth),
         pool: Vec::new(),
         summary: Summary::default(),
+        board: Board::default(),
     };
     let result = main.run();
     let mut summary = main.summary;
@@ -178,6 +117,7 @@ struct Main<'m> {
     /// Buffers that are free.
     pool: Vec<Buffer>,
     summary: Summary,
+    board: Board,
 }
 
 impl Main<'_> {
@@ -206,15 +146,16 @@ impl Main<'_> {
             if news || now.saturating_sub(looked) >= LOOK_EVERY {
                 (looked, happened) = (now, self.host.happenings().len());
                 self.compare();
-                self.watcher.second(self.host);
+                self.board.put(0, self.engine.counters(), self.host);
+                self.watcher.second(self.host, &self.board, self.served.len());
             }
             let all = now.saturating_sub(sized) >= CAPACITY_EVERY;
             if all {
                 sized = now;
             }
             self.look_at_capacities(all);
-            if !worked {
-                self.rest(idle)?;
+            if !worked && let Err(error) = self.rest(idle) {
+                return self.lost(error);
             }
         }
     }
@@ -457,15 +398,9 @@ impl Main<'_> {
     /// flushed.
     fn stop(&mut self) -> Result<(), Error> {
         self.watcher.note(&Note::Stopping);
-        if let Some(attachments) = &mut self.attachments {
-            attachments.shut_down();
+        if let Err(error) = self.drain() {
+            return self.lost(error);
         }
-        self.go_on(DETACH_LIMIT, |main| {
-            main.attachments.as_ref().is_none_or(Attachments::is_done)
-        })?;
-        self.server.shut_down();
-        let quiet = |main: &Self| main.engine.started() == 0 && main.server.is_quiet();
-        self.go_on(QUIET_LIMIT, quiet)?;
         let mut result = Ok(());
         for known in std::mem::take(&mut self.served) {
             if known.unit.read_only || !known.unit.write_cache {
@@ -482,6 +417,17 @@ impl Main<'_> {
             }));
         }
         result
+    }
+
+    fn drain(&mut self) -> Result<(), Error> {
+        if let Some(attachments) = &mut self.attachments {
+            attachments.shut_down();
+        }
+        let detached = |main: &Self| main.attachments.as_ref().is_none_or(Attachments::is_done);
+        self.go_on(DETACH_LIMIT, detached)?;
+        self.server.shut_down();
+        let quiet = |main: &Self| main.engine.started() == 0 && main.server.is_quiet();
+        self.go_on(QUIET_LIMIT, quiet)
     }
 
     /// Goes on until something is so, for at most `limit`.

@@ -47,6 +47,8 @@ pub(super) struct Served {
     pub(super) orphans: u32,
     /// It ends everything with an error.
     pub(super) gone: bool,
+    /// A client that was adopted has said that it goes.
+    pub(super) farewell: bool,
 }
 
 impl Served {
@@ -63,6 +65,7 @@ impl Served {
             waiters: VecDeque::new(),
             orphans: 0,
             gone: false,
+            farewell: false,
         }
     }
 

@@ -80,7 +80,7 @@ impl Server {
         self.address.as_ref()
     }
 
-    /// Serves a device of the engine, under the [names](names_of) of its unit. The one with the
+    /// Serves a device of the engine, under the names of its unit. The one with the
     /// lowest number is the default.
     pub fn add_unit(&mut self, engine: &Engine, device: DeviceIndex) {
         let Some(unit) = engine.unit(device) else { return };
@@ -151,6 +151,13 @@ impl Server {
     #[must_use]
     pub fn has_adopted(&self, device: DeviceIndex) -> bool {
         self.connections.iter().flatten().any(|c| c.adopted && c.device == Some(device))
+    }
+
+    /// Whether the [adopted](Server::adopt) client of the device has said that it goes, as it does
+    /// when somebody disconnects it, and not when its connection is lost. Tells once.
+    pub fn take_farewell(&mut self, device: DeviceIndex) -> bool {
+        let served = self.served.get_mut(usize::from(device.0)).and_then(Option::as_mut);
+        served.is_some_and(|served| std::mem::take(&mut served.farewell))
     }
 
     /// No more clients, and no more requests: what is under way is answered, all else is refused.
@@ -314,7 +321,7 @@ impl Server {
         if !connection.is_quiet() && !connection.choked {
             match connection.send(engine, pieces, |data| give_back(served, &data)) {
                 Moved::Bytes(_) => {
-                    connection.moved_at = *now;
+                    connection.has_moved(*now);
                     moved = true;
                 }
                 Moved::NotNow => {}

@@ -41,7 +41,7 @@ impl Server {
                     receives += 1;
                     match connection.receive() {
                         Moved::Bytes(_) => {
-                            connection.moved_at = self.now;
+                            connection.has_moved(self.now);
                             moved = true;
                         }
                         Moved::NotNow => return moved,
@@ -100,6 +100,9 @@ impl Server {
         match wish {
             Ok(Wish::Disconnect) => {
                 connection.phase = Phase::Draining;
+                if connection.adopted {
+                    served.farewell = true;
+                }
                 Step::Blocked
             }
             Ok(wish) => start(at, connection, served, (header, wish), engine, queue),
@@ -248,7 +251,7 @@ fn feed(
         let Some(socket) = &connection.socket else { return Step::Blocked };
         match transfer::receive_into(socket, buffer, offset, want) {
             Moved::Bytes(bytes) => {
-                connection.moved_at = Instant::now();
+                connection.has_moved(Instant::now());
                 connection.readable = bytes == want;
                 bytes
             }

@@ -1,7 +1,7 @@
 //! The knobs that need nothing but the model.
 
 use crate::model::{DeviceStatus, LogEntry, MemberState, Model};
-use crate::target::{SenseData, SenseKey, Target};
+use crate::target::{Exception, SenseData, SenseKey, Target};
 
 use super::super::message::{Member, Request};
 use super::{Answer, no_disk, ranges};
@@ -84,7 +84,11 @@ fn turn_fabric(model: &mut Model, request: &Request) -> Answer {
             if !model.raise_device_status(slot, DeviceStatus::Smart { asc, ascq }) {
                 return Err(no_disk(slot));
             }
-            Ok(format!("the disk in slot {slot} predicts its failure"))
+            // Whoever asks the disk is told the same; 00 takes it back.
+            let exception = (asc != 0).then_some(Exception { asc, ascq });
+            target(model, slot)?.predict_failure(exception);
+            let does = if asc == 0 { "no longer predicts" } else { "predicts" };
+            Ok(format!("the disk in slot {slot} {does} its failure"))
         }
         _ => Err("this knob is none between controller and disks".into()),
     }

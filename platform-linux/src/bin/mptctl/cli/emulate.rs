@@ -258,7 +258,7 @@ pub(crate) enum Turn {
     Smart {
         /// Its slot
         slot: u8,
-        /// ASC and ASCQ in hex
+        /// ASC and ASCQ in hex; 00/00 for a disk that is well again
         #[arg(value_name = "ASC/ASCQ", default_value = "5d/00", value_parser = codes)]
         codes: (u8, u8),
     },

@@ -1,8 +1,8 @@
 //! `export --nbd` and `export --attach`: the disks of a controller by NBD.
 
-use std::time::Duration;
-
 use fusion_mpt_linux::error::Error;
+use fusion_mpt_linux::export::figures::Board;
+use fusion_mpt_linux::export::manager::Watcher as Common;
 use fusion_mpt_linux::export::nbd::Address;
 use fusion_mpt_linux::export::nbd::manager::{self, NbdOptions, Note};
 use fusion_mpt_linux::export::unit::Unit;
@@ -12,7 +12,7 @@ use fusion_mpt_linux::session::Options;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
 
-use super::on_linux::{SPARE_COMMANDS, say, systemd};
+use super::on_linux::{self, SPARE_COMMANDS, say, systemd};
 use crate::cli::Global;
 use crate::cli::export::Export;
 use crate::{options, output};
@@ -37,28 +37,19 @@ pub(super) fn export(global: &Global, arguments: &Export) -> Result<(), Error> {
     }
     let commands = arguments.depth.saturating_add(SPARE_COMMANDS);
     let session: Options = options(global, commands);
-    let watchdog = sd_notify::watchdog_enabled();
+    let attach = arguments.attach;
     let mut watcher =
-        Watcher { json: global.json, attach: arguments.attach, failure: None, watchdog };
+        Watcher { json: global.json, attach, common: on_linux::Watcher::new(global, arguments)? };
     let summary = with_host(session, |host| manager::run(host, &wanted, &mut watcher))?;
-    if let Some(error) = watcher.failure {
-        return Err(error);
-    }
-    say(global.json, json!({"event": "ended", "summary": summary}), || {
-        format!(
-            "ended in order: {} reads, {} writes, {} flushes, {} discards and zeros, {} errors",
-            summary.reads, summary.writes, summary.flushes, summary.trims, summary.errors
-        )
-    })
+    watcher.common.end(&summary)
 }
 
-/// Tells the user, and systemd.
+/// Tells the user and systemd; what it has in common with that of ublk does the rest.
 struct Watcher {
     json: bool,
     /// The kernel attaches what is served, so that nobody need be told how.
     attach: bool,
-    failure: Option<Error>,
-    watchdog: Option<Duration>,
+    common: on_linux::Watcher,
 }
 
 impl manager::Watcher for Watcher {
@@ -73,14 +64,12 @@ impl manager::Watcher for Watcher {
         }
         let attach = self.attach;
         if let Err(error) = say(self.json, document(note), || sentence(note, attach)) {
-            self.failure.get_or_insert(error);
+            self.common.failure.get_or_insert(error);
         }
     }
 
-    fn second(&mut self, _host: &mut dyn Host) {
-        if self.watchdog.is_some() {
-            systemd(&[NotifyState::Watchdog]);
-        }
+    fn second(&mut self, host: &mut dyn Host, board: &Board, units: usize) {
+        Common::second(&mut self.common, host, board, units);
     }
 }
 
