@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::targets::{Target, TargetId};
 
@@ -182,6 +183,8 @@ pub fn run(
     let (to_keeper, from_all) = mpsc::channel();
     let (to_main, from_keeper) = mpsc::channel();
     let waiting = options.waiting;
+    let (vendor, device) = host.bring_up().pci_id;
+    let looks_cost = Chip::find(vendor, device).is_some_and(Chip::is_mpi1);
     let board = Board::default();
     options.pinning.pin(0)?;
     be_io_flusher();
@@ -195,7 +198,8 @@ pub fn run(
                     pinning.pin(number.into())?;
                     be_io_flusher();
                     let (inbox, tell) = (Arc::clone(&inbox), tell.clone());
-                    let mut server: Server<ToKeeper> = Server::new(inbox, tell, waiting)?;
+                    let mut server: Server<ToKeeper> =
+                        Server::new(inbox, tell, waiting, looks_cost)?;
                     loop {
                         match server.turn(&mut *queue, FURTHER_SLEEP)? {
                             Turn::Worked | Turn::Looked => {}
@@ -220,6 +224,7 @@ pub fn run(
                 inboxes.first().cloned().ok_or_else(|| Error::failed("there is no queue"))?,
                 to_keeper.clone(),
                 waiting,
+                looks_cost,
             )?,
             scratch: host.allocate(BUFFER_BYTES)?,
             host,
