@@ -103,6 +103,15 @@ pub(crate) const OURS: &[Case] = &[
     ),
 ];
 
+/// What needs a kernel whose ublk can tell a disk's new size.
+pub(crate) const GROWS: &[Case] = &[
+    case("a disk that grows does so under the file system on it", ours::a_disk_grows),
+    case(
+        "a mounted file system survives a kill -9 of its export",
+        restart::a_mounted_file_system_survives_a_kill,
+    ),
+];
+
 /// What people get wrong, where everything is there.
 pub(crate) const MISTAKES: &[Case] = &[
     case(
@@ -128,7 +137,7 @@ pub(crate) const MISTAKES: &[Case] = &[
 
 /// What a kernel without ublk is told.
 pub(crate) const NO_UBLK: &[Case] =
-    &[case("a kernel without ublk is named, and NBD offered", missing::no_ublk)];
+    &[case("a kernel without ublk is named, and NBD offered instead", missing::no_ublk)];
 
 /// What a machine without an IOMMU and without hugepages is told.
 pub(crate) const NOTHING_THERE: &[Case] = &[

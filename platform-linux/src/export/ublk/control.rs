@@ -37,7 +37,7 @@ impl Control {
         let file = OpenOptions::new().read(true).write(true).open(PATH).map_err(|error| {
             let remedy = match error.kind() {
                 io::ErrorKind::NotFound => {
-                    "load the driver with `modprobe ublk_drv` (Linux 6.5 or later, with CONFIG_BLK_DEV_UBLK), or export by --nbd"
+                    "load the driver with `modprobe ublk_drv` (Linux 6.5 or later, with CONFIG_BLK_DEV_UBLK), or export by NBD: --attach makes /dev/nbdN, --nbd serves a socket"
                 }
                 io::ErrorKind::PermissionDenied => {
                     "block devices are made by root: use sudo, or export by --nbd"

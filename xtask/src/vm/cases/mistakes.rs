@@ -119,7 +119,7 @@ pub(super) fn a_full_queue(subject: &mut Subject) -> Result<(), String> {
 pub(super) fn the_path_is_taken(subject: &mut Subject) -> Result<(), String> {
     subject.give_to_user()?;
     let address = subject.address.clone();
-    let words = format!("export --bus {address} --nbd /run/taken");
+    let words = format!("export --bus {address} --nbd unix:/run/taken");
     subject.check("echo mine >/run/taken")?;
     subject.refused(&words, &["/run/taken"])?;
     subject.check("[ \"$(cat /run/taken)\" = mine ] && rm /run/taken")?;

@@ -93,18 +93,36 @@ pub(super) fn a_disk_comes(subject: &mut Subject) -> Result<(), String> {
         "yes here | head -c 1048576 | dd of={device} bs=1M seek=24 iflag=fullblock oflag=direct 2>&1"
     );
     subject.check(&pattern)?;
+    subject.rig.running.knob(&["remove-disk", SLOT])?;
+    wait_for_loss(subject, &device)?;
+    answers(subject, &export)?;
+    subject.stop(export)
+}
+
+pub(super) fn a_disk_grows(subject: &mut Subject) -> Result<(), String> {
+    let export = subject.export("")?;
+    let disk = spare(subject, "spare-4", 0x5000_c500_15ea_720c, 32 * MIB);
+    plug_in(subject, &disk)?;
+    let device = subject.exported(&disk)?;
+    mount(subject, &device)?;
     subject.rig.running.knob(&["grow-disk", SLOT, "48M"])?;
     let name = device.trim_start_matches("/dev/").to_owned();
     let grown = format!("[ \"$(cat /sys/block/{name}/size)\" = {} ]", 48 * MIB / 512);
     subject.rig.machine.wait_until(&grown, LIMIT)?;
+    // Into what is new, with what is mounted unharmed.
     subject.check(&format!(
-        "yes there | head -c 1048576 | dd of={device} bs=1M seek=47 iflag=fullblock oflag=direct 2>&1
-         yes there | head -c 1048576 >/run/there
-         dd if={device} bs=1M skip=47 count=1 iflag=direct 2>/dev/null | cmp - /run/there"
+        "set -e
+         resize2fs {device}
+         [ $(df -m /mnt/disk | awk 'END {{print $2}}') -gt 36 ]
+         dd if=/dev/urandom of=/mnt/disk/more bs=1M count=30 conv=fsync 2>&1
+         md5sum /mnt/disk/more >>/run/sums
+         echo 3 >/proc/sys/vm/drop_caches
+         md5sum -c -s /run/sums
+         umount /mnt/disk
+         fsck.ext4 -f -n {device}"
     ))?;
     subject.rig.running.knob(&["remove-disk", SLOT])?;
     wait_for_loss(subject, &device)?;
-    answers(subject, &export)?;
     subject.stop(export)
 }
 
