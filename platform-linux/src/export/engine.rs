@@ -121,7 +121,7 @@ pub struct Engine {
     /// Commands that did not simply end well, or are not the last of their request.
     unsettled: Vec<(DeviceIndex, u16, Ended)>,
     counters: EngineCounters,
-    complaint: Option<Error>,
+    complaint: Option<(DeviceIndex, Error)>,
     /// The last look at the controller has found something.
     found: bool,
 }
@@ -248,7 +248,7 @@ impl Engine {
     }
 
     /// What kept a request from being sent, once for all that it kept.
-    pub fn take_complaint(&mut self) -> Option<Error> {
+    pub fn take_complaint(&mut self) -> Option<(DeviceIndex, Error)> {
         self.complaint.take()
     }
 
@@ -296,7 +296,8 @@ impl Engine {
                 }
                 Sent::Never(errno, complaint) => {
                     self.ended.push((index, tag, errno));
-                    self.complaint = complaint.or(self.complaint.take());
+                    self.complaint =
+                        complaint.map(|error| (index, error)).or(self.complaint.take());
                 }
             }
         } else {
@@ -456,7 +457,8 @@ impl Engine {
                     Sent::NotNow => break,
                     Sent::Never(errno, complaint) => {
                         self.ended.push((index, tag, errno));
-                        self.complaint = complaint.or(self.complaint.take());
+                        self.complaint =
+                            complaint.map(|error| (index, error)).or(self.complaint.take());
                     }
                 }
                 device.backlog.pop_front();

@@ -144,6 +144,7 @@ enum ToMain {
     /// A device is no more.
     Removed(u32),
     CapacityChanged(u32),
+    Complaint(u32, Error),
     Lost(Error),
     /// Every device is no more.
     Stopped,
@@ -567,6 +568,14 @@ impl Main<'_> {
                 }
             }
             ToMain::CapacityChanged(device) => self.look_at_capacities(Some(device)),
+            ToMain::Complaint(device, error) => {
+                // That a disk is gone is told as such.
+                self.compare(Duration::ZERO);
+                let lives = |known: &Known| known.device == Some(device) && !known.ending;
+                if self.exported.iter().any(lives) {
+                    self.watcher.note(&Note::Said(error.to_string()));
+                }
+            }
             ToMain::Lost(error) => {
                 self.watcher.note(&Note::Said(error.to_string()));
                 self.lost.get_or_insert(error);
@@ -664,6 +673,10 @@ impl Main<'_> {
             if let Err(error) = flushed {
                 result = result.and(Err(error));
             }
+        }
+        if result.is_ok() {
+            // What is not flushed is on disks that are gone, which has been told.
+            self.host.forgive_unflushed();
         }
         result
     }

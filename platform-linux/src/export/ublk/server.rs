@@ -93,7 +93,12 @@ pub enum FromServer {
     /// The controller is lost, or the ring is.
     Lost(Error),
     /// A request could not be sent.
-    Complaint(Error),
+    Complaint {
+        /// The device.
+        device: u32,
+        /// Why not.
+        error: Error,
+    },
 }
 
 #[derive(Debug)]
@@ -376,8 +381,10 @@ impl<M: From<FromServer>> Server<M> {
     fn look_around(&mut self) -> Result<bool, Error> {
         let mut found = false;
         self.untold = false;
-        if let Some(complaint) = self.engine.take_complaint() {
-            self.say(FromServer::Complaint(complaint));
+        if let Some((index, error)) = self.engine.take_complaint()
+            && let Some(place) = self.places.iter().find(|place| place.index == index)
+        {
+            self.say(FromServer::Complaint { device: place.device, error });
         }
         let mut at = 0;
         while let Some(place) = self.places.get_mut(at) {
