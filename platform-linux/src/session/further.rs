@@ -59,13 +59,31 @@ unsafe impl<D: DmaRegion> DmaRegion for SharedRegion<D> {
 pub(super) struct Devices {
     /// Counts changes, so that a queue need not lock to see that there was none.
     version: AtomicU64,
-    devices: RwLock<Vec<Option<Device>>>,
+    known: RwLock<Known>,
+}
+
+/// Where commands go, by target id.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    devices: Vec<Option<Device>>,
+    /// From a reset until discovery has ended nobody knows: handles may change, and a disk that is
+    /// not known yet is not gone.
+    held: bool,
 }
 
 impl Devices {
+    /// Holds commands back until the next [`Devices::publish`]. To be called before the controller
+    /// is reset, so that no queue that follows the reset can miss it.
+    pub(super) fn hold(&self) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).held = true;
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
     /// Says what is so from now on.
     pub(super) fn publish(&self, present: impl Iterator<Item = (TargetId, Device)>) {
-        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.held = false;
+        let devices = &mut known.devices;
         devices.clear();
         for (target, device) in present {
             let index = usize::from(target.0);
@@ -76,6 +94,7 @@ impl Devices {
                 *place = Some(device);
             }
         }
+        drop(known);
         self.version.fetch_add(1, Ordering::Release);
     }
 }
@@ -89,7 +108,7 @@ pub(super) struct Further<'a, G: Generation, R, D> {
     devices: &'a Devices,
     /// What of them this queue has seen.
     seen: u64,
-    known: Vec<Option<Device>>,
+    known: Known,
     has_written: &'a AtomicBool,
     kept: Vec<(u64, Ended)>,
     interrupt: Option<Interrupt>,
@@ -115,7 +134,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
             queue,
             devices,
             seen: 0,
-            known: Vec::new(),
+            known: Known::default(),
             has_written,
             kept: Vec::new(),
             interrupt,
@@ -127,22 +146,27 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
         }
     }
 
-    fn device(&mut self, target: TargetId) -> Option<Device> {
+    /// Where commands for a target go; `None` while that is not known.
+    fn device(&mut self, target: TargetId) -> Result<Option<Device>, Error> {
         let version = self.devices.version.load(Ordering::Acquire);
         if version != self.seen {
-            let devices = self.devices.devices.read().unwrap_or_else(PoisonError::into_inner);
-            self.known.clone_from(&devices);
+            let known = self.devices.known.read().unwrap_or_else(PoisonError::into_inner);
+            self.known.clone_from(&known);
             self.seen = version;
         }
-        self.known.get(usize::from(target.0)).copied().flatten()
+        if self.known.held {
+            return Ok(None);
+        }
+        match self.known.devices.get(usize::from(target.0)) {
+            Some(Some(device)) => Ok(Some(*device)),
+            _ => Err(Error::failed(format!("target {} is gone", target.0))),
+        }
     }
 }
 
 impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, R, D> {
     fn submit(&mut self, request: &Request<'_>) -> Result<bool, Error> {
-        let Some(device) = self.device(request.target) else {
-            return Err(Error::failed(format!("target {} is gone", request.target.0)));
-        };
+        let Some(device) = self.device(request.target)? else { return Ok(false) };
         let (cdb, segment) = parts_of(request)?;
         match self.queue.submit(device, &command(request, &cdb, &segment, self.timeout_ms)) {
             Ok(_) => {
@@ -235,5 +259,147 @@ impl<G: Generation, R: Registers, D: DmaRegion> CommandQueue for Further<'_, G, 
 
     fn happened(&self) -> usize {
         self.queue.counters().completed as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    use fusion_mpt::controller::Health;
+    use fusion_mpt::scsi::Cdb;
+    use fusion_mpt::sgl::Direction;
+    use fusion_mpt::targets::TargetId;
+    use fusion_mpt_mock::model::Chip;
+
+    use crate::ended::Ended;
+    use crate::error::Error;
+    use crate::host::{Buffer, CommandQueue, Request};
+    use crate::rig;
+
+    /// Reads of a block, as many as the queue takes, until told to stop; whatever recovery ends is
+    /// sent again. Returns how many ended well.
+    fn read_until(
+        queue: &mut dyn CommandQueue,
+        buffer: &Buffer,
+        stop: &AtomicBool,
+        done: &AtomicU32,
+    ) -> Result<u32, Error> {
+        let (mut out, mut good) = (0u32, 0);
+        let mut failed = None;
+        while out > 0 || !stop.load(Ordering::Relaxed) {
+            let cdb = Cdb::read(u64::from(good % 64), 1);
+            let request = Request {
+                target: TargetId(0),
+                lun: 0,
+                cdb: cdb.as_bytes(),
+                direction: Direction::Read,
+                buffer: Some(buffer),
+                offset: 0,
+                bytes: 512,
+                cookie: 1,
+            };
+            while out < 8 && !stop.load(Ordering::Relaxed) && queue.submit(&request)? {
+                out += 1;
+            }
+            let found = queue.poll(&mut |completion| {
+                out -= 1;
+                let ended = Ended { outcome: completion.outcome, sense: completion.sense.into() };
+                if ended.outcome.is_good() {
+                    good += 1;
+                    done.fetch_add(1, Ordering::Relaxed);
+                } else if !ended.wants_another_try() && !ended.was_ended_by_recovery() {
+                    failed = Some(Error::failed(ended.describe()));
+                }
+            })?;
+            if let Some(error) = failed.take() {
+                return Err(error);
+            }
+            if found == 0 {
+                queue.pause();
+            }
+        }
+        Ok(good)
+    }
+
+    #[test]
+    fn nobody_takes_a_disk_for_gone_while_a_reset_looks_for_it() {
+        let build = |model: &mut fusion_mpt_mock::model::Model| {
+            model.add_disk(0, rig::disk(0, false)).expect("free");
+            model.add_disk(1, rig::disk(1, false)).expect("free");
+        };
+        for chip in rig::CHIPS {
+            rig::on(chip, build, |host, bus| {
+                bus.with_model(|model| model.fault(0x2622));
+                let mut polls_after = 0;
+                while polls_after < 200 {
+                    host.poll(&mut |_| {})?;
+                    assert_eq!(host.targets().len(), 2, "{chip:?} {:?}", host.health());
+                    let is_over = host.recovery().resets > 0 && host.health() == Health::Running;
+                    polls_after += u32::from(is_over);
+                }
+                bus.with_model(|model| model.remove_disk(1));
+                while host.targets().len() > 1 {
+                    host.poll(&mut |_| {})?;
+                }
+                Ok(())
+            });
+        }
+    }
+
+    #[test]
+    fn no_queue_takes_a_disk_for_gone_while_a_reset_looks_for_it() {
+        let build = |model: &mut fusion_mpt_mock::model::Model| {
+            model.add_disk(0, rig::disk(0, false)).expect("free");
+        };
+        rig::with_queues(Chip::SAS3816, 4, build, |host, further, bus| {
+            let stop = AtomicBool::new(false);
+            let done = AtomicU32::new(0);
+            let mut buffers = Vec::new();
+            for _ in 0..further.len() {
+                buffers.push(host.allocate(512)?);
+            }
+            std::thread::scope(|scope| {
+                let (stop, done) = (&stop, &done);
+                let threads: Vec<_> = further
+                    .into_iter()
+                    .zip(&buffers)
+                    .map(|(mut queue, buffer)| {
+                        scope.spawn(move || read_until(&mut *queue, buffer, stop, done))
+                    })
+                    .collect();
+                assert_eq!(threads.len(), 3);
+                let mut faults = || {
+                    for resets in 1..=4 {
+                        bus.with_model(|model| model.fault(0x2622));
+                        let before = |host: &dyn crate::host::Host| host.recovery().resets < resets;
+                        while before(host) {
+                            if host.poll(&mut |_| {})? == 0 {
+                                host.pause();
+                            }
+                        }
+                        let so_far = done.load(Ordering::Relaxed);
+                        while done.load(Ordering::Relaxed) < so_far + 100
+                            && !threads.iter().any(|thread| thread.is_finished())
+                        {
+                            if host.poll(&mut |_| {})? == 0 {
+                                host.pause();
+                            }
+                        }
+                    }
+                    Ok(())
+                };
+                let recovered: Result<(), Error> = faults();
+                stop.store(true, Ordering::Relaxed);
+                while !threads.iter().all(|thread| thread.is_finished()) {
+                    let _ = host.poll(&mut |_| {});
+                }
+                recovered?;
+                for thread in threads {
+                    thread.join().expect("no panic").map(drop)?;
+                }
+                Ok(())
+            })
+        });
     }
 }
