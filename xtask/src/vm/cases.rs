@@ -85,7 +85,7 @@ pub(crate) const OURS: &[Case] = &[
     case("ext4 is made, mounted, filled, checked and found again", export::a_file_system_holds),
     case("fio verifies random writes and reads at depth 32", export::fio_verifies),
     case(
-        "a disk that is plugged in, and one that grows, is seen by the export",
+        "a disk that is plugged in becomes a block device, until it is pulled",
         ours::a_disk_comes,
     ),
     case(

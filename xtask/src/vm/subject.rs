@@ -277,6 +277,15 @@ impl Subject {
         said.map_or_else(|error| error, |output| output.text)
     }
 
+    /// An error with what the last export has said, if there was one.
+    pub(crate) fn with_export(&mut self, error: String) -> String {
+        let exported = self.rig.machine.run("[ -e /run/export ]", LIMIT);
+        if error.contains("he export said") || !exported.is_ok_and(|output| output.status == 0) {
+            return error;
+        }
+        format!("{error}\nThe export said:\n{}", self.said_by_export())
+    }
+
     /// Ends an export as an administrator does, which has to succeed.
     pub(crate) fn stop(&mut self, export: Export) -> Result<(), String> {
         self.signal("TERM")?;
@@ -305,7 +314,7 @@ impl Subject {
         if statuses.contains(&output.status) {
             return Ok(());
         }
-        Err(format!("the export ended with status {}; it said:\n{said}", output.status))
+        Err(format!("the export ended with status {}; the export said:\n{said}", output.status))
     }
 
     /// An error if an `mptctl` still runs.

@@ -11,9 +11,6 @@ const SAME_IN_UBLK: &[&str] = &["queue/rotational", "queue/fua"];
 /// What both have to do or both not, however much at once.
 const BOTH: &[&str] = &["queue/discard_max_bytes"];
 
-/// Likewise, where the block device is one of ublk.
-const BOTH_IN_UBLK: &[&str] = &["queue/write_zeroes_max_bytes"];
-
 pub(super) fn claims_are_the_kernels(subject: &mut Subject) -> Result<(), String> {
     subject.give_to_kernel()?;
     let devices = [subject.kernels(0)?, subject.kernels(1)?];
@@ -28,12 +25,11 @@ pub(super) fn claims_are_the_kernels(subject: &mut Subject) -> Result<(), String
 }
 
 fn claims(subject: &mut Subject, devices: &[String]) -> Result<String, String> {
-    let (mut same, mut both) = (SAME.to_vec(), BOTH.to_vec());
+    let mut same = SAME.to_vec();
     if subject.ublk {
         same.extend(SAME_IN_UBLK);
-        both.extend(BOTH_IN_UBLK);
     }
-    let (same, both) = (same.join(" "), both.join(" "));
+    let (same, both) = (same.join(" "), BOTH.join(" "));
     let mut all = String::new();
     for device in devices {
         let name = device.trim_start_matches("/dev/");

@@ -45,7 +45,9 @@ pub(super) fn queues_have_their_vectors(subject: &mut Subject) -> Result<(), Str
         *count > earlier.map_or(0, |(_, earlier)| *earlier)
     });
     let busy: Vec<&str> = busy.map(|(name, _)| name.as_str()).collect();
-    if busy.len() > 1 && busy.iter().all(|name| name.contains("msix")) {
+    // The SAS2008 has one reply queue.
+    let least = if subject.rig.controller.name == "our sas2008" { 1 } else { 2 };
+    if busy.len() >= least && busy.iter().all(|name| name.contains("msix")) {
         Ok(())
     } else {
         Err(format!("the interrupts that counted are {busy:?}, of {after:?}"))
@@ -90,7 +92,7 @@ pub(super) fn a_disk_comes(subject: &mut Subject) -> Result<(), String> {
     plug_in(subject, &disk)?;
     let device = subject.exported(&disk)?;
     let pattern = format!(
-        "yes here | head -c 1048576 | dd of={device} bs=1M seek=24 iflag=fullblock oflag=direct 2>&1"
+        "yes here | head -c 1048576 | dd of={device} bs=1M seek=24 iflag=fullblock oflag=direct conv=fsync 2>&1"
     );
     subject.check(&pattern)?;
     subject.rig.running.knob(&["remove-disk", SLOT])?;
@@ -149,7 +151,9 @@ pub(super) fn a_mounted_disk_goes(subject: &mut Subject) -> Result<(), String> {
     subject.check("umount /mnt/disk")?;
     wait_for_loss(subject, &device)?;
     answers(subject, &export)?;
-    subject.stop(export)
+    // What was in the disk's cache is lost, and its end may say so.
+    subject.signal("TERM")?;
+    subject.ended(export, &[0, 1])
 }
 
 pub(super) fn a_fault_under_a_file_system(subject: &mut Subject) -> Result<(), String> {
@@ -196,7 +200,7 @@ pub(super) fn a_disk_vanishes_in_a_copy(subject: &mut Subject) -> Result<(), Str
     std::thread::sleep(Duration::from_secs(2));
     subject.rig.running.knob(&["remove-disk", SLOT])?;
     let output = subject.rig.machine.finish(copy)?;
-    if output.status != 1 || !output.text.starts_with("error") {
+    if output.status != 1 || !output.text.contains(&format!("target {target}")) {
         return Err(format!("the copy ended with {}, saying:\n{}", output.status, output.text));
     }
     Ok(())
@@ -217,7 +221,7 @@ pub(super) fn a_card_is_yanked(subject: &mut Subject) -> Result<(), String> {
     // With its last controller gone an export has nothing left to do.
     subject.ended(export, &[1])?;
     let said = subject.said_by_export();
-    if !said.contains("error") {
+    if !said.contains("the controller is gone") {
         return Err(format!("the export does not say why it ended, only:\n{said}"));
     }
     subject.rig.running.knob(&["put-back"])?;
