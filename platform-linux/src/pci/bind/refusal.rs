@@ -35,11 +35,20 @@ pub(super) fn if_without_iommu(
     match (driver, controller.iommu_group) {
         (UserDriver::Vfio, None) => {
             let unsafe_mode = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
-            if matches!(system.text(unsafe_mode).as_deref(), Some("Y" | "1")) {
+            let without = matches!(system.text(unsafe_mode).as_deref(), Some("Y" | "1"));
+            if without && force {
                 return Ok(());
             }
+            let but = if without {
+                format!(
+                    " (its unsafe mode, which is switched on, maps no memory for this driver; for \
+                     another program's sake {INSIST})"
+                )
+            } else {
+                String::new()
+            };
             Err(Error::failed(format!(
-                "{address} is behind no IOMMU, which VFIO needs; boot with intel_iommu=on (Intel; \
+                "{address} is behind no IOMMU, which VFIO needs{but}; boot with intel_iommu=on (Intel; \
                  AMD's is on by itself) and VT-d or AMD-Vi enabled in the firmware, or use --driver uio \
                  (uio_pci_generic), which runs as root and without protection from wild DMA"
             )))
