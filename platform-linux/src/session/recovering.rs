@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fusion_mpt::controller::Action;
+use fusion_mpt::controller::{Action, Health};
 use fusion_mpt::error::Error as CoreError;
 use fusion_mpt::generation::Generation;
 use fusion_mpt::io_queue::Completion;
@@ -53,8 +53,12 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         Ok(())
     }
 
-    /// Tells further queues where commands go.
+    /// Tells further queues where commands go, unless the disks are being looked for again: a handle of
+    /// before a reset may be another disk's.
     pub(super) fn publish_devices(&self) {
+        if !matches!(self.controller.health(), Health::Running | Health::Recovering) {
+            return;
+        }
         let all = self.controller.targets();
         self.devices.publish(
             all.filter_map(|target| Some((target.id, self.controller.device(target.id)?))),
@@ -98,6 +102,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> Result<(), Error> {
         let began = self.link.now();
+        self.devices.forget();
         let failed_before = self.controller.recovery_counters().failed_resets;
         let result = self.controller.reset(self.now_ms(), &mut self.link.delay(), complete);
         self.follow();
