@@ -154,6 +154,7 @@ pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
     steps::load_driver(system, driver.name())?;
     let mut notes = Vec::new();
     notes.extend(refusal::if_held(system, &controller, request.force)?);
+    let claims = refusal::claim(system, &controller, request.force)?;
     refusal::if_open(system, &controller, request.force)?;
     refusal::if_unflushed(system, &controller, request.force)?;
 
@@ -161,6 +162,7 @@ pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
     let done = steps::hand_over(system, &controller, driver.name())
         .map(|()| bound(system, &controller, driver))
         .and_then(|bound| give_node(system, &bound, request.owner).map(|()| bound));
+    drop(claims);
     match done {
         Ok(bound) => {
             load_mapping(system, driver);

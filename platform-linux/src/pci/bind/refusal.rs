@@ -1,5 +1,6 @@
 //! Why a controller is not taken from those who have it.
 
+use std::fs::File;
 use std::io::ErrorKind;
 
 use crate::error::Error;
@@ -128,6 +129,31 @@ pub(super) fn if_held(
         controller.address,
         holders.text()
     )))
+}
+
+/// Claims every disk, so that nobody mounts one between the look at it and its end. The claims are to be
+/// held until the controller has changed hands.
+pub(super) fn claim(
+    system: &System,
+    controller: &Controller,
+    force: bool,
+) -> Result<Vec<File>, Error> {
+    let mut claims = Vec::new();
+    for disk in &controller.disks {
+        match system.kernel().claim(&system.node(&disk.name)) {
+            Ok(Some(claim)) => claims.push(claim),
+            Ok(None) if !force => {
+                return Err(Error::failed(format!(
+                    "{} was left alone: somebody has taken {} into use just now; see `mptctl status`, \
+                     and unmount or stop it first; {INSIST}, and data may be lost",
+                    controller.address, disk.name
+                )));
+            }
+            // One without a medium cannot be claimed, nor used.
+            _ => {}
+        }
+    }
+    Ok(claims)
 }
 
 /// Refuses a controller that a process drives.

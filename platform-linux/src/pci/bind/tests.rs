@@ -109,6 +109,15 @@ fn a_process_with_the_disk_open_is_named() {
 }
 
 #[test]
+fn a_disk_that_is_mounted_after_the_look_at_it_is_not_taken() {
+    let machine = machine();
+    machine.kernel(|kernel| kernel.claimed_next.insert("sda".into()));
+    refused(&machine, &request(), &["taken sda into use just now", "mptctl status", "--force"]);
+    assert_eq!(writes(&machine), [""; 0], "refused before anything was touched");
+    bind(&machine.system(), &Request { force: true, ..request() }).expect("insisted");
+}
+
+#[test]
 fn uio_is_to_be_asked_for() {
     let machine = Machine::new();
     machine.device(A, 0x54, Some("mptsas"));
