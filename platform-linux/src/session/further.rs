@@ -10,6 +10,7 @@ use std::time::Duration;
 use fusion_mpt::error::SubmitError;
 use fusion_mpt::generation::{Device, Generation};
 use fusion_mpt::io_queue::{Completion, Queue};
+use fusion_mpt::outcome::Failure;
 use fusion_mpt::platform::{BusAddr, DmaRegion, Registers};
 use fusion_mpt::targets::TargetId;
 use fusion_mpt::trace::Counters;
@@ -55,8 +56,8 @@ unsafe impl<D: DmaRegion> DmaRegion for SharedRegion<D> {
 }
 
 /// Where commands for each present target go. It changes with hot-plug and with resets.
-#[derive(Debug, Default)]
-pub(super) struct Devices {
+#[derive(Debug)]
+pub(super) struct Devices<T = Device> {
     /// Counts changes, so that a queue need not lock to see that there was none.
     version: AtomicU64,
     known: RwLock<Known>,
@@ -85,6 +86,21 @@ impl Devices {
         known.held = false;
         let devices = &mut known.devices;
         devices.clear();
+    /// `None` from the beginning of a reset until the disks are known again: handles change.
+    devices: RwLock<Option<Vec<Option<T>>>>,
+}
+
+impl<T> Default for Devices<T> {
+    /// Nothing is known.
+    fn default() -> Self {
+        Self { version: AtomicU64::new(0), devices: RwLock::new(None) }
+    }
+}
+
+impl<T: Clone> Devices<T> {
+    /// Says what is so from now on.
+    pub(super) fn publish(&self, present: impl Iterator<Item = (TargetId, T)>) {
+        let mut devices = Vec::new();
         for (target, device) in present {
             let index = usize::from(target.0);
             if devices.len() <= index {
@@ -95,7 +111,29 @@ impl Devices {
             }
         }
         drop(known);
+        self.say(Some(devices));
+    }
+
+    /// Says that nothing is known until the next [`Devices::publish`]. To be called before a reset, in
+    /// which every queue leaves: the controller lets them in again before its new handles are
+    /// published, and one that was quick would write to what the old handle is by then.
+    pub(super) fn forget(&self) {
+        self.say(None);
+    }
+
+    fn say(&self, what: Option<Vec<Option<T>>>) {
+        *self.devices.write().unwrap_or_else(PoisonError::into_inner) = what;
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Brings `known` up to date if something has changed since the version `seen`.
+    fn follow(&self, seen: &mut u64, known: &mut Option<Vec<Option<T>>>) {
+        let version = self.version.load(Ordering::Acquire);
+        if version != *seen {
+            let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+            known.clone_from(&devices);
+            *seen = version;
+        }
     }
 }
 
@@ -109,6 +147,7 @@ pub(super) struct Further<'a, G: Generation, R, D> {
     /// What of them this queue has seen.
     seen: u64,
     known: Known,
+    known: Option<Vec<Option<Device>>>,
     has_written: &'a AtomicBool,
     kept: Vec<(u64, Ended)>,
     interrupt: Option<Interrupt>,
@@ -135,6 +174,7 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
             devices,
             seen: 0,
             known: Known::default(),
+            known: None,
             has_written,
             kept: Vec::new(),
             interrupt,
@@ -160,6 +200,22 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
         match self.known.devices.get(usize::from(target.0)) {
             Some(Some(device)) => Ok(Some(*device)),
             _ => Err(Error::failed(format!("target {} is gone", target.0))),
+        }
+    /// Where commands for `target` go; `None` while nobody knows, because of a reset.
+    fn device(&mut self, target: TargetId) -> Result<Option<Device>, Error> {
+        self.devices.follow(&mut self.seen, &mut self.known);
+        let Some(known) = &self.known else {
+            return match self.queue.halted() {
+                None | Some(Failure::ControllerReset) => Ok(None),
+                Some(_) => Err(Error::failed(format!(
+                    "a command for target {}: its controller is gone or was given up",
+                    target.0
+                ))),
+            };
+        };
+        match known.get(usize::from(target.0)).copied().flatten() {
+            Some(device) => Ok(Some(device)),
+            None => Err(Error::failed(format!("target {} is gone", target.0))),
         }
     }
 }
@@ -401,5 +457,20 @@ mod tests {
                 Ok(())
             })
         });
+    use super::*;
+
+    #[test]
+    fn from_a_reset_on_no_queue_knows_a_device_until_all_are_told_anew() {
+        let devices = Devices::default();
+        let (mut seen, mut known) = (0, None);
+        devices.publish([(TargetId(0), 'a'), (TargetId(2), 'c')].into_iter());
+        devices.follow(&mut seen, &mut known);
+        assert_eq!(known, Some(vec![Some('a'), None, Some('c')]));
+        devices.forget();
+        devices.follow(&mut seen, &mut known);
+        assert_eq!(known, None);
+        devices.publish([(TargetId(2), 'a')].into_iter());
+        devices.follow(&mut seen, &mut known);
+        assert_eq!(known, Some(vec![None, None, Some('a')]));
     }
 }
