@@ -14,6 +14,10 @@ use crate::tries::Tries;
 
 /// Bytes of the blocks that ATA commands count.
 pub const BLOCK_BYTES: u32 = 512;
+/// The command SMART (ACS-3 7.48).
+pub const SMART: u8 = 0xb0;
+/// What goes into LBA bits 8 to 23 with [`SMART`], so that no other command passes for it.
+pub const SMART_SIGNATURE: u64 = 0x00c2_4f00;
 
 /// How an ATA command moves its data (SAT-3 table 137, PROTOCOL).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! is neither healthy nor failing.
 
 pub mod attributes;
+mod log_page;
 mod logs;
 mod sata;
 mod self_test;
@@ -163,7 +164,7 @@ pub fn temperature(
     buffer: &Buffer,
     target: &Target,
 ) -> Result<Option<i32>, Error> {
-    let page = logs::page(host, buffer, (target.id, 0), 0x0d)?;
+    let page = log_page::page(host, buffer, (target.id, 0), 0x0d)?;
     Ok(page.and_then(|page| logs::temperatures(&page).0))
 }
 

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 mod pace;
 
-use pace::Pace;
+pub(crate) use pace::Pace;
 
 /// How a queue waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fusion_mpt::io_queue::Completion;
 use fusion_mpt::outcome::Outcome;
 use fusion_mpt::sgl::Direction;
 
@@ -120,7 +121,9 @@ pub struct Engine {
     /// Commands that did not simply end well, or are not the last of their request.
     unsettled: Vec<(DeviceIndex, u16, Ended)>,
     counters: EngineCounters,
-    complaint: Option<Error>,
+    complaint: Option<(DeviceIndex, Error)>,
+    /// The last look at the controller has found something.
+    found: bool,
 }
 
 const fn cookie(device: DeviceIndex, tag: u16) -> u64 {
@@ -219,6 +222,12 @@ impl Engine {
         self.started
     }
 
+    /// Whether the last look at the controller has found something, be it the end of a request or not.
+    #[must_use]
+    pub const fn has_found(&self) -> bool {
+        self.found
+    }
+
     /// Of them, those that the controller has not taken: there is room when a command ends, or when
     /// a device that held them back takes them again.
     #[must_use]
@@ -239,7 +248,7 @@ impl Engine {
     }
 
     /// What kept a request from being sent, once for all that it kept.
-    pub fn take_complaint(&mut self) -> Option<Error> {
+    pub fn take_complaint(&mut self) -> Option<(DeviceIndex, Error)> {
         self.complaint.take()
     }
 
@@ -287,7 +296,8 @@ impl Engine {
                 }
                 Sent::Never(errno, complaint) => {
                     self.ended.push((index, tag, errno));
-                    self.complaint = complaint.or(self.complaint.take());
+                    self.complaint =
+                        complaint.map(|error| (index, error)).or(self.complaint.take());
                 }
             }
         } else {
@@ -319,6 +329,20 @@ impl Engine {
         queue: &mut dyn CommandQueue,
         front: &mut dyn Front,
     ) -> Result<u32, Error> {
+        self.poll_if(true, queue, front)
+    }
+
+    /// The same, without a look at what the controller has answered if that is known to be nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::poll`].
+    pub fn poll_if(
+        &mut self,
+        look: bool,
+        queue: &mut dyn CommandQueue,
+        front: &mut dyn Front,
+    ) -> Result<u32, Error> {
         let before = self.started;
         for (cookie, ended) in queue.take_kept() {
             if let Some((device, tag)) = parts(cookie) {
@@ -326,7 +350,7 @@ impl Engine {
             }
         }
         let Self { devices, unsettled, started, counters, .. } = self;
-        let polled = queue.poll(&mut |completion| {
+        let mut take = |completion: Completion<'_>| {
             let Some((device, tag)) = parts(completion.cookie) else { return };
             let Some(slot) = slot_of(devices, device, tag) else { return };
             if completion.outcome == Outcome::success(slot.command_bytes) && slot.is_last() {
@@ -338,7 +362,9 @@ impl Engine {
                 let sense = completion.sense.to_vec();
                 unsettled.push((device, tag, Ended { outcome: completion.outcome, sense }));
             }
-        });
+        };
+        let polled = if look { queue.poll(&mut take) } else { Ok(0) };
+        self.found = polled.as_ref().is_ok_and(|found| *found > 0);
         if !self.unsettled.is_empty() {
             self.settle(queue, front);
         }
@@ -431,7 +457,8 @@ impl Engine {
                     Sent::NotNow => break,
                     Sent::Never(errno, complaint) => {
                         self.ended.push((index, tag, errno));
-                        self.complaint = complaint.or(self.complaint.take());
+                        self.complaint =
+                            complaint.map(|error| (index, error)).or(self.complaint.take());
                     }
                 }
                 device.backlog.pop_front();

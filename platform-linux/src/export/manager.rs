@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use fusion_mpt::generation::chips::Chip;
 use fusion_mpt::scsi::Cdb;
 use fusion_mpt::targets::{Target, TargetId};
 
@@ -143,6 +144,7 @@ enum ToMain {
     /// A device is no more.
     Removed(u32),
     CapacityChanged(u32),
+    Complaint(u32, Error),
     Lost(Error),
     /// Every device is no more.
     Stopped,
@@ -182,6 +184,8 @@ pub fn run(
     let (to_keeper, from_all) = mpsc::channel();
     let (to_main, from_keeper) = mpsc::channel();
     let waiting = options.waiting;
+    let (vendor, device) = host.bring_up().pci_id;
+    let looks_cost = Chip::find(vendor, device).is_some_and(Chip::is_mpi1);
     let board = Board::default();
     options.pinning.pin(0)?;
     be_io_flusher();
@@ -195,7 +199,8 @@ pub fn run(
                     pinning.pin(number.into())?;
                     be_io_flusher();
                     let (inbox, tell) = (Arc::clone(&inbox), tell.clone());
-                    let mut server: Server<ToKeeper> = Server::new(inbox, tell, waiting)?;
+                    let mut server: Server<ToKeeper> =
+                        Server::new(inbox, tell, waiting, looks_cost)?;
                     loop {
                         match server.turn(&mut *queue, FURTHER_SLEEP)? {
                             Turn::Worked | Turn::Looked => {}
@@ -220,6 +225,7 @@ pub fn run(
                 inboxes.first().cloned().ok_or_else(|| Error::failed("there is no queue"))?,
                 to_keeper.clone(),
                 waiting,
+                looks_cost,
             )?,
             scratch: host.allocate(BUFFER_BYTES)?,
             host,
@@ -562,6 +568,14 @@ impl Main<'_> {
                 }
             }
             ToMain::CapacityChanged(device) => self.look_at_capacities(Some(device)),
+            ToMain::Complaint(device, error) => {
+                // That a disk is gone is told as such.
+                self.compare(Duration::ZERO);
+                let lives = |known: &Known| known.device == Some(device) && !known.ending;
+                if self.exported.iter().any(lives) {
+                    self.watcher.note(&Note::Said(error.to_string()));
+                }
+            }
             ToMain::Lost(error) => {
                 self.watcher.note(&Note::Said(error.to_string()));
                 self.lost.get_or_insert(error);
@@ -659,6 +673,10 @@ impl Main<'_> {
             if let Err(error) = flushed {
                 result = result.and(Err(error));
             }
+        }
+        if result.is_ok() {
+            // What is not flushed is on disks that are gone, which has been told.
+            self.host.forgive_unflushed();
         }
         result
     }

@@ -4,6 +4,7 @@ use fusion_mpt::scsi::{Cdb, Sense};
 use fusion_mpt::targets::TargetId;
 use serde::Serialize;
 
+use super::log_page::{number, numbered, page, parameters, told};
 use super::{Report, Verdict, self_test, unless_fatal};
 use crate::disk::ask;
 use crate::error::Error;
@@ -22,8 +23,6 @@ const SELF_TESTS: u8 = 0x10;
 const SOLID_STATE: u8 = 0x11;
 const BACKGROUND_SCAN: u8 = 0x15;
 const EXCEPTIONS: u8 = 0x2f;
-/// Bytes of a page that are asked for at most: LOG SENSE has 16 bits for them.
-const PAGE_BYTES: u16 = 0xfffc;
 
 /// What the log pages of a disk say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,57 +72,6 @@ pub struct ErrorCounters {
     pub bytes: Option<u64>,
     /// Errors that could not be corrected.
     pub uncorrected: Option<u64>,
-}
-
-/// Asks for a page; `None` if the disk does not have it.
-pub(super) fn page(
-    host: &mut dyn Host,
-    buffer: &Buffer,
-    unit: (TargetId, u8),
-    page: u8,
-) -> Result<Option<Vec<u8>>, Error> {
-    let bytes = PAGE_BYTES.min(u16::try_from(buffer.bytes()).unwrap_or(u16::MAX));
-    let [high, low] = bytes.to_be_bytes();
-    // PC 01b: cumulative values.
-    let cdb = [0x4d, 0, 0x40 | page & 0x3f, 0, 0, 0, 0, high, low, 0];
-    let Some(cdb) = Cdb::from_bytes(&cdb) else { return Ok(None) };
-    let asked = ask(host, buffer, unit, cdb, bytes.into());
-    let answer = unless_fatal(host, asked)?;
-    // Some answer for another page when they do not have the one.
-    Ok(answer.filter(|answer| answer.first().is_some_and(|code| code & 0x3f == page)))
-}
-
-/// The parameters of a page: code and value of each, as far as the bytes reach.
-pub(super) fn parameters(page: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let length = match page {
-        [_, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
-        _ => 0,
-    };
-    let mut rest = page.get(4..).unwrap_or_default();
-    rest = rest.get(..length).unwrap_or(rest);
-    std::iter::from_fn(move || {
-        let [high, low, _control, bytes, after @ ..] = rest else { return None };
-        let value = after.get(..usize::from(*bytes))?;
-        rest = after.get(usize::from(*bytes)..).unwrap_or_default();
-        Some((u16::from_be_bytes([*high, *low]), value))
-    })
-}
-
-/// A value as a number; `None` if it is longer than a number can be, or has no bytes.
-pub(super) fn number(value: &[u8]) -> Option<u64> {
-    (1..=8)
-        .contains(&value.len())
-        .then(|| value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-}
-
-/// The number of the parameter with this code.
-fn numbered(page: &[u8], code: u16) -> Option<u64> {
-    parameters(page).find(|(found, _)| *found == code).and_then(|(_, value)| number(value))
-}
-
-/// The same, where all ones means that it is not kept.
-fn told(page: &[u8], code: u16) -> Option<u64> {
-    numbered(page, code).filter(|number| *number != u64::from(u32::MAX))
 }
 
 /// Temperature and reference temperature in degrees Celsius (page 0x0d); 0xFF is none.

@@ -5,13 +5,10 @@ use serde::Serialize;
 
 use super::attributes::{self, Attribute, Failing};
 use super::{Report, Verdict, self_test};
-use crate::ata::{self, AtaCommand};
+use crate::ata::{self, AtaCommand, SMART, SMART_SIGNATURE};
 use crate::error::Error;
 use crate::host::{Buffer, Host};
 
-/// SMART, and the signature that goes into LBA mid and high.
-pub(super) const SMART: u8 = 0xb0;
-pub(super) const SIGNATURE: u64 = 0x00c2_4f00;
 const IDENTIFY_DEVICE: u8 = 0xec;
 /// Features of SMART.
 const READ_DATA: u16 = 0xd0;
@@ -109,7 +106,7 @@ fn smart(
 ) -> Result<(), Error> {
     let command = |features: u16, low: u64| AtaCommand {
         features,
-        lba: SIGNATURE | low,
+        lba: SMART_SIGNATURE | low,
         ..AtaCommand::new(SMART)
     };
     let status = AtaCommand { check_condition: true, ..command(RETURN_STATUS, 0) };

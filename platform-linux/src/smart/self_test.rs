@@ -5,9 +5,8 @@ use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::Target;
 use serde::Serialize;
 
-use super::logs;
-use super::sata::{SIGNATURE, SMART};
-use crate::ata::{self, AtaCommand};
+use super::log_page::{number, parameters};
+use crate::ata::{self, AtaCommand, SMART, SMART_SIGNATURE};
 use crate::disk::{run, settle};
 use crate::error::Error;
 use crate::host::{Buffer, Host, Request};
@@ -60,7 +59,7 @@ pub fn start(
             SelfTestKind::Abort => 0x7f,
         };
         let command =
-            AtaCommand { features: 0xd4, lba: SIGNATURE | which, ..AtaCommand::new(SMART) };
+            AtaCommand { features: 0xd4, lba: SMART_SIGNATURE | which, ..AtaCommand::new(SMART) };
         let ended = ata::send(host, buffer, target.id, &command)?;
         if ended.is_good() {
             return Ok(());
@@ -99,7 +98,7 @@ pub fn start(
 
 /// The self-test results log page (SPC-5 7.3.21): up to twenty, the newest first; zeros are none.
 pub(super) fn results(page: &[u8]) -> Vec<SelfTest> {
-    logs::parameters(page)
+    parameters(page)
         .map(|(_, value)| value)
         .filter(|value| value.iter().any(|byte| *byte != 0))
         .filter_map(result)
@@ -109,7 +108,7 @@ pub(super) fn results(page: &[u8]) -> Vec<SelfTest> {
 fn result(value: &[u8]) -> Option<SelfTest> {
     let code = value.first()?;
     let outcome = code & 0x0f;
-    let lba = logs::number(value.get(4..12)?).filter(|lba| *lba != u64::MAX);
+    let lba = number(value.get(4..12)?).filter(|lba| *lba != u64::MAX);
     let [key, asc, ascq] = [*value.get(12)? & 0x0f, *value.get(13)?, *value.get(14)?];
     Some(SelfTest {
         kind: match code >> 5 {
@@ -132,7 +131,7 @@ fn result(value: &[u8]) -> Option<SelfTest> {
             _ => "unknown",
         },
         failed: matches!(outcome, 3..=7),
-        hours: logs::number(value.get(2..4)?)?,
+        hours: number(value.get(2..4)?)?,
         lba,
         sense: (key != 0 || asc != 0).then(|| format!("{key:x}/{asc:02x}/{ascq:02x}")),
     })

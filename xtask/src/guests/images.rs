@@ -41,6 +41,7 @@ const PROGRAMS: &[&str] = &[
     "sbin/mke2fs",
     "sbin/mkfs.ext4",
     "sbin/nbd-client",
+    "sbin/resize2fs",
     "sbin/sgdisk",
     "sbin/smartctl",
     "sbin/wipefs",

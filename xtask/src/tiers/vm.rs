@@ -17,6 +17,7 @@ pub(super) const NAME: &str = "vm";
 
 const LINUX_6_1: &str = "Linux 6.1";
 const LINUX_6_12: &str = "Linux 6.12";
+const LINUX_7_3: &str = "Linux 7.3";
 const QEMUS: &str = "QEMU's sas1068";
 
 /// What a machine has where nothing is special about it.
@@ -44,6 +45,7 @@ const GROUPS: &[Group] = &[
         cases: &[cases::NO_UBLK, cases::ACROSS, cases::EXPORT],
         ..group(QEMUS, LINUX_6_1, Way::Vfio)
     },
+    Group { cases: &[cases::GROWS], ..group("our sas3008", LINUX_7_3, Way::Vfio) },
     Group {
         cases: &[cases::NOTHING_THERE],
         shape: Shape { hugepages: 0, ..NO_IOMMU },

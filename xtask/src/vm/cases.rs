@@ -85,7 +85,7 @@ pub(crate) const OURS: &[Case] = &[
     case("ext4 is made, mounted, filled, checked and found again", export::a_file_system_holds),
     case("fio verifies random writes and reads at depth 32", export::fio_verifies),
     case(
-        "a disk that is plugged in, and one that grows, is seen by the export",
+        "a disk that is plugged in becomes a block device, until it is pulled",
         ours::a_disk_comes,
     ),
     case(
@@ -100,6 +100,15 @@ pub(crate) const OURS: &[Case] = &[
     spoiling(
         "all ones under a mounted file system end in clean errors, and a card put back works",
         ours::a_card_is_yanked,
+    ),
+];
+
+/// What needs a kernel whose ublk can tell a disk's new size.
+pub(crate) const GROWS: &[Case] = &[
+    case("a disk that grows does so under the file system on it", ours::a_disk_grows),
+    case(
+        "a mounted file system survives a kill -9 of its export",
+        restart::a_mounted_file_system_survives_a_kill,
     ),
 ];
 
@@ -128,7 +137,7 @@ pub(crate) const MISTAKES: &[Case] = &[
 
 /// What a kernel without ublk is told.
 pub(crate) const NO_UBLK: &[Case] =
-    &[case("a kernel without ublk is named, and NBD offered", missing::no_ublk)];
+    &[case("a kernel without ublk is named, and NBD offered instead", missing::no_ublk)];
 
 /// What a machine without an IOMMU and without hugepages is told.
 pub(crate) const NOTHING_THERE: &[Case] = &[

@@ -236,6 +236,8 @@ impl Subject {
         let queues = if self.rig.controller.is_mpi2() { QUEUES } else { 1 };
         let words = format!("{} {words}", export_words(&self.address, self.ublk, queues));
         let script = format!("echo $$ >/run/export.pid; exec mptctl -q {words} >/run/export 2>&1");
+        // An earlier one's number would be that of a process that has ended.
+        self.check("rm -f /run/export.pid")?;
         let job = self.rig.machine.start(&script, EXPORT_LIMIT)?;
         let mut devices = Vec::new();
         for disk in self.rig.running.disks.clone() {
@@ -250,7 +252,8 @@ impl Subject {
     /// Waits for the block device of a disk, which an export makes.
     pub(crate) fn exported(&mut self, disk: &Disk) -> Result<String, String> {
         let script = format!(
-            "if ! kill -0 $(cat /run/export.pid); then echo ended; exit 0; fi
+            "[ -s /run/export.pid ] || exit 1
+             kill -0 $(cat /run/export.pid) 2>/dev/null || {{ echo ended; exit 0; }}
              for block in /sys/block/ublkb* /sys/block/nbd*; do
                  [ \"$(cat $block/size)\" = {} ] && echo /dev/${{block##*/}} && exit 0
              done 2>/dev/null; exit 1",
@@ -272,6 +275,15 @@ impl Subject {
     pub(crate) fn said_by_export(&mut self) -> String {
         let said = self.rig.machine.run("cat /run/export", LIMIT);
         said.map_or_else(|error| error, |output| output.text)
+    }
+
+    /// An error with what the last export has said, if there was one.
+    pub(crate) fn with_export(&mut self, error: String) -> String {
+        let exported = self.rig.machine.run("[ -e /run/export ]", LIMIT);
+        if error.contains("he export said") || !exported.is_ok_and(|output| output.status == 0) {
+            return error;
+        }
+        format!("{error}\nThe export said:\n{}", self.said_by_export())
     }
 
     /// Ends an export as an administrator does, which has to succeed.
@@ -302,7 +314,7 @@ impl Subject {
         if statuses.contains(&output.status) {
             return Ok(());
         }
-        Err(format!("the export ended with status {}; it said:\n{said}", output.status))
+        Err(format!("the export ended with status {}; the export said:\n{said}", output.status))
     }
 
     /// An error if an `mptctl` still runs.
@@ -328,6 +340,6 @@ fn export_words(address: &str, ublk: bool, queues: u32) -> String {
     if ublk {
         format!("export --bus {address} --queues {queues}")
     } else {
-        format!("export --bus {address} --nbd /run/disks")
+        format!("export --bus {address} --attach")
     }
 }

@@ -152,7 +152,7 @@ impl Keeper {
             }
             FromServer::CapacityChanged { device } => self.say(ToMain::CapacityChanged(device)),
             FromServer::Lost(error) => self.say(ToMain::Lost(error)),
-            FromServer::Complaint(error) => self.note(Note::Said(error.to_string())),
+            FromServer::Complaint { device, error } => self.say(ToMain::Complaint(device, error)),
         }
     }
 
@@ -292,10 +292,8 @@ impl Keeper {
 
     /// Ends a device: what is under way, its queues, itself.
     fn end(&mut self, id: u32) {
-        for result in [self.control.stop(id)] {
-            if let Err(error) = result {
-                self.note(Note::Said(error.to_string()));
-            }
+        if let Err(error) = self.control.stop(id) {
+            self.note(Note::Said(error.to_string()));
         }
         self.discard(id);
     }
@@ -303,8 +301,7 @@ impl Keeper {
     /// Deletes a device; its buffers are free then.
     fn discard(&mut self, id: u32) {
         let is_served = self.devices.iter().any(|device| device.id == id);
-        // To delete it is to stop it first; the kernel waits until the servers have let go, and they
-        // do so without being listened to.
+        // To delete it is to stop it first, if it has been started.
         if let Err(error) = self.control.delete(id) {
             self.note(Note::Said(error.to_string()));
         }

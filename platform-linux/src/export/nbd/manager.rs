@@ -178,7 +178,7 @@ impl Main<'_> {
     /// One turn of the server, and what the kernel says.
     fn turn(&mut self) -> Result<bool, Error> {
         let worked = self.server.turn(&mut self.engine, self.host)?;
-        if let Some(complaint) = self.engine.take_complaint() {
+        if let Some((_, complaint)) = self.engine.take_complaint() {
             self.watcher.note(&Note::Said(complaint.to_string()));
         }
         if let Some(attachments) = &mut self.attachments {

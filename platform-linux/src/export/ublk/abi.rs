@@ -34,6 +34,8 @@ pub enum ControlOperation {
     EndRecovery = ioctl(true, 0x11, CONTROL_BYTES),
     /// `UBLK_U_CMD_GET_FEATURES`: into 8 bytes (Linux 6.5).
     GetFeatures = ioctl(false, 0x13, CONTROL_BYTES),
+    /// `UBLK_U_CMD_DEL_DEV_ASYNC`: the same without waiting (Linux 6.9).
+    DeleteLater = ioctl(false, 0x14, CONTROL_BYTES),
     /// `UBLK_U_CMD_UPDATE_SIZE` with the sectors (Linux 6.16).
     UpdateSize = ioctl(true, 0x15, CONTROL_BYTES),
 }

@@ -123,14 +123,22 @@ impl Control {
             .map_err(|error| explain("stop it", device, &error))
     }
 
-    /// Deletes a device, and waits until nobody has it open.
+    /// Deletes a device. Its number is free when nobody has it open any more, a file system that was
+    /// mounted there included; kernels before 6.9 can only wait for that.
     ///
     /// # Errors
     ///
     /// As [`Control::add`].
     pub fn delete(&mut self, device: u32) -> Result<(), Error> {
-        self.plain(ControlOperation::Delete, device, 0)
-            .map_err(|error| explain("delete it", device, &error))
+        let deleted = self.plain(ControlOperation::DeleteLater, device, 0);
+        let deleted = match deleted {
+            // EINVAL, EOPNOTSUPP.
+            Err(error) if matches!(error.raw_os_error(), Some(22 | 95)) => {
+                self.plain(ControlOperation::Delete, device, 0)
+            }
+            other => other,
+        };
+        deleted.map_err(|error| explain("delete it", device, &error))
     }
 
     /// What the kernel knows of a device; `None` if there is none of that number.

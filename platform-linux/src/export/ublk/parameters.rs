@@ -35,7 +35,8 @@ pub fn parameters(unit: &Unit, buffer_bytes: u32) -> Parameters {
         attributes: attributes.bits(),
         logical_block_shift: shift(block),
         physical_block_shift: shift(unit.physical_block_bytes),
-        optimal_shift: shift(optimal.unwrap_or(unit.physical_block_bytes)),
+        // 1 byte is less than a block, and so is not said.
+        optimal_shift: optimal.map_or(0, shift),
         minimal_shift: shift(unit.physical_block_bytes),
         max_sectors: most.min(buffer_bytes / SECTOR_BYTES as u32),
         device_sectors: unit.bytes() / SECTOR_BYTES,
@@ -91,7 +92,7 @@ mod tests {
         };
         let told = parameters(&plain, 256 << 10);
         assert_eq!((told.kinds, told.max_discard_sectors), (PARAMETERS_BASIC, 0));
-        assert_eq!((told.max_sectors, told.optimal_shift), (64, 12));
+        assert_eq!((told.max_sectors, told.optimal_shift), (64, 0));
         assert_eq!(
             told.attributes,
             Attributes::ROTATIONAL.bits(),

@@ -209,6 +209,12 @@ impl Ring {
         }
     }
 
+    /// Whether the interrupt's descriptor is being watched.
+    #[must_use]
+    pub const fn watches_interrupt(&self) -> bool {
+        self.watching
+    }
+
     /// Whether any fetch of this queue has been refused.
     #[must_use]
     pub fn refused(&self, device: DeviceIndex) -> Option<i32> {

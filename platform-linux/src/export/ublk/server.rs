@@ -18,16 +18,17 @@ use crate::export::block::{Errno, Operation};
 use crate::export::engine::{DeviceIndex, Engine, EngineCounters, Front};
 use crate::export::unit::Unit;
 use crate::host::{Buffer, CommandQueue};
-use crate::waiting::Waiting;
+use crate::waiting::{Pace, Waiting};
 
 /// Bytes of a sector of the block layer.
 const SECTOR_BYTES: u64 = 512;
 /// The longest sleep while the controller has something: it must be told the time.
 const BUSY_SLEEP: Duration = Duration::from_millis(20);
-/// Looks in a row that may find nothing before sleep, where it is chosen by what came before.
-const LOOKS: std::ops::RangeInclusive<u32> = 4..=512;
-/// Looks that may find nothing while nothing is under way.
-const IDLE_LOOKS: u32 = 4;
+/// Turns after which the controller is looked at though its interrupt has not come: it must be told
+/// the time.
+const TURNS_BETWEEN_LOOKS: u32 = 64;
+/// Looks in vain between looks at the clock, which is slow on some machines.
+const LOOKS_BETWEEN_TIMES: u32 = 8;
 /// Turns between looks at what is rare.
 const TURNS_BETWEEN_RARE: u32 = 1024;
 
@@ -92,7 +93,12 @@ pub enum FromServer {
     /// The controller is lost, or the ring is.
     Lost(Error),
     /// A request could not be sent.
-    Complaint(Error),
+    Complaint {
+        /// The device.
+        device: u32,
+        /// Why not.
+        error: Error,
+    },
 }
 
 #[derive(Debug)]
@@ -116,10 +122,17 @@ pub struct Server<M> {
     waiting: Waiting,
     /// Whether the queue has an interrupt to sleep on; not known before it was asked.
     has_interrupt: Option<bool>,
-    /// Looks in a row that have found nothing.
-    idle: u32,
-    /// How many of them there may be, as it has paid lately.
+    /// A look at the controller is a register read, and costs.
+    looks_cost: bool,
+    /// The interrupt is let pass, and tells of everything that comes.
+    is_told: bool,
+    /// How long to look before sleep, while commands are under way and while none is.
+    busy: Pace,
+    idle: Pace,
+    /// Looks that have found nothing.
     looks: u32,
+    /// The last turn has slept, or nothing has been looked at yet.
+    slept: bool,
     /// The controller is lost: there is nothing to poll or to wait for.
     lost: bool,
     stopped: bool,
@@ -142,7 +155,8 @@ pub enum Turn {
 }
 
 impl<M: From<FromServer>> Server<M> {
-    /// A server of this thread.
+    /// A server of this thread. `looks_cost`: the controller's replies are in a register (MPI 1.x),
+    /// so that it is better to be told of them than to look.
     ///
     /// # Errors
     ///
@@ -151,6 +165,7 @@ impl<M: From<FromServer>> Server<M> {
         inbox: Arc<Inbox<ToServer>>,
         tell: Sender<M>,
         waiting: Waiting,
+        looks_cost: bool,
     ) -> Result<Self, Error> {
         let mut ring = Ring::new()?;
         ring.watch_inbox(inbox.fd().as_raw_fd());
@@ -162,8 +177,12 @@ impl<M: From<FromServer>> Server<M> {
             places: Vec::new(),
             waiting,
             has_interrupt: None,
-            idle: 0,
-            looks: *LOOKS.start(),
+            looks_cost,
+            is_told: false,
+            busy: Pace::new(),
+            idle: Pace::new(),
+            looks: 0,
+            slept: true,
             lost: false,
             stopped: false,
             untold: false,
@@ -246,29 +265,41 @@ impl<M: From<FromServer>> Server<M> {
             Event::Interrupt => interrupt = true,
         });
         let before = self.engine.started();
-        if let Err(error) = self.engine.poll(queue, &mut self.ring)
+        self.turns = self.turns.wrapping_add(1);
+        let in_vain = std::mem::take(&mut self.slept) && !worked;
+        let look = interrupt
+            || in_vain
+            || !self.is_told
+            || !self.looks_cost
+            || self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS);
+        if let Err(error) = self.engine.poll_if(look, queue, &mut self.ring)
             && !std::mem::replace(&mut self.lost, true)
         {
             self.say(FromServer::Lost(error));
         }
-        worked |= self.engine.started() != before;
-        if interrupt && !worked {
+        let ended_some = self.engine.started() != before;
+        if interrupt || self.engine.has_found() {
+            // The queue holds interrupts back from then on.
+            self.is_told = false;
+        }
+        if ended_some {
+            self.busy.found(|| queue.now());
+        }
+        if worked {
+            self.idle.found(|| queue.now());
+        }
+        worked |= ended_some;
+        if interrupt && !self.engine.has_found() {
             queue.wake();
         }
         if unwatched {
             self.ring.watch_inbox(self.inbox.fd().as_raw_fd());
         }
         worked |= self.ring.flush()?;
-        self.turns = self.turns.wrapping_add(1);
         if inbox || ended || self.untold || self.turns.is_multiple_of(TURNS_BETWEEN_RARE) {
             worked |= self.look_around()?;
         }
         if worked {
-            if self.idle > 0 {
-                // To have looked has paid.
-                self.looks = (self.looks * 2).min(*LOOKS.end());
-            }
-            self.idle = 0;
             return Ok(Turn::Worked);
         }
         if self.stopped && self.places.is_empty() {
@@ -279,41 +310,58 @@ impl<M: From<FromServer>> Server<M> {
 
     /// Nothing has come: looks again, or sleeps.
     fn rest(&mut self, queue: &mut dyn CommandQueue, longest: Duration) -> Result<Turn, Error> {
-        self.idle = self.idle.saturating_add(1);
-        if self.engine.started() == 0 || self.lost {
-            if self.idle < IDLE_LOOKS && self.waiting != Waiting::Interrupt {
-                std::hint::spin_loop();
-                return Ok(Turn::Looked);
-            }
-            return self.sleep(queue, longest);
-        }
-        if self.has_interrupt == Some(false) {
+        let is_busy = self.engine.started() > 0 && !self.lost;
+        if is_busy && self.has_interrupt == Some(false) {
             // Only looking helps, so its own way to wait is taken.
             queue.pause();
             return Ok(Turn::Looked);
         }
-        let looks = match self.waiting {
-            Waiting::Poll => u32::MAX,
-            Waiting::Interrupt => 0,
-            Waiting::Adaptive => self.looks,
-        };
-        if self.idle <= looks {
+        let may_tell = self.looks_cost && !self.lost && self.has_interrupt != Some(false);
+        if may_tell && !self.is_told && self.waiting == Waiting::Adaptive {
+            // From now on the ring tells of the controller, too: to look there costs nothing.
+            self.let_tell(queue)?;
+            return Ok(Turn::Looked);
+        }
+        self.looks = self.looks.wrapping_add(1);
+        if self.waiting == Waiting::Adaptive && !self.looks.is_multiple_of(LOOKS_BETWEEN_TIMES) {
             std::hint::spin_loop();
             return Ok(Turn::Looked);
         }
-        self.looks = (self.looks / 2).max(*LOOKS.start());
+        let looks_again = match self.waiting {
+            Waiting::Poll => is_busy,
+            Waiting::Interrupt => false,
+            Waiting::Adaptive if is_busy => self.busy.look_again(queue.now()),
+            Waiting::Adaptive => self.idle.look_again(queue.now()),
+        };
+        if looks_again {
+            std::hint::spin_loop();
+            return Ok(Turn::Looked);
+        }
         let due = self.engine.next_due().map(|due| due.saturating_sub(queue.now()));
-        let limit = longest.min(BUSY_SLEEP).min(due.unwrap_or(BUSY_SLEEP));
-        self.sleep(queue, limit)
+        let limit = if is_busy { longest.min(BUSY_SLEEP) } else { longest };
+        self.sleep(queue, limit.min(due.unwrap_or(limit)))
+    }
+
+    /// Lets the controller's interrupt pass, and has the ring tell of it. Whether it has one.
+    fn let_tell(&mut self, queue: &mut dyn CommandQueue) -> Result<bool, Error> {
+        let fd = queue.sleep_on().map(|fd| fd.as_raw_fd());
+        self.has_interrupt = Some(fd.is_some());
+        if let Some(fd) = fd {
+            self.ring.watch_interrupt(fd);
+            self.ring.flush()?;
+            self.is_told = true;
+        }
+        Ok(fd.is_some())
     }
 
     /// Sleeps until a request, a message or the controller's interrupt comes.
     fn sleep(&mut self, queue: &mut dyn CommandQueue, limit: Duration) -> Result<Turn, Error> {
-        if !self.lost && self.waiting != Waiting::Poll {
-            let fd = queue.sleep_on().map(|fd| fd.as_raw_fd());
-            self.has_interrupt = Some(fd.is_some());
-            if let Some(fd) = fd {
-                self.ring.watch_interrupt(fd);
+        if !self.lost && self.waiting != Waiting::Poll && !self.is_told {
+            let has_interrupt = self.let_tell(queue)?;
+            if !has_interrupt && self.engine.started() > 0 {
+                return Ok(Turn::Looked);
+            }
+            if has_interrupt && !self.looks_cost {
                 // What came until now wakes nobody.
                 let before = self.engine.started();
                 let _ = self.engine.poll(queue, &mut self.ring);
@@ -321,11 +369,10 @@ impl<M: From<FromServer>> Server<M> {
                     self.ring.flush()?;
                     return Ok(Turn::Looked);
                 }
-            } else if self.engine.started() > 0 {
-                return Ok(Turn::Looked);
             }
         }
         self.ring.sleep(limit)?;
+        self.slept = true;
         Ok(Turn::Slept)
     }
 
@@ -334,8 +381,10 @@ impl<M: From<FromServer>> Server<M> {
     fn look_around(&mut self) -> Result<bool, Error> {
         let mut found = false;
         self.untold = false;
-        if let Some(complaint) = self.engine.take_complaint() {
-            self.say(FromServer::Complaint(complaint));
+        if let Some((index, error)) = self.engine.take_complaint()
+            && let Some(place) = self.places.iter().find(|place| place.index == index)
+        {
+            self.say(FromServer::Complaint { device: place.device, error });
         }
         let mut at = 0;
         while let Some(place) = self.places.get_mut(at) {

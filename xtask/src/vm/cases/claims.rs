@@ -3,11 +3,13 @@
 use crate::vm::subject::Subject;
 
 /// What both have to say alike, under `/sys/block/NAME`.
-const SAME: &[&str] =
-    &["size", "ro", "queue/logical_block_size", "queue/write_cache", "queue/rotational"];
+const SAME: &[&str] = &["size", "ro", "queue/logical_block_size", "queue/write_cache"];
+
+/// Likewise, where the block device is one of ublk: older kernels' NBD asks nobody.
+const SAME_IN_UBLK: &[&str] = &["queue/rotational", "queue/fua"];
 
 /// What both have to do or both not, however much at once.
-const BOTH: &[&str] = &["queue/discard_max_bytes", "queue/write_zeroes_max_bytes"];
+const BOTH: &[&str] = &["queue/discard_max_bytes"];
 
 pub(super) fn claims_are_the_kernels(subject: &mut Subject) -> Result<(), String> {
     subject.give_to_kernel()?;
@@ -23,7 +25,11 @@ pub(super) fn claims_are_the_kernels(subject: &mut Subject) -> Result<(), String
 }
 
 fn claims(subject: &mut Subject, devices: &[String]) -> Result<String, String> {
-    let (same, both) = (SAME.join(" "), BOTH.join(" "));
+    let mut same = SAME.to_vec();
+    if subject.ublk {
+        same.extend(SAME_IN_UBLK);
+    }
+    let (same, both) = (same.join(" "), BOTH.join(" "));
     let mut all = String::new();
     for device in devices {
         let name = device.trim_start_matches("/dev/");

@@ -43,8 +43,8 @@ pub(super) fn in_use(subject: &mut Subject) -> Result<(), String> {
     let export = subject.export("")?;
     let address = subject.address.clone();
     let second = subject
-        .refused(&format!("list --bus {address}"), &[&address, "in use"])
-        .and_then(|()| subject.refused(&format!("unbind {address}"), &[&address, "in use"]));
+        .refused(&format!("list --bus {address}"), &[&address, "another program"])
+        .and_then(|()| subject.refused(&format!("unbind {address}"), &[&address, "mptctl"]));
     // The first has not noticed.
     let read = format!("dd if={} of=/dev/null bs=1M count=4 iflag=direct 2>&1", export.devices[0]);
     subject.check(&read)?;
@@ -118,15 +118,16 @@ pub(super) fn a_full_queue(subject: &mut Subject) -> Result<(), String> {
 
 pub(super) fn the_path_is_taken(subject: &mut Subject) -> Result<(), String> {
     subject.give_to_user()?;
-    let address = subject.address.clone();
-    let words = format!("export --bus {address} --nbd /run/taken");
+    let words = |bus: &str| format!("export --bus {bus} --nbd unix:/run/taken");
+    let ours = words(&subject.address);
     subject.check("echo mine >/run/taken")?;
-    subject.refused(&words, &["/run/taken"])?;
+    subject.refused(&ours, &["/run/taken"])?;
     subject.check("[ \"$(cat /run/taken)\" = mine ] && rm /run/taken")?;
-    let serving = format!("mptctl -q {words} >/run/first 2>&1");
+    // And by another export, of a controller in software.
+    let serving = format!("mptctl -q {} >/run/first 2>&1", words("mock:sas3008"));
     let first = subject.rig.machine.start(&serving, Duration::from_secs(90))?;
     subject.rig.machine.wait_until("[ -e /run/taken ]", LIMIT)?;
-    let refused = subject.refused(&words, &["/run/taken"]);
+    let refused = subject.refused(&ours, &["/run/taken"]);
     subject.check("kill $(pidof mptctl)")?;
     subject.rig.machine.finish(first)?;
     refused?;

@@ -19,7 +19,7 @@ pub(super) fn tools_reach_every_end(subject: &mut Subject) -> Result<(), String>
          for at in 1048576 {middle} {last}; do
              yes $at | head -c 1048576 | dd of={device} bs=1M seek=$at oflag=seek_bytes,direct iflag=fullblock conv=notrunc 2>/dev/null
              dd if={device} bs=1M skip=$at count=1 iflag=skip_bytes,direct 2>/dev/null | od -An -c -N1 | grep -qv '\\\\0'
-             blkdiscard --zeroout --offset $at --length 268435456 {device}
+             blkdiscard --zeroout --offset $at --length 67108864 {device}
              dd if={device} bs=1M skip=$at count=1 iflag=skip_bytes,direct 2>/dev/null | cmp -n 1048576 - /dev/zero
          done
          blkdiscard --force {device}"
