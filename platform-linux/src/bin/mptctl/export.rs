@@ -22,7 +22,9 @@ mod on_linux {
     use fusion_mpt_linux::error::Error;
     use fusion_mpt_linux::export::figures::{Board, Summary};
     use fusion_mpt_linux::export::manager::{self, ExportOptions, Exported, Note};
+    use fusion_mpt_linux::export::nbd::attach;
     use fusion_mpt_linux::export::state;
+    use fusion_mpt_linux::export::ublk::control::Control;
     use fusion_mpt_linux::host::Host;
     use fusion_mpt_linux::metrics::{self, Endpoint, ListenAddress};
     use fusion_mpt_linux::open::with_queues;
@@ -45,6 +47,7 @@ mod on_linux {
             let entry = state::find(&arguments.state, device)?;
             return output::raw(entry.properties().as_bytes());
         }
+        check(arguments)?;
         let bound = lend(global, arguments)?;
         let result = if arguments.nbd.is_some() || arguments.attach {
             super::nbd::export(global, arguments)
@@ -62,6 +65,16 @@ mod on_linux {
                 Err(Error::failed(format!("{first}; then {then}")))
             }
             (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+        }
+    }
+
+    /// Whether the kernel has what makes block devices: without it, no controller is taken from its
+    /// driver in vain.
+    fn check(arguments: &Export) -> Result<(), Error> {
+        match (&arguments.nbd, arguments.attach) {
+            (None, false) => Control::open().map(drop),
+            (_, true) => attach::check(),
+            (Some(_), false) => Ok(()),
         }
     }
 
