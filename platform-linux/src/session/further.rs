@@ -60,32 +60,6 @@ unsafe impl<D: DmaRegion> DmaRegion for SharedRegion<D> {
 pub(super) struct Devices<T = Device> {
     /// Counts changes, so that a queue need not lock to see that there was none.
     version: AtomicU64,
-    known: RwLock<Known>,
-}
-
-/// Where commands go, by target id.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    devices: Vec<Option<Device>>,
-    /// From a reset until discovery has ended nobody knows: handles may change, and a disk that is
-    /// not known yet is not gone.
-    held: bool,
-}
-
-impl Devices {
-    /// Holds commands back until the next [`Devices::publish`]. To be called before the controller
-    /// is reset, so that no queue that follows the reset can miss it.
-    pub(super) fn hold(&self) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).held = true;
-        self.version.fetch_add(1, Ordering::Release);
-    }
-
-    /// Says what is so from now on.
-    pub(super) fn publish(&self, present: impl Iterator<Item = (TargetId, Device)>) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.held = false;
-        let devices = &mut known.devices;
-        devices.clear();
     /// `None` from the beginning of a reset until the disks are known again: handles change.
     devices: RwLock<Option<Vec<Option<T>>>>,
 }
@@ -110,7 +84,6 @@ impl<T: Clone> Devices<T> {
                 *place = Some(device);
             }
         }
-        drop(known);
         self.say(Some(devices));
     }
 
@@ -146,7 +119,6 @@ pub(super) struct Further<'a, G: Generation, R, D> {
     devices: &'a Devices,
     /// What of them this queue has seen.
     seen: u64,
-    known: Known,
     known: Option<Vec<Option<Device>>>,
     has_written: &'a AtomicBool,
     kept: Vec<(u64, Ended)>,
@@ -173,7 +145,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
             queue,
             devices,
             seen: 0,
-            known: Known::default(),
             known: None,
             has_written,
             kept: Vec::new(),
@@ -186,21 +157,6 @@ impl<'a, G: Generation, R: Registers, D: DmaRegion> Further<'a, G, R, D> {
         }
     }
 
-    /// Where commands for a target go; `None` while that is not known.
-    fn device(&mut self, target: TargetId) -> Result<Option<Device>, Error> {
-        let version = self.devices.version.load(Ordering::Acquire);
-        if version != self.seen {
-            let known = self.devices.known.read().unwrap_or_else(PoisonError::into_inner);
-            self.known.clone_from(&known);
-            self.seen = version;
-        }
-        if self.known.held {
-            return Ok(None);
-        }
-        match self.known.devices.get(usize::from(target.0)) {
-            Some(Some(device)) => Ok(Some(*device)),
-            _ => Err(Error::failed(format!("target {} is gone", target.0))),
-        }
     /// Where commands for `target` go; `None` while nobody knows, because of a reset.
     fn device(&mut self, target: TargetId) -> Result<Option<Device>, Error> {
         self.devices.follow(&mut self.seen, &mut self.known);
@@ -325,12 +281,10 @@ mod tests {
     use fusion_mpt::controller::Health;
     use fusion_mpt::scsi::Cdb;
     use fusion_mpt::sgl::Direction;
-    use fusion_mpt::targets::TargetId;
     use fusion_mpt_mock::model::Chip;
 
-    use crate::ended::Ended;
-    use crate::error::Error;
-    use crate::host::{Buffer, CommandQueue, Request};
+    use super::*;
+    use crate::host::Buffer;
     use crate::rig;
 
     /// Reads of a block, as many as the queue takes, until told to stop; whatever recovery ends is
@@ -457,7 +411,7 @@ mod tests {
                 Ok(())
             })
         });
-    use super::*;
+    }
 
     #[test]
     fn from_a_reset_on_no_queue_knows_a_device_until_all_are_told_anew() {

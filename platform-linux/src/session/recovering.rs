@@ -57,10 +57,6 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
     /// out after a reset.
     pub(super) fn publish_devices(&mut self) {
         if self.is_looking_for_targets() {
-    /// Tells further queues where commands go, unless the disks are being looked for again: a handle of
-    /// before a reset may be another disk's.
-    pub(super) fn publish_devices(&self) {
-        if !matches!(self.controller.health(), Health::Running | Health::Recovering) {
             return;
         }
         let all = self.controller.targets();
@@ -110,9 +106,8 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         why: ResetReason,
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> Result<(), Error> {
-        self.devices.hold();
-        let began = self.link.now();
         self.devices.forget();
+        let began = self.link.now();
         let failed_before = self.controller.recovery_counters().failed_resets;
         let result = self.controller.reset(self.now_ms(), &mut self.link.delay(), complete);
         self.follow();
