@@ -25,7 +25,6 @@ mod on_linux {
     use fusion_mpt_linux::export::manager::{self, ExportOptions, Exported, Note};
     use fusion_mpt_linux::export::nbd::attach;
     use fusion_mpt_linux::export::state;
-    use fusion_mpt_linux::export::ublk::control::Control;
     use fusion_mpt_linux::host::Host;
     use fusion_mpt_linux::metrics::{self, Endpoint, ListenAddress};
     use fusion_mpt_linux::open::with_queues;
@@ -50,10 +49,6 @@ mod on_linux {
         }
         check(arguments)?;
         let by_nbd = arguments.nbd.is_some() || arguments.attach;
-        if !by_nbd {
-            // Before anything is bound for it.
-            manager::check()?;
-        }
         let bound = lend(global, arguments)?;
         let result =
             if by_nbd { super::nbd::export(global, arguments) } else { export(global, arguments) };
@@ -82,13 +77,12 @@ mod on_linux {
     /// driver in vain.
     fn check(arguments: &Export) -> Result<(), Error> {
         match (&arguments.nbd, arguments.attach) {
-            (None, false) => Control::open().map(drop),
+            (None, false) => manager::check(),
             (_, true) => attach::check(),
             (Some(_), false) => Ok(()),
         }
     }
 
-    /// Gives the controller to user space if that is asked for; what is to be given back comes back.
     /// Gives the controller to user space if that is asked for, or finds out what it was.
     fn lend(global: &Global, arguments: &Export) -> Result<Option<Bound>, Error> {
         if arguments.bind.is_none() && !arguments.restore {
