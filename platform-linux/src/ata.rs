@@ -118,8 +118,10 @@ impl AtaCommand {
             0x20 | 0x24 | 0xc8 | 0x25 | 0x40 | 0x42 | 0x2f | 0x47 | 0x27 | 0xe5 | 0xec | 0xa1 => {
                 !matches!(self.protocol, Protocol::PioOut | Protocol::DmaOut)
             }
-            // SMART: data, thresholds, self-tests in the background, logs, status.
-            0xb0 => matches!(self.features, 0xd0 | 0xd1 | 0xd4 | 0xd5 | 0xd8 | 0xda),
+            // SMART: data, thresholds, logs, status.
+            0xb0 if matches!(self.features, 0xd0 | 0xd1 | 0xd5 | 0xda) => true,
+            // Self-tests, but for captive ones: the disk does nothing else until their end.
+            0xb0 => self.features == 0xd4 && self.lba & 0x80 == 0,
             // FLUSH CACHE [EXT].
             0xe7 | 0xea => true,
             _ => false,
@@ -409,7 +411,11 @@ mod tests {
     fn only_what_is_known_to_be_harmless_is() {
         assert!(AtaCommand::new(0xec).reading(1).is_harmless());
         assert!(!AtaCommand::new(0x06).is_harmless(), "DATA SET MANAGEMENT");
-        assert!(!AtaCommand { features: 0xd6, ..AtaCommand::new(0xb0) }.is_harmless(), "WRITE LOG");
+        let smart = |features, lba| AtaCommand { features, lba, ..AtaCommand::new(0xb0) };
+        assert!(smart(0xda, 0xc24f00).is_harmless() && smart(0xd4, 0xc24f01).is_harmless());
+        assert!(!smart(0xd6, 0xc24f00).is_harmless(), "WRITE LOG");
+        assert!(!smart(0xd4, 0xc24f82).is_harmless(), "it takes hours, and no command meanwhile");
+        assert!(!smart(0xd8, 0xc24f00).is_harmless(), "SMART ENABLE OPERATIONS lasts");
         assert!(!AtaCommand { protocol: Protocol::DmaOut, ..AtaCommand::new(0x25) }.is_harmless());
     }
 

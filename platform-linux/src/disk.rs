@@ -85,6 +85,15 @@ fn poll_once(host: &mut dyn Host, cookie: Option<u64>) -> Result<(u32, Option<En
 ///
 /// As [`run_once`]; [`Error::Failed`] with the status and sense when the device did not answer GOOD.
 pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
+    let ended = try_run(host, request)?;
+    match ended.outcome.is_good() {
+        true => Ok(ended),
+        false => Err(refused(request.target, request.cdb, &ended)),
+    }
+}
+
+/// The same, where the caller looks at how it ended, good or not.
+fn try_run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
     let mut tries = Tries::new();
     loop {
         let ended = run_once(host, request)?;
@@ -93,7 +102,7 @@ pub fn run(host: &mut dyn Host, request: &Request<'_>) -> Result<Ended, Error> {
         }
         let by_recovery = ended.was_ended_by_recovery();
         if !tries.again(&ended) {
-            return Err(refused(request.target, request.cdb, &ended));
+            return Ok(ended);
         }
         if by_recovery {
             host.note_sent_again(1);
@@ -158,10 +167,26 @@ pub fn refused(target: TargetId, cdb: &[u8], ended: &Ended) -> Error {
 pub fn ask(
     host: &mut dyn Host,
     buffer: &Buffer,
-    (target, lun): (TargetId, u8),
+    unit: (TargetId, u8),
     cdb: Cdb,
     bytes: u32,
 ) -> Result<Vec<u8>, Error> {
+    try_ask(host, buffer, unit, cdb, bytes)?
+        .map_err(|ended| refused(unit.0, cdb.as_bytes(), &ended))
+}
+
+/// The same for a caller to whom it matters why there is no answer: how the command ended, then.
+///
+/// # Errors
+///
+/// As [`run_once`].
+pub(crate) fn try_ask(
+    host: &mut dyn Host,
+    buffer: &Buffer,
+    (target, lun): (TargetId, u8),
+    cdb: Cdb,
+    bytes: u32,
+) -> Result<Result<Vec<u8>, Ended>, Error> {
     let request = Request {
         target,
         lun,
@@ -172,10 +197,13 @@ pub fn ask(
         bytes,
         cookie: 0,
     };
-    let ended = run(host, &request)?;
+    let ended = try_run(host, &request)?;
+    if !ended.outcome.is_good() {
+        return Ok(Err(ended));
+    }
     let mut data = vec![0; (ended.transferred() as usize).min(buffer.bytes())];
     buffer.read(0, &mut data);
-    Ok(data)
+    Ok(Ok(data))
 }
 
 /// What a disk says about itself.
@@ -349,19 +377,28 @@ impl Disk {
     ///
     /// As [`run`].
     pub fn flush(&self, host: &mut dyn Host) -> Result<(), Error> {
-        let cdb = Cdb::synchronize_cache_10(0, 0);
-        let request = Request {
-            target: self.target,
-            lun: self.lun,
-            cdb: cdb.as_bytes(),
-            direction: Direction::None,
-            buffer: None,
-            offset: 0,
-            bytes: 0,
-            cookie: 0,
-        };
-        run(host, &request).map(|_| ())
+        flush(host, (self.target, self.lun))
     }
+}
+
+/// Has a logical unit put its write cache on the medium.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn flush(host: &mut dyn Host, (target, lun): (TargetId, u8)) -> Result<(), Error> {
+    let cdb = Cdb::synchronize_cache_10(0, 0);
+    let request = Request {
+        target,
+        lun,
+        cdb: cdb.as_bytes(),
+        direction: Direction::None,
+        buffer: None,
+        offset: 0,
+        bytes: 0,
+        cookie: 0,
+    };
+    run(host, &request).map(|_| ())
 }
 
 /// The present target with this number.

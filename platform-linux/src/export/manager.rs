@@ -161,6 +161,15 @@ pub trait Watcher {
     fn second(&mut self, host: &mut dyn Host, board: &Board, devices: usize);
 }
 
+/// Whether this machine can have block devices made, before anything is done for them.
+///
+/// # Errors
+///
+/// [`Error::Failed`] with what to do about it.
+pub fn check() -> Result<(), Error> {
+    Control::open().map(drop)
+}
+
 /// Exports units of a controller until the user asks to stop, or the controller is lost.
 ///
 /// # Errors
@@ -202,11 +211,16 @@ pub fn run(
                     let (inbox, tell) = (Arc::clone(&inbox), tell.clone());
                     let mut server: Server<ToKeeper> =
                         Server::new(inbox, tell, waiting, looks_cost)?;
+                    let mut turns = 0u32;
                     loop {
-                        match server.turn(&mut *queue, FURTHER_SLEEP)? {
-                            Turn::Worked | Turn::Looked => {}
-                            Turn::Slept => board.put(number, server.counters(), &*queue),
-                            Turn::Stopped => break,
+                        let turn = server.turn(&mut *queue, FURTHER_SLEEP)?;
+                        if turn == Turn::Stopped {
+                            break;
+                        }
+                        // One that is busy never sleeps.
+                        turns = turns.wrapping_add(1);
+                        if turn == Turn::Slept || turns.is_multiple_of(TURNS_BETWEEN_CHORES) {
+                            board.put(number, server.counters(), &*queue);
                         }
                     }
                     Ok::<_, Error>(server.counters())
@@ -540,13 +554,7 @@ impl Main<'_> {
                 if let Some(known) = known {
                     known.device = Some(exported.device);
                 }
-                let device = exported.device;
-                let recovered = exported.recovered;
                 self.watcher.note(&Note::Exported(*exported));
-                if recovered {
-                    // It may have grown while nobody looked.
-                    self.look_at_capacities(Some(device));
-                }
             }
             ToMain::NotExported { unit, identity, error } => {
                 self.pending -= 1;

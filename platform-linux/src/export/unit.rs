@@ -3,16 +3,19 @@
 //! Everything here comes from the device, and a device may say anything: what is absent, cut off or
 //! cannot be is taken for not said.
 
-use fusion_mpt::scsi::Cdb;
+use fusion_mpt::scsi::{Cdb, Sense, SenseKey};
 use fusion_mpt::targets::TargetId;
 
 use crate::disk::{self, Disk};
+use crate::ended::Ended;
 use crate::error::Error;
 use crate::host::{Buffer, Host};
 
 /// Bytes of buffer that [`Unit::read`] wants.
 pub const BUFFER_BYTES: usize = 4096;
 
+/// Bytes of a caching page that are asked for, with what comes before it.
+const MODE_BYTES: u8 = 192;
 /// The most blocks that one WRITE SAME of ours writes, whatever the unit offers: a disk does that
 /// many in a moment, and (10) forms have no room for more.
 const MOST_WRITE_SAME_BLOCKS: u32 = 0xffff;
@@ -169,12 +172,9 @@ impl Unit {
         let characteristics = page(0xb1).unwrap_or_default();
         let provisioning = page(0xb2).map_or(Provisioning::default(), |p| Provisioning::parse(&p));
         let capacity = optional(Cdb::read_capacity_16(32), 32).unwrap_or_default();
-        let mode = optional(Cdb::mode_sense_6(8, 192), 192)
-            .map(|answer| Mode::parse_6(&answer))
-            .or_else(|| optional(Cdb::mode_sense_10(8, 192), 192).map(|a| Mode::parse_10(&a)))
-            .unwrap_or_default();
         let same_16 = optional(report_operation(0x93), 64).map(|a| Operation::parse(&a));
         let same_10 = optional(report_operation(0x41), 64).map(|a| Operation::parse(&a));
+        let mode = mode(|cdb| disk::try_ask(host, buffer, which, cdb, MODE_BYTES.into()))?;
 
         let thin = capacity.get(14).is_some_and(|byte| byte & 0x80 != 0);
         let zeros = provisioning.reads_zeros || capacity.get(14).is_some_and(|b| b & 0x40 != 0);
@@ -381,6 +381,30 @@ impl Mode {
     }
 }
 
+/// Asks for the caching page in the form that the unit knows. One that refuses both says that it has
+/// no cache to tell of; of one that was asked in vain nothing is known, and to flush a cache that is
+/// not there loses nothing.
+fn mode(mut ask: impl FnMut(Cdb) -> Result<Result<Vec<u8>, Ended>, Error>) -> Result<Mode, Error> {
+    type Parse = fn(&[u8]) -> Mode;
+    let forms: [(Cdb, Parse); 2] = [
+        (Cdb::mode_sense_6(8, MODE_BYTES), Mode::parse_6),
+        (Cdb::mode_sense_10(8, MODE_BYTES.into()), Mode::parse_10),
+    ];
+    let mut in_vain = false;
+    for (cdb, parse) in forms {
+        match ask(cdb)? {
+            Ok(answer) => return Ok(parse(&answer)),
+            Err(ended) => in_vain |= !is_refusal(&ended),
+        }
+    }
+    Ok(Mode { write_cache: in_vain, ..Mode::default() })
+}
+
+/// Whether the unit does not know the command, or a field of it (ILLEGAL REQUEST).
+fn is_refusal(ended: &Ended) -> bool {
+    Sense::parse(&ended.sense).is_some_and(|sense| sense.key == SenseKey::ILLEGAL_REQUEST)
+}
+
 /// What REPORT SUPPORTED OPERATION CODES says of one WRITE SAME.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Operation {
@@ -401,7 +425,8 @@ impl Operation {
 
 fn discard(limits: &Limits, provisioning: &Provisioning) -> Option<Discard> {
     let by = match provisioning {
-        Provisioning { unmap: true, .. } => DiscardBy::Unmap,
+        // One that takes no block by it does not have it, whatever this page says (SBC-3 6.6.3).
+        Provisioning { unmap: true, .. } if limits.max_unmap.is_some() => DiscardBy::Unmap,
         Provisioning { write_same_16: true, .. } => DiscardBy::WriteSame16,
         Provisioning { write_same_10: true, .. } => DiscardBy::WriteSame10,
         // A thin unit without the page takes UNMAP if it says how much.
@@ -451,6 +476,8 @@ fn write_zeroes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fusion_mpt::outcome::{Failure, Outcome};
+    use fusion_mpt::scsi::ScsiStatus;
     use proptest::prelude::*;
 
     fn page(code: u8, body: &[u8]) -> Vec<u8> {
@@ -500,6 +527,11 @@ mod tests {
         assert_eq!(by(0x60), Some(DiscardBy::WriteSame16));
         assert_eq!(by(0x20), Some(DiscardBy::WriteSame10));
         assert_eq!(by(0), None);
+        // It has the bit, and takes no block.
+        let none = Limits::default();
+        let says = |flags| Provisioning::parse(&page(0xb2, &[0, flags, 2, 0]));
+        assert_eq!(discard(&none, &says(0x80)), None);
+        assert_eq!(discard(&none, &says(0xc0)).map(|d| d.by), Some(DiscardBy::WriteSame16));
     }
 
     #[test]
@@ -525,6 +557,34 @@ mod tests {
         assert_eq!(Mode::parse_10(&[0, 30, 0, 0x90, 0, 0, 0, 2, 9, 9, 8, 18, 4]), all);
         assert_eq!(Mode::parse_6(&[3, 0, 0, 0]), Mode::default());
         assert!(!Mode::parse_6(&[3, 0, 0, 200, 8, 18, 4]).write_cache);
+    }
+
+    #[test]
+    fn a_cache_that_was_asked_for_in_vain_is_flushed_and_one_that_is_denied_is_not() {
+        let ended = |key: u8| {
+            let mut sense = vec![0; 18];
+            (sense[0], sense[2], sense[7], sense[12]) = (0x70, key, 10, 0x24);
+            let outcome = Outcome::Complete {
+                status: ScsiStatus::CHECK_CONDITION,
+                transferred: 0,
+                sense_length: 18,
+            };
+            Ended { outcome, sense }
+        };
+        let lost = || Ended { outcome: Outcome::Failed(Failure::TimedOut), sense: Vec::new() };
+        let cache = |first: Ended, then: Ended| {
+            let mut answers = vec![then, first];
+            let mode = mode(|_| Ok(Err(answers.pop().expect("two forms"))));
+            mode.expect("an answer").write_cache
+        };
+        assert!(!cache(ended(5), ended(5)), "ILLEGAL REQUEST");
+        assert!(cache(lost(), lost()));
+        assert!(cache(ended(0xb), ended(5)), "ABORTED COMMAND");
+        let answered = mode(|cdb| match cdb.as_bytes()[0] {
+            0x1a => Ok(Err(lost())),
+            _ => Ok(Ok(vec![0, 30, 0, 0, 0, 0, 0, 0, 8, 18, 0])),
+        });
+        assert!(!answered.expect("an answer").write_cache, "the other form says so");
     }
 
     proptest! {

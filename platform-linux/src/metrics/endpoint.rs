@@ -79,7 +79,7 @@ impl Endpoint {
         let (server, socket, address) = match address {
             ListenAddress::Tcp(wanted) if !wanted.ip().is_loopback() => {
                 return Err(Error::usage(format!(
-                    "{wanted} can be reached by others, and metrics are told without asking who wants them; listen at 127.0.0.1 and put a server with authentication before it, or write a file with --out"
+                    "{wanted} can be reached by others, and metrics are told without asking who wants them; listen at 127.0.0.1 and put a server with authentication before it, or have a file written instead"
                 )));
             }
             ListenAddress::Tcp(wanted) => {

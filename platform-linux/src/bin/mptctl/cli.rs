@@ -26,8 +26,11 @@ Examples:
   mptctl list --bus mock:sas3816 --json         the disks of a software SAS3816, for a program
   mptctl read --bus qtest --disk d.img --lba 0  the first block of an image, through the driver
   mptctl perf --depth 32 --read 70 --time 5     70 % reads, 32 at a time, for five seconds
+  mptctl status                                 the real controllers of this machine
+  sudo mptctl export --bus 03:00.0 --bind vfio  the disks of one as block devices
 
-Buses: mock:sas1068, mock:sas2008, mock:sas3008, mock:sas3816 (software), qtest (QEMU).
+Buses: mock:sas1068, mock:sas2008, mock:sas3008, mock:sas3816 (software), qtest (QEMU), and real
+controllers by their PCI address, such as 0000:03:00.0: see mptctl status and mptctl bind.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
 /// Shows, tests and measures Fusion-MPT storage controllers.
@@ -44,7 +47,7 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// The bus that the controller is on
+    /// The bus that the controller is on: a name of `list --buses`, or a PCI address of `status`
     #[arg(long, global = true, value_name = "NAME", default_value = "mock:sas3008")]
     pub(crate) bus: BusName,
     /// A disk image behind the controller; may be given several times. Without any, two temporary

@@ -145,7 +145,7 @@ fn in_full(report: &Report) -> String {
         let smart = match (sata.smart_supported, sata.smart_enabled) {
             (true, true) => "on",
             (true, false) => {
-                "off; turn it on with: mptctl scsi ata b0 --features 0xd8 --lba 0xc24f00"
+                "off; turn it on with: mptctl scsi ata b0 --features 0xd8 --lba 0xc24f00 --yes"
             }
             (false, _) => "none",
         };
@@ -251,7 +251,7 @@ fn attributes(attributes: &[Attribute]) -> String {
 
 fn self_tests(report: &Report) -> String {
     if report.self_tests.is_empty() {
-        return "\nno self-test was run\n".into();
+        return "\nno self-test is on record\n".into();
     }
     let mut table = Table::new(&["self-test", "result", "at hour", "block", "sense"]);
     for test in &report.self_tests {

@@ -236,13 +236,17 @@ impl Keeper {
         self.say(ToMain::Exported(Box::new(Exported {
             device: id,
             path,
-            unit,
+            unit: Arc::clone(&unit),
             identity,
             queues: granted,
             depth,
             buffer_bytes,
             recovered: recover.is_some(),
         })));
+        // The kernel knows the size that it had for the export before, and it may have grown since.
+        if recover.is_some() && kernels_sectors(id).is_some_and(|its| its < unit.bytes() / 512) {
+            self.grown(id, unit);
+        }
         Ok(())
     }
 
@@ -372,6 +376,11 @@ impl Keeper {
         }
         self.say(ToMain::Stopped);
     }
+}
+
+/// The size that the kernel gives a device, in sectors of 512 bytes.
+fn kernels_sectors(id: u32) -> Option<u64> {
+    std::fs::read_to_string(format!("/sys/block/ublkb{id}/size")).ok()?.trim().parse().ok()
 }
 
 /// Who uses a device, each in words; not whoever only has it open for a moment, as this process.

@@ -87,6 +87,26 @@ struct Attachment {
     attempts: u32,
 }
 
+/// Whether the kernel has an NBD client.
+///
+/// # Errors
+///
+/// [`Error::Failed`] with what to do when it has none, or none for this user.
+pub fn check() -> Result<(), Error> {
+    client().map(drop)
+}
+
+fn client() -> Result<Family, Error> {
+    Family::open("nbd").map_err(|error| match error {
+        Errno::NOENT => Error::failed(
+            "the kernel's NBD client is not loaded; load it with `modprobe nbd`, or leave out --attach",
+        ),
+        error => Error::failed(format!(
+            "cannot talk to the kernel's NBD client: {error}; run as root, or leave out --attach"
+        )),
+    })
+}
+
 /// The devices of the kernel's NBD client that are ours.
 #[derive(Debug)]
 pub struct Attachments {
@@ -105,14 +125,7 @@ impl Attachments {
     ///
     /// [`Error::Failed`] when the kernel has no NBD client, or none for this user.
     pub fn new() -> Result<Self, Error> {
-        let family = Family::open("nbd").map_err(|error| match error {
-            Errno::NOENT => Error::failed(
-                "the kernel's NBD client is not loaded; load it with `modprobe nbd`, or leave out --attach",
-            ),
-            error => Error::failed(format!(
-                "cannot talk to the kernel's NBD client: {error}; run as root, or leave out --attach"
-            )),
-        })?;
+        let family = client()?;
         // Without it everything works until memory is short.
         let _ = rustix::process::configure_io_flusher_behavior(true);
         let root = PathBuf::from("/");
@@ -274,6 +287,18 @@ impl Attachments {
         };
         let Settings { backend, .. } = self.all.remove(at).settings;
         self.send(Job::Detach { backend, sync });
+    }
+
+    /// Whether there is none, nor one on its way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether the kernel has said of each of them that it has it, or that it has not.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.all.iter().all(|attachment| attachment.index.is_some())
     }
 
     /// Where a device is attached.

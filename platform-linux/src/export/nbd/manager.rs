@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::attach::{Attachments, Event};
 use super::{Address, Server, names_of};
-use crate::disk::{self, Disk};
+use crate::disk;
 use crate::error::Error;
 use crate::export::engine::{DeviceIndex, Engine};
 use crate::export::figures::{Board, Summary};
@@ -30,8 +30,10 @@ pub use news::{Note, Watcher};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a unit is asked how large it is.
 const CAPACITY_EVERY: Duration = Duration::from_secs(10);
-/// How long the kernel may take to write back what it holds and let go of its devices at the end.
-const DETACH_LIMIT: Duration = Duration::from_secs(60);
+/// How long the kernel may write nothing back at the end before it is no longer waited for, and how
+/// long writing back and letting go of its devices may take in all.
+const DETACH_SILENCE: Duration = Duration::from_secs(60);
+const DETACH_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How long clients may take at the end to be told what they asked for.
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 /// The longest sleep, with commands under way and without.
@@ -84,6 +86,7 @@ pub fn run(
         leaving: Vec::new(),
         left_out: Vec::new(),
         first_refusal: None,
+        nobody: None,
         geometry: Geometry::new(1, 1, options.depth),
         pool: Vec::new(),
         summary: Summary::default(),
@@ -114,6 +117,8 @@ struct Main<'m> {
     leaving: Vec<DeviceIndex>,
     left_out: Vec<TargetId>,
     first_refusal: Option<Error>,
+    /// Why there is nobody to serve: the kernel attaches nothing, and others cannot connect.
+    nobody: Option<Error>,
     geometry: Geometry,
     /// Buffers that are free.
     pool: Vec<Buffer>,
@@ -123,9 +128,11 @@ struct Main<'m> {
 
 impl Main<'_> {
     fn run(&mut self) -> Result<(), Error> {
-        self.find_all()?;
-        let units = self.served.len();
-        self.watcher.note(&Note::Ready { units });
+        if let Err(error) = self.find_all() {
+            // What the kernel has been given is taken back, and not left to it without a server.
+            return if self.served.is_empty() { Err(error) } else { self.stop().and(Err(error)) };
+        }
+        let mut ready = false;
         let begun = self.host.now();
         let (mut looked, mut sized, mut happened) = (begun, begun, self.host.happenings().len());
         let (mut turns, mut idle) = (0u32, 0u32);
@@ -134,6 +141,14 @@ impl Main<'_> {
                 Ok(worked) => worked,
                 Err(error) => return self.lost(error),
             };
+            if let Some(error) = self.nobody.take() {
+                return self.stop().and(Err(error));
+            }
+            if !ready && self.attachments.as_ref().is_none_or(Attachments::is_settled) {
+                ready = true;
+                let units = self.served.len();
+                self.watcher.note(&Note::Ready { units });
+            }
             idle = if worked { 0 } else { idle.saturating_add(1) };
             turns = turns.wrapping_add(1);
             if worked && !turns.is_multiple_of(TURNS_BETWEEN_CHORES) {
@@ -185,7 +200,14 @@ impl Main<'_> {
                 "{} was disconnected by somebody else; start the export again to attach it",
                 path.display()
             )),
-            Event::Failed { error, .. } => Note::Said(error.to_string()),
+            Event::Failed { error, .. } => {
+                let attaches = self.attachments.as_ref().is_some_and(|all| !all.is_empty());
+                if !attaches && self.server.address().is_none() {
+                    self.nobody = Some(error);
+                    return;
+                }
+                Note::Said(error.to_string())
+            }
         };
         self.watcher.note(&note);
     }
@@ -403,17 +425,16 @@ impl Main<'_> {
     /// flushed.
     fn stop(&mut self) -> Result<(), Error> {
         self.watcher.note(&Note::Stopping);
-        if let Err(error) = self.drain() {
-            return self.lost(error);
-        }
-        let mut result = Ok(());
+        let mut result = match self.drain() {
+            Ok(drained) => drained,
+            Err(error) => return self.lost(error),
+        };
         for known in std::mem::take(&mut self.served) {
             if known.unit.read_only || !known.unit.write_cache {
                 continue;
             }
             let (target, lun) = (known.unit.target, known.unit.lun);
-            let flushed = Disk::identify(self.host, &self.scratch, target, lun)
-                .and_then(|disk| disk.flush(self.host));
+            let flushed = disk::flush(self.host, (target, lun));
             result = result.and(flushed.map_err(|error| {
                 Error::failed(format!(
                     "target {} did not flush its cache at the end ({error}): what was written last may be lost, compare it",
@@ -424,24 +445,48 @@ impl Main<'_> {
         result
     }
 
-    fn drain(&mut self) -> Result<(), Error> {
+    /// Has what is under way end. Within, whether it did; without, the controller is lost.
+    fn drain(&mut self) -> Result<Result<(), Error>, Error> {
         if let Some(attachments) = &mut self.attachments {
             attachments.shut_down();
         }
         let detached = |main: &Self| main.attachments.as_ref().is_none_or(Attachments::is_done);
-        self.go_on(DETACH_LIMIT, detached)?;
+        let let_go = self.go_on(DETACH_LIMIT, DETACH_SILENCE, detached)?;
         self.server.shut_down();
         let quiet = |main: &Self| main.engine.started() == 0 && main.server.is_quiet();
-        self.go_on(QUIET_LIMIT, quiet)
+        self.go_on(QUIET_LIMIT, QUIET_LIMIT, quiet)?;
+        Ok(match (let_go, self.engine.started()) {
+            (true, 0) => Ok(()),
+            (true, left) => Err(Error::failed(format!(
+                "{left} requests had not ended {} s after the end had been asked for: what they were to write may be lost, compare it",
+                QUIET_LIMIT.as_secs()
+            ))),
+            (false, _) => Err(Error::failed(
+                "the kernel has not let go of its NBD devices, and was no longer waited for: what it still held in memory is lost, check the file systems that were on them",
+            )),
+        })
     }
 
-    /// Goes on until something is so, for at most `limit`.
-    fn go_on(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<(), Error> {
-        let deadline = self.host.now() + limit;
-        let mut idle = 0u32;
-        while !done(self) && self.host.now() < deadline {
+    /// Goes on until something is so, for at most `limit`, and for at most `silence` in which
+    /// nothing moves. Whether it is so.
+    fn go_on(
+        &mut self,
+        limit: Duration,
+        silence: Duration,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<bool, Error> {
+        let begun = self.host.now();
+        let (mut moved, mut idle) = (begun, 0u32);
+        loop {
+            let now = self.host.now();
+            if done(self) {
+                return Ok(true);
+            }
+            if now.saturating_sub(begun) >= limit || now.saturating_sub(moved) >= silence {
+                return Ok(false);
+            }
             if self.turn()? {
-                idle = 0;
+                (moved, idle) = (now, 0);
             } else {
                 idle = idle.saturating_add(1);
                 if idle > LOOKS && self.engine.started() == 0 {
@@ -451,7 +496,6 @@ impl Main<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     /// The controller is lost, and every request has ended: clients are told, and let go.

@@ -37,6 +37,9 @@ pub(super) fn run(global: &Global, arguments: &Ata) -> Result<(), Error> {
         protocol: arguments.protocol,
         check_condition: true,
     };
+    if arguments.unit.lun != 0 {
+        return Err(Error::usage("a SATA disk has no logical unit but 0; leave out --lun"));
+    }
     let out = data_out(&command, arguments)?;
     if !command.is_harmless() {
         let what = format!(
@@ -47,7 +50,7 @@ pub(super) fn run(global: &Global, arguments: &Ata) -> Result<(), Error> {
     }
     let (ended, data, recovery) = open_unit(global, &arguments.unit, 0, |host| {
         let (target, buffer) = find(host, &arguments.unit)?;
-        settle(host, (target, arguments.unit.lun))?;
+        settle(host, (target, 0))?;
         if let Some(out) = &out {
             buffer.write(0, out);
         }
