@@ -11,7 +11,10 @@
 //!
 //! [`mod@unit`] is what a logical unit says of itself that a block layer wants to know, [`block`] how a
 //! block layer's wish becomes CDBs and how their outcome becomes an errno, [`engine`] what stands
-//! between the two for one thread: tags, their buffers, what waits and what is tried again.
+//! between the two for one thread: tags, their buffers, what waits and what is tried again. [`ublk`]
+//! is the kernel's side of it, [`nbd`] that of a network block device; [`manager`] decides which units
+//! are exported and follows what happens to them, [`state`] notes which device is which unit, for the
+//! next export and for udev, and [`figures`] is what has been done.
 
 pub mod block;
 pub mod engine;

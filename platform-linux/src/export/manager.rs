@@ -197,6 +197,8 @@ pub fn run(
     let (vendor, device) = host.bring_up().pci_id;
     let looks_cost = Chip::find(vendor, device).is_some_and(Chip::is_mpi1);
     let board = Board::default();
+    // Before this thread may run on one CPU only.
+    let queues = most_queues(inboxes.len());
     options.pinning.pin(0)?;
     be_io_flusher();
     std::thread::scope(|scope| {
@@ -249,7 +251,7 @@ pub fn run(
             to_keeper,
             from_keeper,
             board,
-            queues: inboxes.len() as u16,
+            queues,
             left,
             pool: HashMap::new(),
             exported: Vec::new(),
@@ -277,6 +279,12 @@ pub fn run(
         }
         ended.map(|()| summary)
     })
+}
+
+/// Queues of a device where so many threads serve: the kernel grants no more than there are CPUs.
+fn most_queues(threads: usize) -> u16 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    threads.min(cpus) as u16
 }
 
 /// Keeps this thread from waiting for memory that is to be freed by writing to a device of ours.
@@ -375,6 +383,10 @@ impl Main<'_> {
                 self.heard(message);
             }
             if interrupt::asked() {
+                if self.ready {
+                    // In order is in order: nothing is left that would wait for ever.
+                    self.forget_left("was not exported again");
+                }
                 self.stop();
             }
             if !self.ready && self.pending == 0 {
@@ -629,17 +641,21 @@ impl Main<'_> {
             self.export(unit);
         }
         if since_begin > AWAIT_LIMIT {
-            for left in std::mem::take(&mut self.left) {
-                let device = left.info.device;
-                self.tell(ToKeeper::Forget(
-                    device,
-                    format!(
-                        "/dev/ublkb{device} of an export that was killed has waited for its disk ({}) for {} s and was deleted: the disk is not there",
-                        left.identity,
-                        AWAIT_LIMIT.as_secs()
-                    ),
-                ));
-            }
+            self.forget_left("has not been found");
+        }
+    }
+
+    /// Has the devices of an export that was killed deleted whose disks are not exported again.
+    fn forget_left(&mut self, why: &str) {
+        for left in std::mem::take(&mut self.left) {
+            let device = left.info.device;
+            self.tell(ToKeeper::Forget(
+                device,
+                format!(
+                    "/dev/ublkb{device} of an export that was killed was deleted: its disk ({}) {why}",
+                    left.identity
+                ),
+            ));
         }
     }
 
