@@ -142,7 +142,7 @@ pub trait Host: CommandQueue {
     /// The files behind its disks.
     fn images(&self) -> &[Image];
 
-    /// Every target that answers.
+    /// Every target that answers, or that did before a reset which is not over: it is expected back.
     fn targets(&self) -> Vec<Target>;
 
     /// Every target that has ever answered, whether it does at present or not.

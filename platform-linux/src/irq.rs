@@ -3,12 +3,16 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create};
+
 use crate::waiting::InterruptLine;
 
 /// The descriptor that an interrupt arrives at.
 #[derive(Debug)]
 pub(crate) struct Signal {
     fd: OwnedFd,
+    /// What is slept on in its place.
+    watch: Option<OwnedFd>,
     /// What one read takes: 8 bytes of an event descriptor, 4 of a UIO device.
     width: usize,
 }
@@ -16,12 +20,24 @@ pub(crate) struct Signal {
 impl Signal {
     /// An event descriptor, which does not block.
     pub(crate) const fn event(fd: OwnedFd) -> Self {
-        Self { fd, width: 8 }
+        Self { fd, watch: None, width: 8 }
     }
 
     /// A UIO device, opened so that it does not block.
-    pub(crate) const fn uio(fd: OwnedFd) -> Self {
-        Self { fd, width: 4 }
+    ///
+    /// What is slept on is not the device but an epoll instance that watches it, which holds no file that
+    /// it watches (epoll(7)). A ring of io_uring holds each file that it polls, and lets go of it in a
+    /// thread of the kernel's some time after the process has ended: that would put off the device's
+    /// release, and with it the end of bus mastering, until after memory is somebody else's
+    /// (`uio/memory.rs`).
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses another descriptor with.
+    pub(crate) fn uio(fd: OwnedFd) -> rustix::io::Result<Self> {
+        let watch = create(CreateFlags::CLOEXEC)?;
+        add(&watch, &fd, EventData::new_u64(0), EventFlags::IN)?;
+        Ok(Self { fd, watch: Some(watch), width: 4 })
     }
 
     /// Takes what has arrived; whether there was something.
@@ -33,7 +49,7 @@ impl Signal {
 
 impl AsFd for Signal {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.watch.as_ref().unwrap_or(&self.fd).as_fd()
     }
 }
 
@@ -59,7 +75,7 @@ impl<S, F> fmt::Debug for HeldBack<S, F> {
 
 impl InterruptLine for Signal {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.as_fd()
     }
 
     fn take(&self) -> bool {
@@ -71,7 +87,7 @@ impl<S: std::ops::Deref<Target = Signal> + Send + Sync, F: Fn() + Send + Sync> I
     for HeldBack<S, F>
 {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.signal.fd.as_fd()
+        self.signal.as_fd()
     }
 
     fn take(&self) -> bool {
@@ -85,6 +101,8 @@ impl<S: std::ops::Deref<Target = Signal> + Send + Sync, F: Fn() + Send + Sync> I
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
@@ -109,6 +127,33 @@ mod tests {
         raise(&signal);
         assert!(signal.take());
         assert!(!signal.take());
+    }
+
+    /// As after the end of a process whose ring outlives it.
+    #[test]
+    fn a_ring_that_sleeps_on_a_uio_device_does_not_keep_it_open() {
+        let (device, mut other_end) = std::io::pipe().unwrap();
+        let device = OwnedFd::from(device);
+        rustix::io::ioctl_fionbio(&device, true).unwrap();
+        let signal = Signal::uio(device).unwrap();
+        let mut ring = io_uring::IoUring::new(2).unwrap();
+        let fd = io_uring::types::Fd(signal.as_fd().as_raw_fd());
+        let poll = io_uring::opcode::PollAdd::new(fd, 1).build();
+        // SAFETY: a poll has no memory that the kernel would have to find.
+        unsafe { ring.submission().push(&poll) }.unwrap();
+        ring.submit().unwrap();
+        other_end.write_all(&[0; 4]).unwrap();
+        ring.submit_and_wait(1).unwrap();
+        assert!(ring.completion().next().is_some_and(|entry| entry.result() & 1 != 0));
+        assert!(signal.take() && !signal.take());
+        // SAFETY: as above.
+        unsafe { ring.submission().push(&poll) }.unwrap();
+        ring.submit().unwrap();
+        assert!(ring.completion().is_empty());
+        drop(signal);
+        // Nobody has the end to read from any more, though the ring still sleeps.
+        let refused = other_end.write(&[0; 4]).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -76,8 +76,15 @@ fn drive_card<T>(
             "faults are laid around a software controller, and {address} is none; choose --bus mock:sas1068, mock:sas2008, mock:sas3008 or mock:sas3816",
         )));
     }
-    let bound = crate::pci_files::PciFiles::find(address)?.driver();
-    match bound.as_deref() {
+    // What it is comes first: there is no use in binding what is no controller.
+    let controller = crate::pci::System::real().controller(address)?;
+    if let Some(why) = controller.not_driven {
+        return Err(Error::failed(format!(
+            "{address} is a {}, which this driver does not drive: {why}",
+            controller.chip
+        )));
+    }
+    match controller.driver.as_deref() {
         Some("vfio-pci") => {
             let bus = crate::vfio::VfioBus::open(address, options.waiting, options.queues)?;
             drive(&bus, images, options, work)

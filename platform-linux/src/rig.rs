@@ -7,7 +7,7 @@ use fusion_mpt_mock::target::{Target, TargetConfig};
 
 use crate::bus_name::{BusName, MockChip};
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{FurtherQueue, Host};
 use crate::image::Images;
 use crate::session::{Options, drive};
 
@@ -34,10 +34,20 @@ pub(crate) fn on<T>(
     build: impl FnOnce(&mut Model),
     mut work: impl FnMut(&mut dyn Host, &MockBus) -> Result<T, Error>,
 ) -> T {
+    with_queues(chip, 1, build, |host, _, bus| work(host, bus))
+}
+
+/// The same with several queues.
+pub(crate) fn with_queues<T>(
+    chip: Chip,
+    queues: u8,
+    build: impl FnOnce(&mut Model),
+    mut work: impl FnMut(&mut dyn Host, Vec<FurtherQueue<'_>>, &MockBus) -> Result<T, Error>,
+) -> T {
     let bus = MockBus::new(BusOptions::threaded(chip, Vec::new()));
     bus.with_model(build);
-    let images = Images::prepare(&[]).expect("room in the temporary folder");
-    let mut options = Options::new(BusName::Mock(MockChip::Sas3008));
-    drive(&bus, &images, &mut options, &mut |host, _| work(host, &bus))
+    let images = Images::none();
+    let mut options = Options { queues, ..Options::new(BusName::Mock(MockChip::Sas3008)) };
+    drive(&bus, &images, &mut options, &mut |host, further| work(host, further, &bus))
         .expect("the session goes well")
 }

@@ -210,6 +210,7 @@ fn drive_generation<G: Generation, B: Link, T>(
         link,
         controller,
         devices: &devices,
+        present: Vec::new(),
         kept: Vec::new(),
         waiter: Waiter::new(
             if interrupt.is_some() { options.waiting } else { Waiting::Poll },
@@ -265,6 +266,8 @@ struct Session<'a, G: Generation, B: Link> {
     controller: Controller<'a, G, B::Registers, SharedRegion<B::Dma>>,
     /// Where commands for targets go, for further queues.
     devices: &'a Devices,
+    /// Who was there when that was last known.
+    present: Vec<TargetId>,
     /// Completions that one caller came across and that are another's.
     kept: Vec<(u64, Ended)>,
     waiter: Waiter,

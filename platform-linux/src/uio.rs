@@ -71,7 +71,12 @@ impl UioBus {
         let first = memory::keep_open()?;
         let device = open_device(&files)?;
         let (memory, device) = Hugepages::around(first, device, address)?;
-        let device = Arc::new(Signal::uio(device));
+        let device = Signal::uio(device).map_err(|error| {
+            Error::failed(format!(
+                "cannot make descriptors for the interrupt of {address}: {error}; raise the limit on open files, `ulimit -n`"
+            ))
+        })?;
+        let device = Arc::new(device);
         let card = Arc::new(Card::new(ConfigFile::new(config)));
         if !card.is_there() {
             return Err(Error::failed(format!(

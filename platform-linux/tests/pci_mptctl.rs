@@ -32,6 +32,24 @@ fn a_controller_that_is_not_there_is_neither_bound_nor_unbound() {
 }
 
 #[test]
+fn a_bus_that_is_no_controller_is_not_said_to_lack_a_driver() {
+    let ran = mptctl(&["list", "--bus", NOBODY]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("there is no PCI device fffe:ff:1f.7"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("mptctl status"), "{}", ran.stderr);
+    // And one of this machine's that is another vendor's, if there is one.
+    let others = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    for other in others {
+        let vendor = std::fs::read_to_string(other.path().join("vendor")).unwrap_or_default();
+        if vendor.trim() != "0x1000" {
+            let ran = mptctl(&["list", "--bus", &other.file_name().to_string_lossy()]);
+            assert!(ran.stderr.contains("is no Fusion-MPT controller"), "{}", ran.stderr);
+            return;
+        }
+    }
+}
+
+#[test]
 fn wrong_words_are_usage() {
     for (arguments, told) in [
         (&["bind"][..], "<ADDRESS>"),

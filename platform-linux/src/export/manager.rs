@@ -160,6 +160,15 @@ pub trait Watcher {
     fn second(&mut self, host: &mut dyn Host, board: &Board, devices: usize);
 }
 
+/// Whether this machine can have block devices made, before anything is done for them.
+///
+/// # Errors
+///
+/// [`Error::Failed`] with what to do about it.
+pub fn check() -> Result<(), Error> {
+    Control::open().map(drop)
+}
+
 /// Exports units of a controller until the user asks to stop, or the controller is lost.
 ///
 /// # Errors

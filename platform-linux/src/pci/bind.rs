@@ -78,7 +78,7 @@ impl Bound {
     }
 
     /// Gives the controller back to the driver that had it before, and waits until it has it. A
-    /// controller that was lent before too goes to the kernel's own driver. Says which driver has it
+    /// controller that was lent before too, or had no driver, goes to the kernel's own. Says which driver has it
     /// then; `None` when none does.
     ///
     /// # Errors
@@ -90,6 +90,17 @@ impl Bound {
         if lent_before || self.former.is_none() {
             return unbind(&self.system, self.address, false).map(|unbound| unbound.driver);
         }
+        self.undo()
+    }
+
+    /// Makes the controller what it was before, whatever that was: without a driver if it had none, lent
+    /// if it was lent. Says which driver has it then; `None` when none does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bound::restore`].
+    pub fn undo(&self) -> Result<Option<String>, Error> {
+        let _turn = steps::take_turn(&self.system, self.address)?;
         refusal::if_open(&self.system, &self.system.controller(self.address)?, false)?;
         let before = steps::Before {
             address: self.address,
@@ -120,6 +131,7 @@ pub fn already(system: &System, address: PciAddress) -> Result<Option<Bound>, Er
 /// [`Error::Failed`] with a sentence when it is refused (held disks, no IOMMU, ...) or when the kernel
 /// refuses; the controller is then as it was before.
 pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
+    let _turn = steps::take_turn(system, request.address)?;
     let controller = system.controller(request.address)?;
     refusal::if_not_driven(&controller, request.force)?;
     let driver = request.driver.unwrap_or(UserDriver::Vfio);
@@ -136,11 +148,13 @@ pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
     if controller.driver.as_deref() == Some(driver.name()) {
         let bound = bound(system, &controller, driver);
         give_node(system, &bound, request.owner)?;
+        load_mapping(system, driver);
         return Ok(bound);
     }
     steps::load_driver(system, driver.name())?;
     let mut notes = Vec::new();
     notes.extend(refusal::if_held(system, &controller, request.force)?);
+    let claims = refusal::claim(system, &controller, request.force)?;
     refusal::if_open(system, &controller, request.force)?;
     refusal::if_unflushed(system, &controller, request.force)?;
 
@@ -148,14 +162,20 @@ pub fn bind(system: &System, request: &Request) -> Result<Bound, Error> {
     let done = steps::hand_over(system, &controller, driver.name())
         .map(|()| bound(system, &controller, driver))
         .and_then(|bound| give_node(system, &bound, request.owner).map(|()| bound));
+    drop(claims);
     match done {
         Ok(bound) => {
-            if driver == UserDriver::Vfio {
-                steps::load_mapping(system);
-            }
+            load_mapping(system, driver);
             Ok(Bound { notes, former: before.driver, ..bound })
         }
         Err(error) => Err(steps::undone(system, &before, &error)),
+    }
+}
+
+/// What VFIO needs besides. Where the controller was set apart at boot, nobody has loaded it, either.
+fn load_mapping(system: &System, driver: UserDriver) {
+    if driver == UserDriver::Vfio {
+        steps::load_mapping(system);
     }
 }
 

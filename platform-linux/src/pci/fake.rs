@@ -24,6 +24,8 @@ pub(crate) struct Behaviour {
     pub(crate) denied: BTreeSet<String>,
     /// Nodes that somebody has claimed.
     pub(crate) claimed: BTreeSet<String>,
+    /// Nodes that somebody claims once it was seen that nobody has.
+    pub(crate) claimed_next: BTreeSet<String>,
     /// Disks that cannot be flushed.
     pub(crate) unflushable: BTreeSet<String>,
     /// Whether this user may do what root may.
@@ -303,13 +305,19 @@ impl Kernel for FakeKernel {
         }
     }
 
-    fn claimed(&self, node: &Path) -> io::Result<bool> {
-        let behaviour = self.behaviour();
+    fn claim(&self, node: &Path) -> io::Result<Option<fs::File>> {
+        let mut behaviour = self.behaviour();
         if behaviour.not_root {
             return Err(ErrorKind::PermissionDenied.into());
         }
         let name = node.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        Ok(behaviour.claimed.contains(name))
+        if behaviour.claimed.contains(name) {
+            return Ok(None);
+        }
+        if behaviour.claimed_next.remove(name) {
+            behaviour.claimed.insert(name.into());
+        }
+        fs::File::open(node).map(Some)
     }
 
     fn flush(&self, node: &Path) -> io::Result<()> {

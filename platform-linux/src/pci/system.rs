@@ -19,9 +19,15 @@ pub(crate) trait Kernel: Send + Sync {
     /// Has `modprobe` load a module by its name or by the alias of a device.
     fn load_module(&self, name: &str) -> io::Result<()>;
 
-    /// Whether somebody has the block device for themselves, whoever it is: file systems, swap,
-    /// device mapper, MD, ZFS and targets all claim theirs.
-    fn claimed(&self, node: &Path) -> io::Result<bool>;
+    /// Claims a block device, with its partitions, until the file that comes back is closed; `None` when
+    /// somebody has it for themselves, whoever it is: file systems, swap, device mapper, MD, ZFS and
+    /// targets all claim theirs.
+    fn claim(&self, node: &Path) -> io::Result<Option<fs::File>>;
+
+    /// Whether somebody has claimed the block device.
+    fn claimed(&self, node: &Path) -> io::Result<bool> {
+        self.claim(node).map(|claim| claim.is_none())
+    }
 
     /// Has the kernel write what it caches of a block device, and flush the disk's own cache.
     fn flush(&self, node: &Path) -> io::Result<()>;
@@ -58,14 +64,14 @@ impl Kernel for Running {
         Err(io::Error::other(said.trim().to_owned()))
     }
 
-    fn claimed(&self, node: &Path) -> io::Result<bool> {
+    fn claim(&self, node: &Path) -> io::Result<Option<fs::File>> {
         use std::os::unix::fs::OpenOptionsExt;
         // Without O_CREAT, O_EXCL asks for a block device nobody else has claimed (open(2)).
         let flags = rustix::fs::OFlags::EXCL | rustix::fs::OFlags::NONBLOCK;
         let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(node);
         match opened {
-            Ok(_) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(true),
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(None),
             Err(error) => Err(error),
         }
     }

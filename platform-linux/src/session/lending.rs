@@ -263,7 +263,10 @@ impl<G: Generation, B: Link> Host for Session<'_, G, B> {
     }
 
     fn targets(&self) -> Vec<Target> {
-        self.controller.targets().filter(|target| target.present).collect()
+        let expected = self.is_looking_for_targets();
+        let is_there =
+            |target: &Target| target.present || (expected && self.present.contains(&target.id));
+        self.controller.targets().filter(is_there).collect()
     }
 
     fn known_targets(&self) -> Vec<Target> {

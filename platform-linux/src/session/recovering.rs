@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fusion_mpt::controller::Action;
+use fusion_mpt::controller::{Action, Health};
 use fusion_mpt::error::Error as CoreError;
 use fusion_mpt::generation::Generation;
 use fusion_mpt::io_queue::Completion;
@@ -53,12 +53,21 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         Ok(())
     }
 
-    /// Tells further queues where commands go.
-    pub(super) fn publish_devices(&self) {
+    /// Notes who is there, and tells further queues where commands go; not while that is being found
+    /// out after a reset.
+    pub(super) fn publish_devices(&mut self) {
+        if self.is_looking_for_targets() {
+            return;
+        }
         let all = self.controller.targets();
-        self.devices.publish(
-            all.filter_map(|target| Some((target.id, self.controller.device(target.id)?))),
-        );
+        self.present = all.filter(|target| target.present).map(|target| target.id).collect();
+        let present = self.present.iter();
+        self.devices.publish(present.filter_map(|id| Some((*id, self.controller.device(*id)?))));
+    }
+
+    /// Whether a reset is due or not over, so that a target which is not known may yet be found again.
+    pub(super) const fn is_looking_for_targets(&self) -> bool {
+        matches!(self.controller.health(), Health::ResetNeeded(_) | Health::Rediscovering)
     }
 
     /// Notes what recovery has done since the last time.
@@ -97,6 +106,7 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
         why: ResetReason,
         complete: &mut dyn FnMut(Completion<'_>),
     ) -> Result<(), Error> {
+        self.devices.forget();
         let began = self.link.now();
         let failed_before = self.controller.recovery_counters().failed_resets;
         let result = self.controller.reset(self.now_ms(), &mut self.link.delay(), complete);

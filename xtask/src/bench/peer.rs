@@ -42,16 +42,15 @@ pub(super) fn measure(runner: &Runner, workspace: &Workspace) -> Result<Figures,
     let measured = Yard::provide(&workshop).and_then(|yard| {
         let mut figures = Figures::new();
         for chip in CHIPS {
-            figures.append(&mut of_chip(runner, &yard, chip)?);
+            let mut of_chip = of_chip(runner, &yard, chip)?;
+            let table = table(chip, &of_chip);
+            runner.progress.line(&format!("\n{}, I/O a second\n{table}", chip.name));
+            figures.append(&mut of_chip);
         }
         Ok(figures)
     });
     workshop.remove_disks();
-    let figures = measured?;
-    for chip in CHIPS {
-        runner.progress.line(&format!("\n{}, I/O a second\n{}", chip.name, table(chip, &figures)));
-    }
-    Ok(figures)
+    measured
 }
 
 fn of_chip(runner: &Runner, yard: &Yard<'_>, chip: &Chip) -> Result<Figures, String> {

@@ -72,9 +72,9 @@ pub(crate) fn bind_all(global: &Global, arguments: &Bind) -> Result<(), Error> {
 fn undo(done: &[Bound], error: Error) -> Error {
     let undone: Vec<String> = done
         .iter()
-        // One that was lent before this command stays so.
+        // One that was lent by the same driver before this command stays so.
         .filter(|bound| bound.former.as_deref() != Some(bound.driver.name()))
-        .map(|bound| match bound.restore() {
+        .map(|bound| match bound.undo() {
             Ok(Some(driver)) => format!("{} is back with {driver}", bound.address),
             Ok(None) => format!("{} is free again", bound.address),
             Err(error) => format!("{} could not be given back: {error}", bound.address),

@@ -29,8 +29,8 @@ Examples:
   mptctl status                                 the real controllers of this machine
   sudo mptctl export --bus 03:00.0 --bind vfio  the disks of one as block devices
 
-Buses: mock:sas1068, mock:sas2008, mock:sas3008, mock:sas3816 (software), qtest (QEMU), or the PCI
-address of a real controller, such as 03:00.0, once `mptctl bind` has given it to user space.
+Buses: mock:sas1068, mock:sas2008, mock:sas3008, mock:sas3816 (software), qtest (QEMU), and real
+controllers by their PCI address, such as 0000:03:00.0: see mptctl status and mptctl bind.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
 /// Shows, tests and measures Fusion-MPT storage controllers.
@@ -47,7 +47,7 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// The bus that the controller is on: a name of `list --buses`, or a PCI address
+    /// The bus that the controller is on: a name of `list --buses`, or a PCI address of `status`
     #[arg(long, global = true, value_name = "NAME", default_value = "mock:sas3008")]
     pub(crate) bus: BusName,
     /// A disk image behind the controller; may be given several times. Without any, two temporary

@@ -17,6 +17,7 @@ pub(crate) use on_linux::run;
 #[cfg(target_os = "linux")]
 mod on_linux {
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use fusion_mpt_linux::bus_name::BusName;
     use fusion_mpt_linux::error::Error;
@@ -24,7 +25,6 @@ mod on_linux {
     use fusion_mpt_linux::export::manager::{self, ExportOptions, Exported, Note};
     use fusion_mpt_linux::export::nbd::attach;
     use fusion_mpt_linux::export::state;
-    use fusion_mpt_linux::export::ublk::control::Control;
     use fusion_mpt_linux::host::Host;
     use fusion_mpt_linux::metrics::{self, Endpoint, ListenAddress};
     use fusion_mpt_linux::open::with_queues;
@@ -48,13 +48,18 @@ mod on_linux {
             return output::raw(entry.properties().as_bytes());
         }
         check(arguments)?;
+        let by_nbd = arguments.nbd.is_some() || arguments.attach;
         let bound = lend(global, arguments)?;
-        let result = if arguments.nbd.is_some() || arguments.attach {
-            super::nbd::export(global, arguments)
-        } else {
-            export(global, arguments)
+        let result =
+            if by_nbd { super::nbd::export(global, arguments) } else { export(global, arguments) };
+        // What has been bound for an export that could not begin goes back in any case.
+        let lent_in_vain = |bound: &&Bound| {
+            result.is_err()
+                && !HAS_BEGUN.load(Ordering::Relaxed)
+                && bound.former.as_deref() != Some(bound.driver.name())
         };
-        let restored = bound.as_ref().map_or(Ok(None), Bound::restore);
+        let back = bound.as_ref().filter(|bound| arguments.restore || lent_in_vain(bound));
+        let restored = back.map_or(Ok(None), Bound::restore);
         match (result, restored) {
             (Ok(()), Ok(None)) => Ok(()),
             (Ok(()), Ok(Some(driver))) => {
@@ -72,13 +77,13 @@ mod on_linux {
     /// driver in vain.
     fn check(arguments: &Export) -> Result<(), Error> {
         match (&arguments.nbd, arguments.attach) {
-            (None, false) => Control::open().map(drop),
+            (None, false) => manager::check(),
             (_, true) => attach::check(),
             (Some(_), false) => Ok(()),
         }
     }
 
-    /// Gives the controller to user space if that is asked for; what is to be given back comes back.
+    /// Gives the controller to user space if that is asked for, or finds out what it was.
     fn lend(global: &Global, arguments: &Export) -> Result<Option<Bound>, Error> {
         if arguments.bind.is_none() && !arguments.restore {
             return Ok(None);
@@ -90,14 +95,13 @@ mod on_linux {
             )));
         };
         let system = System::real();
-        let bound = match arguments.bind {
+        match arguments.bind {
             Some(driver) => {
                 let request = bind::Request { driver: Some(driver), ..bind::Request::new(address) };
-                Some(bind::bind(&system, &request)?)
+                bind::bind(&system, &request).map(Some)
             }
-            None => bind::already(&system, address)?,
-        };
-        Ok(bound.filter(|_| arguments.restore))
+            None => bind::already(&system, address),
+        }
     }
 
     fn export(global: &Global, arguments: &Export) -> Result<(), Error> {
@@ -201,8 +205,14 @@ mod on_linux {
         }
     }
 
+    /// The export has been ready.
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+
     /// Where systemd listens, it is told.
     pub(super) fn systemd(states: &[NotifyState<'_>]) {
+        if states.iter().any(|state| matches!(state, NotifyState::Ready)) {
+            HAS_BEGUN.store(true, Ordering::Relaxed);
+        }
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(states);
     }

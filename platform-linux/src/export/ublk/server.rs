@@ -27,6 +27,8 @@ const BUSY_SLEEP: Duration = Duration::from_millis(20);
 /// Turns after which the controller is looked at though its interrupt has not come: it must be told
 /// the time.
 const TURNS_BETWEEN_LOOKS: u32 = 64;
+/// Commands that are few.
+const FEW: u32 = 2;
 /// Looks in vain between looks at the clock, which is slow on some machines.
 const LOOKS_BETWEEN_TIMES: u32 = 8;
 /// Turns between looks at what is rare.
@@ -269,8 +271,8 @@ impl<M: From<FromServer>> Server<M> {
         let in_vain = std::mem::take(&mut self.slept) && !worked;
         let look = interrupt
             || in_vain
-            || !self.is_told
             || !self.looks_cost
+            || (self.engine.started() > 0 && (!self.is_told || self.is_worth_looking()))
             || self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS);
         if let Err(error) = self.engine.poll_if(look, queue, &mut self.ring)
             && !std::mem::replace(&mut self.lost, true)
@@ -316,8 +318,12 @@ impl<M: From<FromServer>> Server<M> {
             queue.pause();
             return Ok(Turn::Looked);
         }
-        let may_tell = self.looks_cost && !self.lost && self.has_interrupt != Some(false);
-        if may_tell && !self.is_told && self.waiting == Waiting::Adaptive {
+        let may_tell = self.looks_cost && is_busy && self.has_interrupt != Some(false);
+        if may_tell
+            && !self.is_told
+            && self.waiting == Waiting::Adaptive
+            && !self.is_worth_looking()
+        {
             // From now on the ring tells of the controller, too: to look there costs nothing.
             self.let_tell(queue)?;
             return Ok(Turn::Looked);
@@ -342,6 +348,12 @@ impl<M: From<FromServer>> Server<M> {
         self.sleep(queue, limit.min(due.unwrap_or(limit)))
     }
 
+    /// Whether to look is better than to be told though it costs: so few commands are under way that
+    /// each is waited for.
+    fn is_worth_looking(&self) -> bool {
+        self.waiting == Waiting::Adaptive && self.engine.started() <= FEW
+    }
+
     /// Lets the controller's interrupt pass, and has the ring tell of it. Whether it has one.
     fn let_tell(&mut self, queue: &mut dyn CommandQueue) -> Result<bool, Error> {
         let fd = queue.sleep_on().map(|fd| fd.as_raw_fd());
@@ -356,16 +368,18 @@ impl<M: From<FromServer>> Server<M> {
 
     /// Sleeps until a request, a message or the controller's interrupt comes.
     fn sleep(&mut self, queue: &mut dyn CommandQueue, limit: Duration) -> Result<Turn, Error> {
-        if !self.lost && self.waiting != Waiting::Poll && !self.is_told {
+        // With nothing under way the controller has only news of disks, which can wait so long.
+        let is_busy = self.engine.started() > 0 && !self.lost;
+        if is_busy && self.waiting != Waiting::Poll && !self.is_told {
             let has_interrupt = self.let_tell(queue)?;
-            if !has_interrupt && self.engine.started() > 0 {
+            if !has_interrupt {
                 return Ok(Turn::Looked);
             }
             if has_interrupt && !self.looks_cost {
                 // What came until now wakes nobody.
-                let before = self.engine.started();
                 let _ = self.engine.poll(queue, &mut self.ring);
-                if self.engine.started() != before {
+                if self.engine.has_found() {
+                    self.is_told = false;
                     self.ring.flush()?;
                     return Ok(Turn::Looked);
                 }

@@ -1,5 +1,6 @@
 //! Why a controller is not taken from those who have it.
 
+use std::fs::File;
 use std::io::ErrorKind;
 
 use crate::error::Error;
@@ -35,11 +36,20 @@ pub(super) fn if_without_iommu(
     match (driver, controller.iommu_group) {
         (UserDriver::Vfio, None) => {
             let unsafe_mode = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
-            if matches!(system.text(unsafe_mode).as_deref(), Some("Y" | "1")) {
+            let without = matches!(system.text(unsafe_mode).as_deref(), Some("Y" | "1"));
+            if without && force {
                 return Ok(());
             }
+            let but = if without {
+                format!(
+                    " (its unsafe mode, which is switched on, maps no memory for this driver; for \
+                     another program's sake {INSIST})"
+                )
+            } else {
+                String::new()
+            };
             Err(Error::failed(format!(
-                "{address} is behind no IOMMU, which VFIO needs; boot with intel_iommu=on (Intel; \
+                "{address} is behind no IOMMU, which VFIO needs{but}; boot with intel_iommu=on (Intel; \
                  AMD's is on by itself) and VT-d or AMD-Vi enabled in the firmware, or use --driver uio \
                  (uio_pci_generic), which runs as root and without protection from wild DMA"
             )))
@@ -119,6 +129,31 @@ pub(super) fn if_held(
         controller.address,
         holders.text()
     )))
+}
+
+/// Claims every disk, so that nobody mounts one between the look at it and its end. The claims are to be
+/// held until the controller has changed hands.
+pub(super) fn claim(
+    system: &System,
+    controller: &Controller,
+    force: bool,
+) -> Result<Vec<File>, Error> {
+    let mut claims = Vec::new();
+    for disk in &controller.disks {
+        match system.kernel().claim(&system.node(&disk.name)) {
+            Ok(Some(claim)) => claims.push(claim),
+            Ok(None) if !force => {
+                return Err(Error::failed(format!(
+                    "{} was left alone: somebody has taken {} into use just now; see `mptctl status`, \
+                     and unmount or stop it first; {INSIST}, and data may be lost",
+                    controller.address, disk.name
+                )));
+            }
+            // One without a medium cannot be claimed, nor used.
+            _ => {}
+        }
+    }
+    Ok(claims)
 }
 
 /// Refuses a controller that a process drives.

@@ -1,7 +1,11 @@
 //! The writes to sysfs, in their order, and the way back.
 
+use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::pci::address::PciAddress;
@@ -22,6 +26,40 @@ impl Before {
             address: controller.address,
             driver: controller.driver.clone(),
             driver_override: controller.driver_override.clone(),
+        }
+    }
+}
+
+/// Keeps others of this program from giving the same controller away or back until it is dropped: each
+/// would take what the other is half through for what was before, and put that back.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// Held, not looked at. Whoever may not write here has nothing to wait for: the kernel refuses them.
+    _file: Option<File>,
+}
+
+/// Waits for its turn at a controller.
+///
+/// # Errors
+///
+/// [`Error::Failed`] when another has not ended within the time that a driver may take.
+pub(super) fn take_turn(system: &System, address: PciAddress) -> Result<Turn, Error> {
+    let path = system.device(address).join("driver_override");
+    let Ok(file) = File::options().write(true).open(path) else { return Ok(Turn { _file: None }) };
+    let end = Instant::now() + system.patience();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::failed(format!(
+                    "another mptctl is giving {address} away or back at this moment; see `mptctl \
+                     status`, and try again when it has ended"
+                )));
+            }
+            // Where files of sysfs could not be locked, there is nobody to wait for, either.
+            _ => return Ok(Turn { _file: Some(file) }),
         }
     }
 }

@@ -109,6 +109,15 @@ fn a_process_with_the_disk_open_is_named() {
 }
 
 #[test]
+fn a_disk_that_is_mounted_after_the_look_at_it_is_not_taken() {
+    let machine = machine();
+    machine.kernel(|kernel| kernel.claimed_next.insert("sda".into()));
+    refused(&machine, &request(), &["taken sda into use just now", "mptctl status", "--force"]);
+    assert_eq!(writes(&machine), [""; 0], "refused before anything was touched");
+    bind(&machine.system(), &Request { force: true, ..request() }).expect("insisted");
+}
+
+#[test]
 fn uio_is_to_be_asked_for() {
     let machine = Machine::new();
     machine.device(A, 0x54, Some("mptsas"));
@@ -366,4 +375,60 @@ fn a_normal_user_is_told_to_be_root() {
     let told = "set 0000:03:00.0 apart for vfio-pci: permission denied; run as root (mpt3sas has";
     refused(&machine, &request(), &[told]);
     machine.kernel(|kernel| assert_eq!(kernel.log.len(), 2, "nothing to undo: {:?}", kernel.log));
+}
+
+#[test]
+fn two_at_once_take_turns() {
+    let machine = machine();
+    let path = machine.path("sys/bus/pci/devices/0000:03:00.0/driver_override");
+    let other = std::fs::File::options().write(true).open(path).expect("driver_override");
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    rustix::fs::flock(&other, exclusive).expect("nobody has it");
+    refused(&machine, &request(), &["another mptctl", "mptctl status", "try again"]);
+    assert!(unbind(&machine.system(), address(A), false).is_err());
+    assert_eq!(writes(&machine), [""; 0], "not touched while it is another's turn");
+    drop(other);
+    let bound = bind(&machine.system(), &request()).expect("its turn");
+    bound.restore().expect("its turn again: none is kept");
+}
+
+#[test]
+fn what_a_killed_bind_left_set_apart_is_cleared() {
+    let machine = machine();
+    machine.file("sys/devices/pci0000:00/0000:03:00.0/driver_override", "vfio-pci\n");
+    let unbound = unbind(&machine.system(), address(A), false).expect("cleared");
+    assert_eq!(unbound.driver.as_deref(), Some("mpt3sas"));
+    assert!(unbound.notes[0].contains("set apart for vfio-pci is undone"), "{:?}", unbound.notes);
+    assert_eq!(machine.override_of(A), "(null)");
+    assert_eq!(machine.driver_of(A).as_deref(), Some("mpt3sas"));
+}
+
+#[test]
+fn vfio_without_an_iommu_is_refused_in_its_unsafe_mode_too() {
+    let machine = Machine::new();
+    machine.device(A, 0x54, Some("mptsas"));
+    machine.driver("vfio-pci");
+    machine.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+    refused(&machine, &request(), &["no IOMMU", "unsafe mode", "--driver uio", "--force"]);
+    bind(&machine.system(), &Request { force: true, ..request() }).expect("insisted");
+}
+
+#[test]
+fn what_maps_memory_is_loaded_for_one_that_was_lent_at_boot() {
+    let machine = machine();
+    bind(&machine.system(), &request()).expect("bound");
+    machine.kernel(|kernel| kernel.log.clear());
+    bind(&machine.system(), &request()).expect("bound already");
+    machine.kernel(|kernel| assert_eq!(kernel.log, ["modprobe vfio_iommu_type1"]));
+}
+
+#[test]
+fn undone_is_as_it_was_and_restored_is_the_kernels() {
+    let machine = machine();
+    std::fs::remove_file(machine.path("sys/devices/pci0000:00/0000:03:00.0/driver")).expect("free");
+    let bound = bind(&machine.system(), &request()).expect("bound");
+    assert_eq!(bound.undo(), Ok(None));
+    assert_eq!((machine.driver_of(A), machine.override_of(A)), (None, "(null)".into()));
+    let bound = bind(&machine.system(), &request()).expect("bound");
+    assert_eq!(bound.restore(), Ok(Some("mpt3sas".into())));
 }

@@ -27,9 +27,10 @@ pub struct Unbound {
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] when a kernel driver has it anyway under an override of somebody else's, when a
-/// process has it open (`force` insists), or when the kernel refuses.
+/// [`Error::Failed`] when a process has it open (`force` insists), or when the kernel refuses; it is then
+/// as it was before.
 pub fn unbind(system: &System, address: PciAddress, force: bool) -> Result<Unbound, Error> {
+    let _turn = steps::take_turn(system, address)?;
     let controller = system.controller(address)?;
     let mut unbound = Unbound {
         address,
@@ -41,7 +42,15 @@ pub fn unbind(system: &System, address: PciAddress, force: bool) -> Result<Unbou
     let lent = controller.driver.as_deref().and_then(UserDriver::of);
     if let (Some(driver), None) = (&controller.driver, lent) {
         unbound.driver = Some(driver.clone());
-        unbound.notes.push(format!("{driver} has it already; nothing was done"));
+        let kept_for = controller.driver_override.as_deref().and_then(UserDriver::of);
+        unbound.notes.push(match kept_for {
+            None => format!("{driver} has it already; nothing was done"),
+            // Somebody was stopped on the way: it would be gone at the next look for a driver.
+            Some(other) => {
+                steps::set_override(system, address, None)?;
+                format!("{driver} has it already; that it was set apart for {other} is undone")
+            }
+        });
         return Ok(unbound);
     }
     refusal::if_open(system, &controller, force)?;
