@@ -176,6 +176,9 @@ fn ata_commands_are_sent_and_their_registers_told() {
     let unsure = ata(&["06"]);
     assert_eq!(unsure.code, Some(1));
     assert!(unsure.stderr.contains("--yes"), "{}", unsure.stderr);
+    let elsewhere = ata(&["ec", "--protocol", "pio-in", "--count", "1", "--lun", "1"]);
+    assert_eq!(elsewhere.code, Some(2));
+    assert!(elsewhere.stderr.contains("leave out --lun"), "{}", elsewhere.stderr);
     let sas = mptctl(&["scsi", "ata", "ec", "--protocol", "pio-in", "--count", "1"]);
     assert!(sas.stderr.contains("no SATA disk"), "{}", sas.stderr);
     for wrong in [

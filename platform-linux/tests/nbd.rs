@@ -285,6 +285,10 @@ fn there_is_an_end_to_the_number_of_clients() {
     let mut one_more = UnixStream::connect(rig.path()).expect("a server");
     assert!(is_closed(&mut one_more));
     assert_eq!(clients[7].read(0, 512).map(|data| data.len()), Ok(512));
+    let (ours, kernels) = UnixStream::pair().expect("a pair");
+    let adopted = rig.inside(move |inside| inside.server.adopt(DeviceIndex(0), ours.into()));
+    assert_eq!(adopted, Ok(()), "others do not keep the kernel out");
+    drop(kernels);
     clients.clear();
     let begun = Instant::now();
     while rig.inside(|inside| inside.server.clients()) > 0 {

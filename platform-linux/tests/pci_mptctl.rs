@@ -65,3 +65,15 @@ fn wrong_words_are_usage() {
         assert!(ran.stderr.contains(told), "{arguments:?}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn a_controller_is_not_taken_from_its_driver_for_block_devices_that_there_cannot_be() {
+    let ran = mptctl(&["export", "--bus", NOBODY, "--bind", "vfio"]);
+    assert_eq!(ran.code, Some(1));
+    // The address is looked at only where there can be block devices.
+    let told = match std::path::Path::new("/dev/ublk-control").exists() {
+        true => "",
+        false => "modprobe ublk_drv",
+    };
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+}

@@ -272,7 +272,8 @@ impl Server {
         };
         let free = self.connections.iter().position(Option::is_none);
         let at = free.unwrap_or(self.connections.len());
-        if at >= MOST_CONNECTIONS {
+        // Those who came by themselves must not keep the kernel from coming back.
+        if at >= MOST_CONNECTIONS && !connection.adopted {
             return refused(format!("{MOST_CONNECTIONS} are connected"));
         }
         let Some(socket) = &connection.socket else { return Ok(()) };

@@ -230,6 +230,10 @@ impl Control {
             match self.ring.submit_and_wait(1) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // EAGAIN, EBUSY: it passes, and to go now would leave the buffer to the kernel.
+                Err(error) if matches!(error.raw_os_error(), Some(11 | 16)) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
                 Err(error) => return Err(error),
             }
             if let Some(done) = self.ring.completion().next() {
