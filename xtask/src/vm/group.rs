@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::guests::emulator::Emulator;
 use crate::guests::jobs::{Report, Wanted, both};
 use crate::guests::kernel_log::Allowed;
 use crate::report::Outcome;
 use crate::vm::guest::Shape;
-use crate::vm::subject::{Subject, Way};
+use crate::vm::subject::{Place, Subject, Way};
 use crate::vm::yard::Yard;
 
 /// One case: a function that drives a guest and says what was wrong.
@@ -52,6 +52,12 @@ impl Group {
     pub(crate) fn title(&self) -> String {
         let Self { controller, kernel, way, special, .. } = self;
         format!("{controller} by {way} under {kernel}{special}")
+    }
+
+    fn boot(&self, yard: &Yard<'_>, boot: u32) -> Result<Subject, String> {
+        let place = Place { purpose: self.title(), boot };
+        let options = self.shape.options(yard.workshop.accelerator);
+        Subject::boot(yard, self.controller, self.kernel, self.way, options, &place)
     }
 
     /// The full name of one of its cases.
@@ -108,7 +114,7 @@ impl Group {
             Some(current) => current,
             None => {
                 *boots += 1;
-                subject.insert(Subject::boot(yard, self, *boots)?)
+                subject.insert(self.boot(yard, *boots)?)
             }
         };
         let outcome = current.rig.begin(case.name).and_then(|()| (case.run)(current));
@@ -145,6 +151,3 @@ const FAULTED: &[Allowed] = &[Allowed {
     text: "a request was posted in Fault(",
     reason: "a driver posts until it looks at the doorbell, now and then",
 }];
-
-/// How long a command of ours may take unless a case says otherwise.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);

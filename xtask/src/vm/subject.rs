@@ -10,7 +10,6 @@ use crate::guests::controller::CONTROLLERS;
 use crate::guests::disk::Disk;
 use crate::guests::machine::{MachineOptions, expect_success};
 use crate::guests::rig::{Rig, file_name};
-use crate::vm::group::{Group, LIMIT};
 use crate::vm::yard::Yard;
 
 /// How a user-space driver gets at a controller.
@@ -47,6 +46,9 @@ const MODULES: &str = "sd_mod vfio_pci vfio_iommu_type1 uio_pci_generic nbd ext4
 /// Reply queues of an export, where the controller has several.
 const QUEUES: u32 = 2;
 
+/// How long a command of ours may take unless a case says otherwise.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
 /// How long an export may serve, in the longest case.
 const EXPORT_LIMIT: Duration = Duration::from_secs(240);
 
@@ -79,15 +81,8 @@ pub(crate) struct Export {
 }
 
 impl Subject {
-    /// Boots a group's guest. Nobody has the controller then.
-    pub(crate) fn boot(yard: &Yard<'_>, group: &Group, boot: u32) -> Result<Self, String> {
-        let place = Place { purpose: group.title(), boot };
-        let options = group.shape.options(yard.workshop.accelerator);
-        Self::boot_with(yard, group.controller, group.kernel, group.way, options, &place)
-    }
-
-    /// Boots a guest with that controller and these options.
-    pub(crate) fn boot_with(
+    /// Boots a guest with that controller and these options. Nobody has the controller then.
+    pub(crate) fn boot(
         yard: &Yard<'_>,
         controller: &str,
         kernel: &str,

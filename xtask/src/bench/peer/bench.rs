@@ -69,7 +69,7 @@ impl Bench {
         let socket = MonitorSocket::new(&yard.workshop.logs.join(&place.purpose))?;
         let mut options = SHAPE.options(yard.workshop.accelerator);
         options.devices.extend(socket.words());
-        let mut subject = Subject::boot_with(yard, controller, KERNEL, Way::Vfio, options, &place)?;
+        let mut subject = Subject::boot(yard, controller, KERNEL, Way::Vfio, options, &place)?;
         let monitor = socket.connect()?;
         // Blocks that were never written would be answered without the file.
         subject.give_to_kernel()?;

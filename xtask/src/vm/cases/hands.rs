@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::vm::group::LIMIT;
+use crate::vm::subject::LIMIT;
 use crate::vm::subject::Subject;
 
 /// How often the controller changes hands.

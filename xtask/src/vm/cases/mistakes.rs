@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::guests::rig::fio_field;
-use crate::vm::group::LIMIT;
+use crate::vm::subject::LIMIT;
 use crate::vm::subject::Subject;
 
 pub(super) fn no_controller_there(subject: &mut Subject) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::guests::disk::{Disk, Kind};
-use crate::vm::group::LIMIT;
+use crate::vm::subject::LIMIT;
 use crate::vm::subject::{Export, Subject};
 
 /// A slot that no other disk has.
