@@ -23,6 +23,7 @@ pub mod figures;
 pub mod manager;
 #[cfg(target_os = "linux")]
 pub mod nbd;
+pub mod notes;
 #[cfg(target_os = "linux")]
 pub mod state;
 #[cfg(target_os = "linux")]
