@@ -116,7 +116,7 @@ impl Bench {
         said["iops"].as_f64().ok_or_else(|| format!("mptctl perf names no speed: {said}"))
     }
 
-    /// Register accesses and interrupts for each I/O, of the kernel's driver and of ours asleep.
+    /// Register accesses and interrupts for each I/O, of the kernel's driver and of ours.
     pub(super) fn accesses(&mut self) -> Result<Vec<(String, f64)>, String> {
         let Self { subject, monitor } = self;
         subject.give_to_kernel()?;
@@ -125,9 +125,11 @@ impl Bench {
         let mut all = named("kernel", count(subject, monitor, kernels)?);
         subject.give_to_user()?;
         let target = subject.target(0)?;
-        for (name, mode) in [("ours", Mode::RawInterrupt), ("ours_polling", Mode::RawPoll)] {
+        // As it is unless told, and then the two that it changes between.
+        for (name, waiting) in
+            [("ours", "adaptive"), ("ours_irq", "interrupt"), ("ours_poll", "poll")]
+        {
             let ours = |subject: &mut Subject, ios| {
-                let waiting = mode.waiting();
                 let words =
                     format!("{} --target {target} --waiting {waiting}", COUNTED.perf_for(ios));
                 subject.ours(&words)
