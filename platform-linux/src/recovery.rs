@@ -190,33 +190,9 @@ pub fn left_undone(stopped: &Stopped) -> Option<String> {
     (!undone.is_empty()).then(|| undone.join("; "))
 }
 
-/// Whether the controller was reset and has not found its disks again: until it has, those that are
-/// missing are expected back.
-#[must_use]
-pub fn is_looking_for_its_disks(happenings: &[Happening]) -> bool {
-    let mut latest = happenings.iter().rev();
-    let of_a_reset =
-        latest.find(|happened| matches!(happened.what, What::Reset { .. } | What::Ready { .. }));
-    of_a_reset.is_some_and(|happened| matches!(happened.what, What::Reset { .. }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn between_a_reset_and_its_end_disks_are_expected_back() {
-        let at = Duration::ZERO;
-        let mut all = vec![Happening { at, what: What::TargetGone(TargetId(1)) }];
-        assert!(!is_looking_for_its_disks(&all));
-        let (why, took) = (ResetReason::NotOperational, Duration::ZERO);
-        all.push(Happening { at, what: What::Reset { why, took, failed: 0 } });
-        assert!(is_looking_for_its_disks(&all));
-        all.push(Happening { at, what: What::TargetGone(TargetId(0)) });
-        assert!(is_looking_for_its_disks(&all));
-        all.push(Happening { at, what: What::Ready { handed_back: 0 } });
-        assert!(!is_looking_for_its_disks(&all));
-    }
 
     #[test]
     fn each_step_that_recovery_counts_becomes_a_happening_once() {

@@ -27,7 +27,6 @@ use crate::export::ublk::server::{Server, Turn, refuse_all};
 use crate::export::unit::{BUFFER_BYTES, Unit};
 use crate::host::{Buffer, FurtherQueue, Host};
 use crate::interrupt;
-use crate::recovery::is_looking_for_its_disks;
 use crate::waiting::Waiting;
 use keeper::{Keeper, Left, ToKeeper, Wanted, left_behind};
 
@@ -535,9 +534,7 @@ impl Main<'_> {
 
     /// Disks that have come and gone.
     fn compare(&mut self, since_begin: Duration) {
-        // After a reset no disk is there until it has been found again.
-        let expected = is_looking_for_its_disks(self.host.happenings());
-        if self.stopping || self.lost.is_some() || expected {
+        if self.stopping || self.lost.is_some() {
             return;
         }
         let present: Vec<TargetId> = self.host.targets().iter().map(|target| target.id).collect();

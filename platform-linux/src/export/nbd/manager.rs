@@ -22,7 +22,6 @@ use crate::export::unit::{BUFFER_BYTES, Unit};
 use crate::host::{Buffer, Host};
 use crate::interrupt;
 use crate::pci::System;
-use crate::recovery::is_looking_for_its_disks;
 use crate::waiting::Waiting;
 pub use news::{Note, Watcher};
 
@@ -353,10 +352,6 @@ impl Main<'_> {
             pool.extend(buffers.unwrap_or_default());
             stays
         });
-        if is_looking_for_its_disks(self.host.happenings()) {
-            // After a reset no disk is there until it has been found again.
-            return;
-        }
         let present: Vec<TargetId> = self.host.targets().iter().map(|target| target.id).collect();
         self.left_out.retain(|target| present.contains(target));
         let mut at = 0;
