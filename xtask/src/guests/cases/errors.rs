@@ -1,6 +1,6 @@
 //! Errors that a case makes, and how a stock driver gets over them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::guests::rig::Rig;
 
@@ -56,7 +56,27 @@ pub(super) fn resets_leave_the_data_alone(rig: &mut Rig) -> Result<(), String> {
             return Err(format!("after sg_reset {what} the disk holds something else"));
         }
     }
-    Ok(())
+    wait_for_scans(rig)
+}
+
+/// mpt3sas looks for its devices after a reset in a thread of its own, whose lines are not to be the
+/// next case's.
+fn wait_for_scans(rig: &mut Rig) -> Result<(), String> {
+    if !rig.controller.is_mpi2() {
+        return Ok(());
+    }
+    let ends = Instant::now() + LIMIT;
+    loop {
+        let log = rig.log()?;
+        let resets = log.matches("diag reset: SUCCESS").count();
+        if log.matches("scan devices: complete").count() >= resets {
+            return Ok(());
+        }
+        if Instant::now() > ends {
+            return Err(format!("the driver has not looked for its devices again:\n{log}"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 pub(super) fn a_lost_reply_is_recovered(rig: &mut Rig) -> Result<(), String> {
