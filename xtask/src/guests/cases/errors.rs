@@ -68,8 +68,8 @@ fn wait_for_scans(rig: &mut Rig) -> Result<(), String> {
     let ends = Instant::now() + LIMIT;
     loop {
         let log = rig.log()?;
-        let resets = log.matches("diag reset: SUCCESS").count();
-        if log.matches("scan devices: complete").count() >= resets {
+        // Of resets that follow each other quickly only the last is followed by a look.
+        if log.rfind("scan devices: complete") >= log.rfind("diag reset: SUCCESS") {
             return Ok(());
         }
         if Instant::now() > ends {
