@@ -131,18 +131,9 @@ pub fn wait(host: &mut dyn Host, time: Duration) -> Result<(), Error> {
 /// # Errors
 ///
 /// As [`run_once`]; what the device answers is no error here.
-pub fn settle(host: &mut dyn Host, (target, lun): (TargetId, u8)) -> Result<(), Error> {
+pub fn settle(host: &mut dyn Host, unit: (TargetId, u8)) -> Result<(), Error> {
     let cdb = Cdb::test_unit_ready();
-    let request = Request {
-        target,
-        lun,
-        cdb: cdb.as_bytes(),
-        direction: Direction::None,
-        buffer: None,
-        offset: 0,
-        bytes: 0,
-        cookie: 0,
-    };
+    let request = Request::without_data(unit, cdb.as_bytes());
     let mut tries = Tries::new();
     while tries.again(&run_once(host, &request)?) {}
     Ok(())
@@ -386,18 +377,9 @@ impl Disk {
 /// # Errors
 ///
 /// As [`run`].
-pub fn flush(host: &mut dyn Host, (target, lun): (TargetId, u8)) -> Result<(), Error> {
+pub fn flush(host: &mut dyn Host, unit: (TargetId, u8)) -> Result<(), Error> {
     let cdb = Cdb::synchronize_cache_10(0, 0);
-    let request = Request {
-        target,
-        lun,
-        cdb: cdb.as_bytes(),
-        direction: Direction::None,
-        buffer: None,
-        offset: 0,
-        bytes: 0,
-        cookie: 0,
-    };
+    let request = Request::without_data(unit, cdb.as_bytes());
     run(host, &request).map(|_| ())
 }
 

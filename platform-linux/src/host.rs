@@ -75,6 +75,23 @@ pub struct Request<'r> {
     pub cookie: u64,
 }
 
+impl<'r> Request<'r> {
+    /// A command without data, for a logical unit of a target; its cookie is 0.
+    #[must_use]
+    pub const fn without_data((target, lun): (TargetId, u8), cdb: &'r [u8]) -> Self {
+        Self {
+            target,
+            lun,
+            cdb,
+            direction: Direction::None,
+            buffer: None,
+            offset: 0,
+            bytes: 0,
+            cookie: 0,
+        }
+    }
+}
+
 /// A queue of a running controller: what the controller's own first queue, which comes with the
 /// [`Host`], has in common with the further ones, which may live in threads of their own.
 pub trait CommandQueue {

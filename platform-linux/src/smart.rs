@@ -97,6 +97,27 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of a disk that has said nothing yet.
+    const fn of(target: u16, protocol: &'static str) -> Self {
+        Self {
+            target,
+            protocol,
+            vendor: String::new(),
+            product: String::new(),
+            revision: String::new(),
+            serial: String::new(),
+            health: Verdict::Unknown,
+            reasons: Vec::new(),
+            temperature: None,
+            reference_temperature: None,
+            power_on_hours: None,
+            endurance_used: None,
+            sas: None,
+            sata: None,
+            self_tests: Vec::new(),
+        }
+    }
+
     /// A bad reason, which makes the verdict at least as bad.
     fn because(&mut self, verdict: Verdict, reason: String) {
         let worse = verdict == Verdict::Failing || self.health != Verdict::Failing;
@@ -115,23 +136,8 @@ impl Report {
 /// [`Error::Failed`] when the controller is gone; [`Error::Interrupted`].
 pub fn examine(host: &mut dyn Host, buffer: &Buffer, target: &Target) -> Result<Report, Error> {
     let unit = (target.id, 0);
-    let mut report = Report {
-        target: target.id.0,
-        protocol: if target.page.is_sata() { "SATA" } else { "SAS" },
-        vendor: String::new(),
-        product: String::new(),
-        revision: String::new(),
-        serial: String::new(),
-        health: Verdict::Unknown,
-        reasons: Vec::new(),
-        temperature: None,
-        reference_temperature: None,
-        power_on_hours: None,
-        endurance_used: None,
-        sas: None,
-        sata: None,
-        self_tests: Vec::new(),
-    };
+    let protocol = if target.page.is_sata() { "SATA" } else { "SAS" };
+    let mut report = Report::of(target.id.0, protocol);
     let settled = settle(host, unit);
     let identified = settled.and_then(|()| Disk::identify(host, buffer, target.id, 0));
     let why = identified.as_ref().err().map(ToString::to_string);

@@ -2,7 +2,6 @@
 
 use fusion_mpt::outcome::Outcome;
 use fusion_mpt::scsi::{Cdb, Sense, SenseKey};
-use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::Target;
 use fusion_mpt::wire::config::pages::{AccessStatus, DeviceInfo};
 use serde::Serialize;
@@ -209,16 +208,7 @@ fn state(host: &mut dyn Host, target: &Target) -> Result<(State, String), Error>
     }
     let unit = (target.id, 0);
     let ready = Cdb::test_unit_ready();
-    let request = Request {
-        target: target.id,
-        lun: 0,
-        cdb: ready.as_bytes(),
-        direction: Direction::None,
-        buffer: None,
-        offset: 0,
-        bytes: 0,
-        cookie: 0,
-    };
+    let request = Request::without_data(unit, ready.as_bytes());
     let ended = match settle(host, unit).and_then(|()| run_once(host, &request)) {
         Ok(ended) => ended,
         Err(error) => {

@@ -7,7 +7,6 @@ use fusion_mpt::controller::{Health, Stopped};
 use fusion_mpt::error::Error as CoreError;
 use fusion_mpt::generation::Generation;
 use fusion_mpt::scsi::Cdb;
-use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::TargetId;
 
 use super::Session;
@@ -65,16 +64,8 @@ impl<G: Generation, B: Link> Session<'_, G, B> {
     /// Flushes one logical unit: whether it did, or `None` if it has not answered.
     fn flush_unit(&mut self, target: TargetId, lun: u8) -> Result<Option<bool>, Error> {
         let cdb = Cdb::synchronize_cache_10(0, 0);
-        let request = Request {
-            target,
-            lun,
-            cdb: cdb.as_bytes(),
-            direction: Direction::None,
-            buffer: None,
-            offset: 0,
-            bytes: 0,
-            cookie: OWN_COOKIE,
-        };
+        let request =
+            Request { cookie: OWN_COOKIE, ..Request::without_data((target, lun), cdb.as_bytes()) };
         let deadline = self.now() + FLUSH_LIMIT;
         let mut tries = Tries::new();
         loop {

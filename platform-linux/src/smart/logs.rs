@@ -283,29 +283,9 @@ mod tests {
         );
     }
 
-    fn report() -> Report {
-        Report {
-            target: 0,
-            protocol: "SAS",
-            vendor: String::new(),
-            product: String::new(),
-            revision: String::new(),
-            serial: String::new(),
-            health: Verdict::Unknown,
-            reasons: Vec::new(),
-            temperature: None,
-            reference_temperature: None,
-            power_on_hours: None,
-            endurance_used: None,
-            sas: None,
-            sata: None,
-            self_tests: Vec::new(),
-        }
-    }
-
     #[test]
     fn flash_that_is_worn_out_is_a_warning_and_a_prediction_stays_one() {
-        let (mut health, mut report) = (SasHealth::default(), report());
+        let (mut health, mut report) = (SasHealth::default(), Report::of(0, "SAS"));
         take(EXCEPTIONS, &[0x2f, 0, 0, 8, 0, 0, 3, 4, 0x5d, 0, 30, 0], &mut health, &mut report);
         take(SOLID_STATE, &[0x11, 0, 0, 8, 0, 1, 3, 4, 0, 0, 0, 120], &mut health, &mut report);
         assert_eq!((report.health, report.reasons.len()), (Verdict::Failing, 2));
@@ -315,7 +295,7 @@ mod tests {
     proptest! {
         #[test]
         fn pages_of_any_bytes_are_read(page in proptest::collection::vec(any::<u8>(), 0..128), code in 0u8..0x40) {
-            let mut report = report();
+            let mut report = Report::of(0, "SAS");
             take(code, &page, &mut SasHealth::default(), &mut report);
         }
     }

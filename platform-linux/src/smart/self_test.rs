@@ -1,7 +1,6 @@
 //! Self-tests: beginning and ending them, and what became of them.
 
 use fusion_mpt::scsi::Cdb;
-use fusion_mpt::sgl::Direction;
 use fusion_mpt::targets::Target;
 use serde::Serialize;
 
@@ -78,16 +77,7 @@ pub fn start(
     };
     let bytes = [0x1d, code << 5, 0, 0, 0, 0];
     let Some(cdb) = Cdb::from_bytes(&bytes) else { return Ok(()) };
-    let request = Request {
-        target: target.id,
-        lun: 0,
-        cdb: cdb.as_bytes(),
-        direction: Direction::None,
-        buffer: None,
-        offset: 0,
-        bytes: 0,
-        cookie: 0,
-    };
+    let request = Request::without_data((target.id, 0), cdb.as_bytes());
     run(host, &request).map(|_| ()).map_err(|error| match error {
         Error::Failed(sentence) => {
             Error::failed(format!("{sentence}; it may have no self-tests, or one runs"))

@@ -372,14 +372,8 @@ impl Workload {
                 let turn = usize::from(taken) % targets.len().max(1);
                 let Some(target) = targets.get(turn) else { break };
                 let request = Request {
-                    target: *target,
-                    lun: 0,
-                    cdb: cdb.as_bytes(),
-                    direction: Direction::None,
-                    buffer: None,
-                    offset: 0,
-                    bytes: 0,
                     cookie: self.books.next(),
+                    ..Request::without_data((*target, 0), cdb.as_bytes())
                 };
                 if !host.submit(&request)? {
                     break;
