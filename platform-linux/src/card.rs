@@ -8,6 +8,7 @@ use fusion_mpt::platform::{MmioBlock, Registers, before_register_write};
 use fusion_mpt::regs::mpi2::Block;
 
 use crate::dma::mapping::Mapping;
+use crate::error::Error;
 use crate::pci::address::PciAddress;
 
 /// Offset of the command register in configuration space (PCI Local Bus Specification 3.0, 6.2.2).
@@ -67,6 +68,21 @@ impl<F: Function> Card<F> {
         let card = Self { function, mastering: Mutex::new(Mastering::Off) };
         card.change_command(MEMORY_SPACE, BUS_MASTER);
         card
+    }
+
+    /// The same, for one that answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] when its configuration space reads all ones.
+    pub(crate) fn open(function: F, address: PciAddress) -> Result<Arc<Self>, Error> {
+        let card = Self::new(function);
+        if !card.is_there() {
+            return Err(Error::failed(format!(
+                "the controller {address} does not answer: its configuration space reads all ones; check its seating and power, then restart the machine or rescan the bus"
+            )));
+        }
+        Ok(Arc::new(card))
     }
 
     /// What the kernel gives access to.

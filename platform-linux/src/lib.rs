@@ -10,6 +10,8 @@ pub mod ata;
 pub mod bus_name;
 #[cfg(target_os = "linux")]
 mod card;
+#[cfg(target_os = "linux")]
+mod card_bus;
 pub mod cdb;
 pub mod decode;
 pub mod disk;

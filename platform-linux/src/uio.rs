@@ -8,18 +8,15 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use fusion_mpt::platform::Registers;
-use fusion_mpt_mock::bus::{Bus, BusError};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::card::{Card, CardRegisters, window_bytes};
+use crate::card_bus::CardBus;
+use crate::dma::Pool;
 use crate::dma::mapping::Mapping;
-use crate::dma::{Piece, Pool};
 use crate::error::Error;
 use crate::irq::{HeldBack, Signal};
-use crate::link::{Link, RealDelay, real_time};
 use crate::pci::address::PciAddress;
 use crate::pci_files::PciFiles;
 use crate::waiting::{Interrupt, Waiting};
@@ -33,15 +30,7 @@ use config::ConfigFile;
 use memory::Hugepages;
 
 /// A controller by UIO.
-#[derive(Debug)]
-pub(crate) struct UioBus {
-    address: PciAddress,
-    id: (u16, u16),
-    interrupt: Option<Interrupt>,
-    registers: CardRegisters<ConfigFile>,
-    pool: Arc<Pool>,
-    card: Arc<Card<ConfigFile>>,
-}
+pub(crate) type UioBus = CardBus<ConfigFile>;
 
 impl UioBus {
     /// Opens the controller, which reaches no memory until some is allocated.
@@ -77,12 +66,7 @@ impl UioBus {
             ))
         })?;
         let device = Arc::new(device);
-        let card = Arc::new(Card::new(ConfigFile::new(config)));
-        if !card.is_there() {
-            return Err(Error::failed(format!(
-                "the controller {address} does not answer: its configuration space reads all ones; check its seating and power, then restart the machine or rescan the bus"
-            )));
-        }
+        let card = Card::open(ConfigFile::new(config), address)?;
         let path = files.folder().join(format!("resource{}", bar.index));
         let window = read_write(&path).and_then(|file| Mapping::of_file(&file, 0, window_bytes()));
         let window = window.map_err(|error| {
@@ -93,17 +77,17 @@ impl UioBus {
         })?;
         let registers = CardRegisters::new(&card, Some(window));
         let memory = memory.behind(Arc::clone(&card), Arc::clone(&device));
-        let pool = Arc::new(Pool::new(memory));
-        let interrupt = match waiting {
-            Waiting::Poll => None,
+        // The line is of the first queue, and MPI 2.x controllers without MSI-X have no other.
+        let interrupts = match waiting {
+            Waiting::Poll => Vec::new(),
             _ if !has_interrupt(&files) => {
                 return Err(Error::failed(format!(
                     "{address} has no interrupt line, and UIO knows no other interrupts; use --waiting poll, or bind it to vfio-pci"
                 )));
             }
-            _ => Some(line(device, Arc::clone(&card))),
+            _ => vec![line(device, Arc::clone(&card))],
         };
-        Ok(Self { address, id, interrupt, registers, pool, card })
+        Ok(Self::new((address, id), interrupts, registers, Pool::new(memory), card))
     }
 }
 
@@ -183,55 +167,4 @@ fn needs_root(address: PciAddress, path: &Path, error: &io::Error) -> Error {
 
 fn read_write(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
-}
-
-impl Bus for UioBus {
-    type Registers = CardRegisters<ConfigFile>;
-    type Dma = Piece;
-
-    fn registers(&self) -> CardRegisters<ConfigFile> {
-        self.registers.clone()
-    }
-
-    fn allocate(&self, bytes: usize, alignment: usize) -> Result<Piece, BusError> {
-        let piece = self.pool.allocate(bytes, alignment)?;
-        self.card.let_master();
-        Ok(piece)
-    }
-
-    fn pci_id(&self) -> (u16, u16) {
-        self.id
-    }
-}
-
-impl Drop for UioBus {
-    fn drop(&mut self) {
-        // Whoever still holds registers or memory holds the card too: it ends here all the same.
-        self.registers.cut_off();
-    }
-}
-
-impl Link for UioBus {
-    type Delay = RealDelay;
-
-    fn delay(&self) -> RealDelay {
-        RealDelay
-    }
-
-    fn now(&self) -> Duration {
-        real_time()
-    }
-
-    fn pause(&self, _idle: u32) {
-        std::hint::spin_loop();
-    }
-
-    fn failure(&self) -> Option<String> {
-        self.card.failure(self.address)
-    }
-
-    fn interrupt(&self, queue: u8) -> Option<Interrupt> {
-        // The line is of the first queue, and MPI 2.x controllers without MSI-X have no other.
-        if queue == 0 { self.interrupt.clone() } else { None }
-    }
 }

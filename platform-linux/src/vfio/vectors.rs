@@ -15,33 +15,29 @@ use crate::irq::{HeldBack, Signal};
 use crate::pci::address::PciAddress;
 use crate::waiting::Interrupt;
 
-/// The vectors that a device was given.
-#[derive(Debug)]
-pub(super) struct Vectors(Vec<Interrupt>);
-
-impl Vectors {
-    /// Has the best kind of interrupts that the device has sent to descriptors, for so many queues.
-    pub(super) fn open(
-        card: &Arc<Card<Device>>,
-        queues: u8,
-        address: PciAddress,
-    ) -> Result<Self, Error> {
-        let device = card.function().vfio();
-        let count = |index| device.get_irq_info(index).map_or(0, |irq| irq.count);
-        let msix = count(VFIO_PCI_MSIX_IRQ_INDEX).min(queues.max(1).into());
-        // The kernel may have fewer vectors left than the device has.
-        let mut tries = vec![(VFIO_PCI_MSIX_IRQ_INDEX, msix)];
-        while let Some((index, more @ 2..)) = tries.last() {
-            tries.push((*index, more / 2));
+/// Has the best kind of interrupts that the device has sent to descriptors, for so many queues: one
+/// for each, or fewer where there are too few for all.
+pub(super) fn open(
+    card: &Arc<Card<Device>>,
+    queues: u8,
+    address: PciAddress,
+) -> Result<Vec<Interrupt>, Error> {
+    let device = card.function().vfio();
+    let count = |index| device.get_irq_info(index).map_or(0, |irq| irq.count);
+    let msix = count(VFIO_PCI_MSIX_IRQ_INDEX).min(queues.max(1).into());
+    // The kernel may have fewer vectors left than the device has.
+    let mut tries = vec![(VFIO_PCI_MSIX_IRQ_INDEX, msix)];
+    while let Some((index, more @ 2..)) = tries.last() {
+        tries.push((*index, more / 2));
+    }
+    tries.push((VFIO_PCI_MSI_IRQ_INDEX, count(VFIO_PCI_MSI_IRQ_INDEX).min(1)));
+    tries.push((VFIO_PCI_INTX_IRQ_INDEX, count(VFIO_PCI_INTX_IRQ_INDEX).min(1)));
+    for (index, count) in tries {
+        if count == 0 {
+            continue;
         }
-        tries.push((VFIO_PCI_MSI_IRQ_INDEX, count(VFIO_PCI_MSI_IRQ_INDEX).min(1)));
-        tries.push((VFIO_PCI_INTX_IRQ_INDEX, count(VFIO_PCI_INTX_IRQ_INDEX).min(1)));
-        for (index, count) in tries {
-            if count == 0 {
-                continue;
-            }
-            let made: Result<Vec<_>, _> = (0..count).map(|_| pair()).collect();
-            let (ours, theirs): (Vec<_>, Vec<_>) = made
+        let made: Result<Vec<_>, _> = (0..count).map(|_| pair()).collect();
+        let (ours, theirs): (Vec<_>, Vec<_>) = made
                 .map_err(|error| {
                     Error::failed(format!(
                         "cannot make descriptors for the interrupts of {address}: {error}; raise the limit on open files, `ulimit -n`"
@@ -49,25 +45,18 @@ impl Vectors {
                 })?
                 .into_iter()
                 .unzip();
-            // Enabled, the kernel holds them itself.
-            if device.enable_irq(index, theirs.iter().collect()).is_ok() {
-                let vectors = ours.into_iter().map(|signal| match index {
-                    VFIO_PCI_INTX_IRQ_INDEX => line(signal, Arc::clone(card)),
-                    _ => Interrupt::new(signal),
-                });
-                return Ok(Self(vectors.collect()));
-            }
+        // Enabled, the kernel holds them itself.
+        if device.enable_irq(index, theirs.iter().collect()).is_ok() {
+            let vectors = ours.into_iter().map(|signal| match index {
+                VFIO_PCI_INTX_IRQ_INDEX => line(signal, Arc::clone(card)),
+                _ => Interrupt::new(signal),
+            });
+            return Ok(vectors.collect());
         }
-        Err(Error::failed(format!(
-            "{address} has no interrupt that the kernel could give: neither MSI-X, nor MSI, nor a line; use --waiting poll"
-        )))
     }
-
-    /// The interrupt of a reply queue. Where there are too few for all, the controller sends those
-    /// of the rest to none.
-    pub(super) fn interrupt(&self, queue: u8) -> Option<Interrupt> {
-        self.0.get(usize::from(queue)).cloned()
-    }
+    Err(Error::failed(format!(
+        "{address} has no interrupt that the kernel could give: neither MSI-X, nor MSI, nor a line; use --waiting poll"
+    )))
 }
 
 /// The interrupt line, which the kernel masks each time until it is told to unmask it.
